@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Real peers and validators for the tests, from Debian. Only as root; otherwise the tests that need
+# them say so and skip (and fail in CI).
+set -euo pipefail
+wanted=(orthanc orthanc-dicomweb dcmtk dicom3tools plastimatch pixelmed-apps postgresql chromium poppler-utils)
+missing=()
+for package in "${wanted[@]}"; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+done
+[ "${#missing[@]}" -eq 0 ] && exit 0
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+  echo "peers not installed (need root and apt-get): ${missing[*]}; tests that need them will skip"
+  exit 0
+fi
+# A service would take the peers' standard ports; the tests start their own processes.
+export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
