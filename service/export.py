@@ -1,0 +1,107 @@
+"""Results as files for research: CSV or Parquet tables and their provenance."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.model import StudyResult
+from dicom_io.model import QualityRow
+from service import tables
+from service.records import ResultRecord
+
+NOTICE = "Research use; not a diagnostic or prognostic statement."
+TableFormat = Literal["csv", "parquet"]
+
+
+def write_tables(
+    folder: Path,
+    records: Iterable[ResultRecord],
+    refused: Sequence[QualityRow] = (),
+    table_format: TableFormat = "csv",
+    profiles: dict[str, Any] | None = None,
+) -> list[Path]:
+    """Write all tables of some results.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when missing.
+    records : iterable of ResultRecord
+    refused : sequence of QualityRow
+        Rows about input that gave no result; they stand in ``quality`` beside the others.
+    table_format : "csv" or "parquet"
+    profiles : mapping of name to content, optional
+        Settings of the profiles, for ``provenance.json``.
+
+    Returns
+    -------
+    list of Path
+        The files written, in a fixed order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ordered = tables.in_order(records)
+    lesion_columns, lesion_rows = tables.lesion_rows(ordered)
+    patient_columns, patient_rows = tables.patient_rows(ordered)
+    written = [
+        _write(folder, "lesions", lesion_columns, lesion_rows, table_format),
+        _write(folder, "patients", patient_columns, patient_rows, table_format),
+        _write(folder, "pairs", tables.PAIR_COLUMNS, tables.pair_rows(ordered), table_format),
+        _write(
+            folder,
+            "variation",
+            tables.VARIATION_COLUMNS,
+            tables.variation_rows(ordered),
+            table_format,
+        ),
+        _write(folder, "quality", tables.QUALITY_COLUMNS, _quality(ordered, refused), table_format),
+    ]
+    path = folder / "provenance.json"
+    path.write_text(_provenance(ordered, profiles or {}), encoding="utf-8")
+    return [*written, path]
+
+
+def _write(
+    folder: Path,
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[dict[str, Any]],
+    table_format: TableFormat,
+) -> Path:
+    path = folder / f"{name}.{table_format}"
+    if table_format == "csv":
+        path.write_bytes(tables.to_csv(columns, rows))
+    else:
+        content = {column: [row.get(column) for row in rows] for column in columns}
+        pq.write_table(pa.table(content), path)
+    return path
+
+
+def _quality(
+    records: Sequence[ResultRecord], refused: Sequence[QualityRow]
+) -> list[dict[str, Any]]:
+    rows = [
+        {"patient_id": record.patient_id, **asdict(row)}
+        for record in records
+        for row in record.quality
+    ]
+    return rows + [{"patient_id": "", **asdict(row)} for row in refused]
+
+
+def _provenance(records: Sequence[ResultRecord], profiles: dict[str, Any]) -> str:
+    content = {
+        "notice": NOTICE,
+        "profiles": profiles,
+        "results": [
+            {"study_uid": record.study_uid, **_provenance_of(record.result)} for record in records
+        ],
+    }
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _provenance_of(result: StudyResult) -> dict[str, Any]:
+    return asdict(result.provenance)
