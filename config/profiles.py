@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,14 @@ class ExtractionProfile:
         How many features the profile yields: checked at every extraction.
     selected : tuple of str
         The profile's own short list of features (heterogeneity, headline), in order.
+    preprocessing : str
+        ``"pyradiomics"``: its own resampling lattice; ``"ibsi"``: centre-aligned grid, linear
+        mask cut at 0.5, rounded values, bins counted from the re-segmentation bound.
+    margin_voxels : int
+        Voxels kept around a resampled window before the B-spline prefilter. 24 reaches below the
+        last bit of a 16-bit image; less moves values.
+    perturbation_mm : float
+        Radius of the ball that erodes and dilates the mask in robustness analysis, in mm.
     """
 
     name: str
@@ -41,6 +49,9 @@ class ExtractionProfile:
     settings: dict[str, Any]
     n_features: int
     selected: tuple[str, ...] = ()
+    preprocessing: str = "pyradiomics"
+    margin_voxels: int = 24
+    perturbation_mm: float = 1.0
 
     def digest(self) -> str:
         """SHA-256 of every field that can change a number."""
@@ -73,9 +84,9 @@ def load_profile(name_or_path: str) -> ExtractionProfile:
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(raw, dict):
         raise ValueError(f"profile {path.name}: found {type(raw).__name__}, wanted a mapping")
-    fields = set(ExtractionProfile.__dataclass_fields__)
-    required = fields - {"selected"}
-    if unknown := set(raw) - fields:
+    known = {field.name: field for field in fields(ExtractionProfile)}
+    required = {name for name, field in known.items() if field.default is MISSING}
+    if unknown := set(raw) - set(known):
         raise ValueError(f"profile {path.name}: unknown field {', '.join(sorted(unknown))}")
     if missing := required - set(raw):
         raise ValueError(f"profile {path.name}: missing field {', '.join(sorted(missing))}")
