@@ -6,6 +6,7 @@ from datetime import datetime
 from pydicom import Dataset
 
 from analysis.model import Index3, Lesion, Volume
+from config.profiles import ExtractionProfile
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,8 @@ class RenderContext:
     predecessor : mapping of role to SOP Instance UID
         The same role's object of the revision this one replaces; empty for a first result.
     predecessor_series : mapping of role to Series Instance UID
+    profiles : tuple of ExtractionProfile
+        What was extracted with: discretisation and shifts as the outputs state them.
     """
 
     run_digest: str
@@ -171,6 +174,7 @@ class RenderContext:
     selected: dict[str, tuple[str, ...]] = field(default_factory=dict)
     predecessor: dict[str, str] = field(default_factory=dict)
     predecessor_series: dict[str, str] = field(default_factory=dict)
+    profiles: tuple[ExtractionProfile, ...] = ()
 
 
 __all__ = [
