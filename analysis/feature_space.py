@@ -1,0 +1,368 @@
+"""Frozen feature spaces: what makes one arriving patient comparable with a cohort.
+
+Both papers choose and scale features on a cohort. A node that sees one patient at a time has no
+heterogeneity value without a space that was fitted before: which features, which centre, which
+scale, on whom (SPEC F1, R-MIRV-3). A space is one JSON file; its digest travels with each number.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import Unsuitable
+from analysis.heterogeneity import METRICS, Scaling, distances
+from analysis.model import FloatArray, LesionResult, Reason
+from analysis.reduction import MODES, VOLUME, Mode, reduce_features
+from analysis.tables import numeric
+from config.profiles import ExtractionProfile
+from config.spaces import read_space
+
+FORMAT = "mirv-space/1"
+PATIENT_MINMAX = "patient-minmax"
+MIN_PATIENT_MINMAX = 5
+"""Fewer lesions make min-max within a patient a statement about n, not about lesions (F2)."""
+QUANTILES = 101
+
+Population = Literal["all", "multiple"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureSpace:
+    """Ordered features with the centre and scale that a cohort gave them.
+
+    Attributes
+    ----------
+    name : str
+    profile : str
+        Extraction profile whose features it takes.
+    kind : {"zscore", "minmax", "patient_minmax", "none"}
+        ``zscore``: mean and SD (ddof 0); ``minmax``: minimum and range, clipped to [0, 1];
+        ``patient_minmax``: minimum and range of the patient's own lesions (nothing frozen).
+    names : tuple of str
+    centre, scale : float64 (len(names),)
+        In the features' units; empty for ``patient_minmax``.
+    fitted_on : mapping
+        Provenance: source and its SHA-256, population, counts, reduction.
+    reference : mapping of measure to 101 quantiles
+        Distribution of each index over the patients of the reference cohort.
+    description : str
+    """
+
+    name: str
+    profile: str
+    kind: Scaling
+    names: tuple[str, ...]
+    centre: FloatArray
+    scale: FloatArray
+    fitted_on: Mapping[str, Any] = field(default_factory=dict)
+    reference: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Scaling):
+            raise ValueError(f"space {self.name}: kind {self.kind!r} is not known")
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ValueError(f"space {self.name}: wanted feature names, each once")
+        wanted = 0 if self.kind == "patient_minmax" else len(self.names)
+        if self.centre.shape != (wanted,) or self.scale.shape != (wanted,):
+            raise ValueError(
+                f"space {self.name}: found {self.centre.shape} centres and {self.scale.shape} "
+                f"scales, wanted {wanted} of each"
+            )
+        if not (np.isfinite(self.centre).all() and np.all(self.scale > 0)):
+            raise ValueError(f"space {self.name}: centres must be finite and scales above zero")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that can change a number (not the name's prose)."""
+        content = _content(self)
+        del content["description"], content["fitted_on"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def scaled(self, values: FloatArray) -> tuple[FloatArray, int]:
+        """Scale features and count the values clipped into [0, 1].
+
+        Parameters
+        ----------
+        values : float64 (n_lesions, len(names))
+            Finite, columns in the order of `names`.
+        """
+        if self.kind == "patient_minmax":
+            low, span = values.min(axis=0), np.ptp(values, axis=0)
+            # A feature all lesions share says nothing about their differences: it becomes 0.
+            return (values - low) / np.where(span > 0, span, 1.0), 0
+        result: FloatArray = (values - self.centre) / self.scale
+        if self.kind != "minmax":
+            return result, 0
+        clipped = np.clip(result, 0.0, 1.0)
+        return clipped, int(np.count_nonzero(clipped != result))
+
+    def percentile(self, measure: str, value: float) -> float | None:
+        """Place of a patient's index among the reference cohort, in percent; None if unknown.
+
+        Linear between the stored quantiles; ties give the middle of their range.
+        """
+        quantiles = self.reference.get(measure)
+        if quantiles is None:
+            return None
+        levels = np.linspace(0.0, 100.0, len(quantiles))
+        points, group = np.unique(np.asarray(quantiles), return_inverse=True)
+        middle = np.bincount(group, levels) / np.bincount(group)
+        return float(np.interp(value, points, middle, left=0.0, right=100.0))
+
+
+def patient_minmax(profile: ExtractionProfile) -> FeatureSpace:
+    """The space of a profile's own short list, scaled by each patient's own lesions.
+
+    Values in it are not comparable between patients (R-HET-2).
+    """
+    return FeatureSpace(
+        name=PATIENT_MINMAX,
+        profile=profile.name,
+        kind="patient_minmax",
+        names=profile.selected,
+        centre=np.zeros(0),
+        scale=np.zeros(0),
+        description="Scaled by the patient's own lesions: not comparable between patients.",
+    )
+
+
+def vectors(
+    space: FeatureSpace, lesions: Sequence[LesionResult]
+) -> tuple[list[int], FloatArray, dict[int, Reason]]:
+    """Feature vectors of the lesions that have every feature of the space.
+
+    Returns
+    -------
+    used : list of int
+        Positions in `lesions` of the rows.
+    values : float64 (len(used), len(space.names))
+        Not scaled yet.
+    left_out : mapping of position to Reason
+    """
+    used: list[int] = []
+    rows: list[FloatArray] = []
+    left_out: dict[int, Reason] = {}
+    for position, lesion in enumerate(lesions):
+        if lesion.excluded is not None:
+            left_out[position] = lesion.excluded
+            continue
+        place = {name: index for index, name in enumerate(lesion.names)}
+        lacking = [
+            name
+            for name in space.names
+            if name not in place or not np.isfinite(lesion.values[place[name]])
+        ]
+        if lacking:
+            left_out[position] = Reason(
+                "feature_missing",
+                f"lesion {lesion.number} lacks {len(lacking)} of the {len(space.names)} features "
+                f"of space {space.name}, first {lacking[0]}",
+            )
+            continue
+        used.append(position)
+        rows.append(lesion.values[[place[name] for name in space.names]])
+    values = np.array(rows) if rows else np.zeros((0, len(space.names)))
+    return used, values, left_out
+
+
+# --- files ----------------------------------------------------------------------------------
+
+
+def _content(space: FeatureSpace) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "name": space.name,
+        "description": space.description,
+        "profile": space.profile,
+        "kind": space.kind,
+        "names": list(space.names),
+        "centre": [float(value) for value in space.centre],
+        "scale": [float(value) for value in space.scale],
+        "fitted_on": dict(space.fitted_on),
+        "reference": {name: list(values) for name, values in space.reference.items()},
+    }
+
+
+def space_to_json(space: FeatureSpace) -> str:
+    """One space as JSON text; floats survive the round trip exactly."""
+    return json.dumps({**_content(space), "digest": space.digest}, indent=1, sort_keys=True) + "\n"
+
+
+def write_space(space: FeatureSpace, folder: Path) -> Path:
+    """Write ``<name>.json`` into `folder` and give its path."""
+    path = folder / f"{space.name}.json"
+    path.write_text(space_to_json(space), encoding="utf-8")
+    return path
+
+
+def load_space(name_or_path: str) -> FeatureSpace:
+    """Load a shipped space by name, or any space by the path of its JSON file.
+
+    Raises
+    ------
+    ValueError
+        Unknown name, unknown or missing field, or content that does not fit its digest.
+    """
+    raw = read_space(name_or_path)
+    wanted = {*FeatureSpace.__dataclass_fields__, "format", "digest"}
+    for found, text in ((set(raw) - wanted, "unknown"), (wanted - set(raw), "missing")):
+        if found:
+            raise ValueError(f"feature space {name_or_path}: {text} field {sorted(found)[0]}")
+    if raw["format"] != FORMAT:
+        raise ValueError(f"feature space {name_or_path}: format {raw['format']!r}, wanted {FORMAT}")
+    space = FeatureSpace(
+        name=str(raw["name"]),
+        profile=str(raw["profile"]),
+        kind=raw["kind"],
+        names=tuple(raw["names"]),
+        centre=np.asarray(raw["centre"], float),
+        scale=np.asarray(raw["scale"], float),
+        fitted_on=raw["fitted_on"],
+        reference={name: tuple(values) for name, values in raw["reference"].items()},
+        description=str(raw["description"]),
+    )
+    if space.digest != raw["digest"]:
+        raise ValueError(
+            f"feature space {name_or_path}: its content gives digest {space.digest[:12]}, the file "
+            f"says {str(raw['digest'])[:12]}: it was changed after it was fitted"
+        )
+    return space
+
+
+# --- fitting --------------------------------------------------------------------------------
+
+
+def fit_space(
+    table: pd.DataFrame,
+    patients: Sequence[str],
+    *,
+    name: str,
+    profile: str,
+    mode: Mode | None = "paper",
+    names: Sequence[str] | None = None,
+    kind: Literal["zscore", "minmax"] = "zscore",
+    population: Population = "all",
+    volume: str = VOLUME,
+    source: Mapping[str, Any] | None = None,
+    description: str = "",
+) -> FeatureSpace:
+    """Fit a space on a cohort's lesions.
+
+    Parameters
+    ----------
+    table : DataFrame (n_lesions, n_features)
+        Features only, one row a lesion.
+    patients : sequence of str
+        Patient of each row.
+    name, profile, description : str
+    mode : reduction mode, or None with `names` for a list chosen before
+    kind : {"zscore", "minmax"}
+    population : {"all", "multiple"}
+        All lesions as published, or only those of patients with two or more (F8).
+    source : mapping
+        Where the table comes from, for the provenance.
+
+    Raises
+    ------
+    Unsuitable
+        Faulty table (column and row named), too few lesions, nothing left, constant feature.
+    """
+    if (mode is None) == (names is None):
+        raise ValueError("give a reduction mode or the names, not both")
+    if mode is not None and mode not in MODES:
+        raise ValueError(f"mode {mode!r}: wanted one of {', '.join(MODES)}")
+    columns = [str(column) for column in table.columns]
+    values = numeric(table, columns).to_numpy()
+    owner = np.asarray(patients, dtype=object)
+    _, index, counts = np.unique(owner.astype(str), return_inverse=True, return_counts=True)
+    if population == "multiple":
+        enough = counts[index] >= 2
+        values, owner = values[enough], owner[enough]
+    if len(values) < 3:
+        raise Unsuitable("too_few_lesions", f"found {len(values)} lesion(s), wanted at least 3")
+    provenance: dict[str, Any] = {
+        **(source or {}),
+        "population": population,
+        "n_lesions": len(values),
+        "n_patients": len(set(owner.tolist())),
+    }
+    if mode is not None:
+        reduction = reduce_features(values, columns, mode, volume=volume)
+        chosen = reduction.names
+        provenance["reduction"] = {
+            "mode": mode,
+            "n_features": reduction.n_features,
+            "n_filtered": reduction.n_filtered,
+            "n_kept": reduction.n_kept,
+            "median_variance": reduction.median_variance,
+            "volume_feature": volume,
+            "volume_limit": reduction.volume_limit,
+            "pair_limit": reduction.pair_limit,
+        }
+    else:
+        chosen = tuple(names or ())
+        provenance["reduction"] = {"mode": "given", "n_kept": len(chosen)}
+    kept = numeric(table, chosen).to_numpy()
+    if population == "multiple":
+        kept = kept[enough]
+    centre, scale = _parameters(kept, kind, chosen)
+    space = FeatureSpace(
+        name=name,
+        profile=profile,
+        kind=kind,
+        names=chosen,
+        centre=centre,
+        scale=scale,
+        fitted_on=provenance,
+        description=description,
+    )
+    return replace(space, reference=reference_quantiles(space, kept, owner.tolist()))
+
+
+def _parameters(
+    values: FloatArray, kind: Literal["zscore", "minmax"], names: Sequence[str]
+) -> tuple[FloatArray, FloatArray]:
+    span = np.ptp(values, axis=0)
+    if not np.all(span > 0):
+        first = names[int(np.flatnonzero(span == 0)[0])]
+        raise Unsuitable("constant_feature", f"column {first!r} is the same for every lesion")
+    if kind == "minmax":
+        return values.min(axis=0), span
+    return values.mean(axis=0), values.std(axis=0)
+
+
+def groups(patients: Sequence[str]) -> dict[str, list[int]]:
+    """Row numbers of each patient, patients in order of appearance."""
+    rows: dict[str, list[int]] = {}
+    for row, patient in enumerate(patients):
+        rows.setdefault(patient, []).append(row)
+    return rows
+
+
+def reference_quantiles(
+    space: FeatureSpace, values: FloatArray, patients: Sequence[str]
+) -> dict[str, tuple[float, ...]]:
+    """Quantiles (0 to 100 %) of each index over the patients with two or more lesions."""
+    found: dict[str, list[float]] = {metric.name: [] for metric in METRICS}
+    scaled, _ = space.scaled(values)
+    for rows in groups(patients).values():
+        if len(rows) < 2:
+            continue
+        between = distances(scaled[rows])
+        for metric in METRICS:
+            pairs = metric.pairs(between)
+            if space.kind in metric.scalings and pairs.size:
+                found[metric.name].append(metric.summarise(pairs))
+    levels = np.linspace(0.0, 1.0, QUANTILES)
+    return {
+        name: tuple(float(value) for value in np.quantile(numbers, levels))
+        for name, numbers in found.items()
+        if len(numbers) >= 2
+    }

@@ -1,0 +1,32 @@
+"""Heterogeneity indices of Henry et al. 2022 (SPEC R-HET-1).
+
+Maximal tumoral divergence (MTD) and average tumoral heterogeneity (ATH) summarise the cosine
+distances between a patient's lesions. The paper does not say whether ATH averages over pairs or
+over the whole matrix with its zero diagonal; its Table 3 fits the matrix (SPEC F3), so both are
+computed and named apart: ``ath_matrix = (n - 1) / n * ath_pairs``.
+"""
+
+import math
+
+from analysis.model import FloatArray
+
+
+def mtd(pairs: FloatArray) -> float:
+    """Maximal tumoral divergence: the largest distance of `pairs` (the distances i < j)."""
+    return float(pairs.max())
+
+
+def ath_pairs(pairs: FloatArray) -> float:
+    """Mean distance over the pairs i < j."""
+    return float(pairs.mean())
+
+
+def ath_matrix(pairs: FloatArray) -> float:
+    """Mean over the whole n x n matrix, zero diagonal included."""
+    n = n_from_pairs(pairs)
+    return float(2.0 * pairs.sum() / n**2)
+
+
+def n_from_pairs(pairs: FloatArray) -> int:
+    """How many lesions have `pairs` distances: solves n (n - 1) / 2 = len(pairs)."""
+    return (1 + math.isqrt(1 + 8 * len(pairs))) // 2

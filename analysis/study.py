@@ -1,0 +1,274 @@
+"""All patient-level results of one study, from the features of its lesions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.feature_space import (
+    MIN_PATIENT_MINMAX,
+    PATIENT_MINMAX,
+    FeatureSpace,
+    patient_minmax,
+    vectors,
+)
+from analysis.heterogeneity import METRICS, Distances, Metric, distances
+from analysis.model import (
+    FloatArray,
+    LesionResult,
+    Measure,
+    Pair,
+    Provenance,
+    Reason,
+    StudyResult,
+    Variation,
+)
+from analysis.variation import variation
+from config.profiles import ExtractionProfile
+
+PERCENTILES = ("mtd", "ath_matrix", "mirv_distance_max", "mirv_dissimilarity_max")
+"""The published indices; for these a patient's place among the reference cohort is given too."""
+
+
+def analyse(
+    results: Sequence[LesionResult],
+    profiles: Sequence[ExtractionProfile],
+    spaces: Sequence[FeatureSpace],
+    provenance: Provenance,
+) -> StudyResult:
+    """Every measure, pair and variation of a study.
+
+    Parameters
+    ----------
+    results : sequence of LesionResult
+        Of all profiles, in any order; the result does not depend on the order of the lesions.
+    profiles : sequence of ExtractionProfile
+    spaces : sequence of FeatureSpace
+        Each is used for the lesions of its own profile. A profile that no frozen space serves
+        and that has a short list gets the space ``patient-minmax``.
+    provenance : Provenance
+        Passed on.
+    """
+    ordered = sorted(results, key=lambda lesion: (lesion.number, lesion.tracking_uid))
+    measures = list(_counts_and_volumes(ordered))
+    pairs: list[Pair] = []
+    rows: list[Variation] = []
+    for profile in profiles:
+        lesions = [lesion for lesion in ordered if lesion.profile == profile.name]
+        varied = variation([lesion for lesion in lesions if lesion.excluded is None])
+        rows.extend(varied)
+        measures.extend(_mean_variation(profile, varied, len(lesions)))
+        for space in spaces_of(profile, spaces):
+            view = _look(space, lesions)
+            measures.extend(_indices(view))
+            pairs.extend(_pairs(view))
+    return StudyResult(tuple(results), tuple(measures), tuple(pairs), tuple(rows), provenance)
+
+
+def spaces_of(
+    profile: ExtractionProfile, spaces: Sequence[FeatureSpace]
+) -> tuple[FeatureSpace, ...]:
+    """The frozen spaces of a profile, else its short list scaled within the patient."""
+    own = tuple(space for space in spaces if space.profile == profile.name)
+    if own or not profile.selected:
+        return own
+    return (patient_minmax(profile),)
+
+
+def divergent_pair(
+    result: StudyResult, profile: str, space: str, distance: str = "cosine"
+) -> Pair | None:
+    """The pair of lesions furthest apart (cosine: it sets MTD); None when there is none.
+
+    Parameters
+    ----------
+    distance : {"cosine", "euclidean"}
+        Names of indices are understood too: ``mirv_distance_max`` is euclidean, others cosine.
+    """
+    euclidean = distance == "euclidean" or distance.startswith("mirv_distance")
+    best: tuple[float, Pair] | None = None
+    for pair in result.pairs:
+        value = pair.euclidean if euclidean else pair.cosine
+        if (pair.profile, pair.space) != (profile, space) or value is None:
+            continue
+        if best is None or value > best[0]:
+            best = value, pair
+    return best[1] if best else None
+
+
+# --- counts and volumes ---------------------------------------------------------------------
+
+
+def _counts_and_volumes(results: Sequence[LesionResult]) -> tuple[Measure, ...]:
+    lesions = {lesion.tracking_uid: lesion for lesion in results if lesion.volume_ml > 0}.values()
+    volumes = np.array([lesion.volume_ml for lesion in lesions])
+    known = [lesion.site for lesion in lesions if lesion.site != "unknown"]
+    n = len(volumes)
+    nothing = Reason("no_lesions", "found no lesion with a voxel, wanted at least 1")
+    single = _too_few(n, 2)
+    no_site = Reason("site_unknown", f"none of {n} lesion(s) has a known metastatic site")
+    return (
+        Measure("n_lesions", float(n), "{count}", "", "", n),
+        _plain("n_sites", float(len(set(known))), "{count}", len(known), bool(known), no_site),
+        _plain("volume_total_ml", float(volumes.sum()), "ml", n, n >= 1, nothing),
+        _plain("volume_range_ml", float(np.ptp(volumes)) if n else 0.0, "ml", n, n >= 2, single),
+        _plain(
+            "volume_sd_ml", float(volumes.std(ddof=1)) if n > 1 else 0.0, "ml", n, n > 1, single
+        ),
+    )
+
+
+def _plain(name: str, value: float, unit: str, n: int, there: bool, reason: Reason) -> Measure:
+    if there:
+        return Measure(name, value, unit, "", "", n)
+    return Measure(name, None, unit, "", "", n, reason)
+
+
+def _too_few(found: int, wanted: int) -> Reason:
+    return Reason("too_few_lesions", f"found {found} lesion(s), wanted at least {wanted}")
+
+
+def _mean_variation(
+    profile: ExtractionProfile, rows: Sequence[Variation], n_lesions: int
+) -> tuple[Measure, ...]:
+    """Mean CV over all features and over the profile's short list, undefined CVs left out."""
+    measures = []
+    for name, wanted in (
+        ("cv_mean_percent", None),
+        ("cv_selected_mean_percent", set(profile.selected)),
+    ):
+        if wanted is not None and not wanted:
+            continue
+        chosen = [
+            row for row in rows if row.site == "" and (wanted is None or row.feature in wanted)
+        ]
+        defined = [row.cv_percent for row in chosen if row.cv_percent is not None]
+        n = max((row.n_lesions for row in chosen), default=0)
+        if defined:
+            measures.append(Measure(name, float(np.mean(defined)), "%", profile.name, "", n))
+            continue
+        reason = _too_few(n, 2)
+        if n >= 2:
+            reason = Reason("undefined", f"none of {len(chosen)} features has a defined CV")
+        elif n < n_lesions:
+            reason = Reason("too_few_lesions", f"{n} of {n_lesions} lesion(s) have features")
+        measures.append(Measure(name, None, "%", profile.name, "", n, reason))
+    return tuple(measures)
+
+
+# --- indices --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _View:
+    """A patient's lesions as seen in one space."""
+
+    space: FeatureSpace
+    lesions: Sequence[LesionResult]
+    used: list[int]
+    left_out: dict[int, Reason]
+    between: Distances | None
+    n_clipped: int
+    refusal: Reason | None
+
+
+def _look(space: FeatureSpace, lesions: Sequence[LesionResult]) -> _View:
+    used, values, left_out = vectors(space, lesions)
+    needed = MIN_PATIENT_MINMAX if space.kind == "patient_minmax" else 2
+    if len(used) < needed:
+        detail = f"found {len(used)} lesion(s) with all features of space {space.name}"
+        if left_out:
+            first = left_out[min(left_out)]
+            detail += f" ({len(left_out)} left out; the first: {first.detail})"
+        reason = Reason("too_few_lesions", f"{detail}, wanted at least {needed}")
+        return _View(space, lesions, used, left_out, None, 0, reason)
+    scaled, n_clipped = space.scaled(values)
+    return _View(space, lesions, used, left_out, distances(scaled), n_clipped, None)
+
+
+def _indices(view: _View) -> list[Measure]:
+    measures: list[Measure] = []
+    for metric in METRICS:
+        measure = _index(metric, view)
+        measures.append(measure)
+        if metric.name in PERCENTILES and view.space.reference:
+            measures.append(_percentile(measure, view.space))
+    if view.space.kind == "minmax" and view.between is not None:
+        measures.append(
+            Measure(
+                "n_clipped",
+                float(view.n_clipped),
+                "{count}",
+                view.space.profile,
+                view.space.name,
+                len(view.used),
+            )
+        )
+    return measures
+
+
+def _index(metric: Metric, view: _View) -> Measure:
+    """One index of one space, or why there is none."""
+    space = view.space
+    n = len(view.used)
+
+    def null(reason: Reason) -> Measure:
+        return Measure(metric.name, None, "1", space.profile, space.name, n, reason)
+
+    if space.kind not in metric.scalings:
+        return null(
+            Reason(
+                "not_defined_in_space",
+                f"{metric.name} needs a frozen reference space; {space.name} scales by the "
+                "patient's own lesions",
+            )
+        )
+    if view.refusal is not None or view.between is None:
+        return null(view.refusal or _too_few(n, 2))
+    if metric.distance == "cosine":
+        n = int(view.between.directed.sum())
+    pairs: FloatArray = metric.pairs(view.between)
+    if pairs.size == 0:
+        return null(
+            Reason("zero_vector", f"{n} of {len(view.used)} lesions have a direction, wanted 2")
+        )
+    return Measure(metric.name, metric.summarise(pairs), "1", space.profile, space.name, n)
+
+
+def _percentile(measure: Measure, space: FeatureSpace) -> Measure:
+    """Place of an index among the space's reference cohort, in percent."""
+    name = f"{measure.name}_percentile"
+    place = None if measure.value is None else space.percentile(measure.name, measure.value)
+    reason = measure.reason
+    if place is None and reason is None:
+        reason = Reason("no_reference", f"space {space.name} holds no reference for {measure.name}")
+    return Measure(name, place, "%", space.profile, space.name, measure.n_lesions, reason)
+
+
+def _pairs(view: _View) -> list[Pair]:
+    """Every pair i < j, those with a lesion left out or without direction with their reason."""
+    row_of = {position: row for row, position in enumerate(view.used)}
+    return [
+        _pair(view, first, second, row_of)
+        for first in range(len(view.lesions))
+        for second in range(first + 1, len(view.lesions))
+    ]
+
+
+def _pair(view: _View, first: int, second: int, row_of: dict[int, int]) -> Pair:
+    space = view.space
+    ends = (view.lesions[first].tracking_uid, view.lesions[second].tracking_uid)
+    reason = view.left_out.get(first) or view.left_out.get(second) or view.refusal
+    if reason is not None or view.between is None:
+        return Pair(space.profile, space.name, *ends, None, None, reason)
+    i, j = row_of[first], row_of[second]
+    cosine: float | None = float(view.between.cosine[i, j])
+    if not (view.between.directed[i] and view.between.directed[j]):
+        cosine = None
+        reason = Reason("zero_vector", "a lesion lies at the origin of the space: no direction")
+    return Pair(
+        space.profile, space.name, *ends, cosine, float(view.between.euclidean[i, j]), reason
+    )
+
+
+__all__ = ["PATIENT_MINMAX", "PERCENTILES", "analyse", "divergent_pair", "spaces_of"]

@@ -1,0 +1,156 @@
+"""Tables from outside: read, checked, and refused with column and row named."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import Unsuitable
+
+FEATURE_NAME = re.compile(
+    r"^[A-Za-z0-9.\-]+_(shape|shape2D|firstorder|glcm|glrlm|glszm|gldm|ngtdm)_[A-Za-z0-9]+$"
+)
+"""How PyRadiomics writes a feature: image type, class, name."""
+
+
+def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
+    """Read a CSV (``.csv``, ``.csv.gz``, UTF-8 with or without byte-order mark) or Parquet table.
+
+    Parameters
+    ----------
+    path : Path
+    text_columns : iterable of str
+        Columns kept as text even when they look like numbers (patient identifiers).
+
+    Raises
+    ------
+    Unsuitable
+        ``unreadable_table``: no such file, not a table, or no rows.
+    """
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(
+                path,
+                encoding="utf-8-sig",
+                float_precision="round_trip",
+                dtype=dict.fromkeys(text_columns, str),
+                low_memory=False,
+            )
+    except (OSError, ValueError, ImportError) as error:  # pandas raises ValueError for bad content
+        raise Unsuitable("unreadable_table", f"{path.name}: {error}") from error
+    if table.empty:
+        raise Unsuitable("unreadable_table", f"{path.name}: found no rows, wanted at least one")
+    repeated = sorted({str(name) for name in table.columns[table.columns.duplicated()]})
+    if repeated:
+        raise Unsuitable(
+            "repeated_column", f"{path.name}: column {repeated[0]!r} stands there twice"
+        )
+    for name in text_columns:
+        if name in table.columns:
+            table[name] = table[name].astype("string").astype(object)
+    return table
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], where: str = "table") -> None:
+    """Check that `columns` are there.
+
+    Raises
+    ------
+    Unsuitable
+        ``missing_column``: names the first ones missing and what the table has.
+    """
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        have = ", ".join(map(str, table.columns[:6])) + (" ..." if table.shape[1] > 6 else "")
+        lacking = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" * (len(missing) > 3))
+        raise Unsuitable("missing_column", f"{where} has no column {lacking}; it has {have}")
+
+
+def numeric(
+    table: pd.DataFrame, columns: Sequence[str], *, missing_allowed: bool = False
+) -> pd.DataFrame:
+    """The columns as float64.
+
+    Parameters
+    ----------
+    table : DataFrame
+    columns : sequence of str
+    missing_allowed : bool
+        Whether an empty cell is a value that is not there (NaN) or a fault.
+
+    Raises
+    ------
+    Unsuitable
+        ``missing_column``, ``not_a_number`` (text or infinity), ``missing_value``: the message
+        names column and row, counted from 1 below the header.
+    """
+    require_columns(table, columns)
+    if all(dtype == np.float64 for dtype in table[list(columns)].dtypes):
+        found = table[list(columns)].copy()
+    else:
+        found = pd.DataFrame({name: _to_float(table[name], name) for name in columns})
+    values = found.to_numpy()
+    bad = np.isinf(values) if missing_allowed else ~np.isfinite(values)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        code = "missing_value" if np.isnan(values[row, column]) else "not_a_number"
+        cell = "no value" if code == "missing_value" else values[row, column]
+        raise Unsuitable(
+            code,
+            f"column {columns[column]!r}, row {row + 1}: found {cell}, wanted a finite number"
+            + (f" ({int(bad.sum())} such cells)" if bad.sum() > 1 else ""),
+        )
+    return found
+
+
+def _to_float(column: "pd.Series[Any]", name: str) -> "pd.Series[float]":
+    numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
+    text = numbers.isna() & column.notna()
+    if text.any():
+        row = int(np.flatnonzero(text.to_numpy())[0])
+        raise Unsuitable(
+            "not_a_number",
+            f"column {name!r}, row {row + 1}: found {column.iloc[row]!r}, wanted a number",
+        )
+    return numbers
+
+
+def identifiers(table: pd.DataFrame, column: str) -> list[str]:
+    """A column of identifiers as text.
+
+    Raises
+    ------
+    Unsuitable
+        ``missing_column`` or ``missing_value``, with the row.
+    """
+    require_columns(table, [column])
+    empty = table[column].isna().to_numpy()
+    if empty.any():
+        raise Unsuitable(
+            "missing_value",
+            f"column {column!r}, row {int(np.flatnonzero(empty)[0]) + 1}: "
+            "found no value, wanted an identifier",
+        )
+    return [str(value) for value in table[column]]
+
+
+def feature_columns(table: pd.DataFrame) -> list[str]:
+    """The columns named as PyRadiomics names features, in the table's order.
+
+    Raises
+    ------
+    Unsuitable
+        ``missing_column`` when there is none.
+    """
+    found = [str(name) for name in table.columns if FEATURE_NAME.match(str(name))]
+    if not found:
+        raise Unsuitable(
+            "missing_column",
+            "the table has no column named like a feature (original_shape_Sphericity)",
+        )
+    return found

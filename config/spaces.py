@@ -1,0 +1,41 @@
+"""Where the frozen feature spaces lie: one JSON file a space, parameters and provenance only."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+SPACE_FOLDER = Path(__file__).parent / "spaces"
+
+
+def space_names() -> tuple[str, ...]:
+    """Names of the feature spaces that ship with the node, sorted."""
+    return tuple(sorted(path.stem for path in SPACE_FOLDER.glob("*.json")))
+
+
+def read_space(name_or_path: str) -> dict[str, Any]:
+    """Read the JSON of a shipped space by name, or of any space by the path of its file.
+
+    Raises
+    ------
+    ValueError
+        Unknown name, unreadable file, or a file that holds no JSON object; says which.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".json":
+        if name_or_path not in space_names():
+            raise ValueError(
+                f"no feature space {name_or_path!r}: shipped are {', '.join(space_names())}; "
+                "a space of your own is named by the path of its .json file"
+            )
+        path = SPACE_FOLDER / f"{name_or_path}.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"feature space {path.name}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"feature space {path.name}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"feature space {path.name}: found {type(content).__name__}, wanted an object"
+        )
+    return content

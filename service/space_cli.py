@@ -1,0 +1,100 @@
+"""The ``mirv space`` commands: frozen feature spaces are fitted, shown and listed."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from analysis.errors import Unsuitable
+from analysis.feature_space import (
+    Population,
+    fit_space,
+    load_space,
+    space_to_json,
+    write_space,
+)
+from analysis.reduction import Mode
+from analysis.tables import feature_columns, identifiers, read_table
+from config.profiles import load_profile
+from config.spaces import space_names
+
+space_app = typer.Typer(no_args_is_help=True, help="Frozen feature spaces: fit, show, list.")
+
+FeaturesOption = Annotated[
+    Path, typer.Option("--features", help="Feature table, one row a lesion (CSV or Parquet)")
+]
+PatientOption = Annotated[str, typer.Option("--patient-column", help="Column of the patient")]
+
+
+def refuse(error: Exception) -> typer.Exit:
+    """Say what cannot be used on standard error; the exit code is 2."""
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(2)
+
+
+@space_app.command("list")
+def list_spaces() -> None:
+    """Name the spaces that ship with the node, with profile, scaling, size and digest."""
+    for name in space_names():
+        space = load_space(name)
+        typer.echo(
+            f"{name}\tprofile {space.profile}\t{space.kind}\t{len(space.names)} features"
+            f"\tdigest {space.digest[:12]}"
+        )
+
+
+@space_app.command("show")
+def show_space(
+    name: Annotated[str, typer.Argument(help="Shipped name, or path of a .json")],
+) -> None:
+    """Print a space: features, centre, scale, provenance, reference quantiles, digest."""
+    try:
+        typer.echo(space_to_json(load_space(name)), nl=False)
+    except ValueError as error:
+        raise refuse(error) from error
+
+
+@space_app.command("fit")
+def fit(
+    features: FeaturesOption,
+    name: Annotated[str, typer.Option(help="Name of the new space")],
+    out: Annotated[Path, typer.Option(help="Folder for <name>.json")],
+    patient_column: PatientOption = "patient_id",
+    profile: Annotated[str, typer.Option(help="Profile the features come from")] = "mirv2025",
+    mode: Annotated[Mode, typer.Option(help="Reduction (SPEC R-MIRV-2)")] = "paper",
+    short_list_of: Annotated[
+        str, typer.Option(help="No reduction: take the short list of this profile")
+    ] = "",
+    kind: Annotated[Literal["zscore", "minmax"], typer.Option(help="Scaling")] = "zscore",
+    population: Annotated[
+        Population, typer.Option(help="all lesions, or of patients with multiple ones")
+    ] = "all",
+    source: Annotated[str, typer.Option(help="Where the table comes from, and its licence")] = "",
+    description: Annotated[str, typer.Option(help="One sentence for people")] = "",
+) -> None:
+    """Fit a feature space on a cohort and write it as JSON with its provenance."""
+    try:
+        table = read_table(features, [patient_column])
+        patients = identifiers(table, patient_column)
+        space = fit_space(
+            table[feature_columns(table)],
+            patients,
+            name=name,
+            profile=profile,
+            mode=None if short_list_of else mode,
+            names=load_profile(short_list_of).selected if short_list_of else None,
+            kind=kind,
+            population=population,
+            source={
+                "source": source,
+                "file": features.name,
+                "file_sha256": hashlib.sha256(features.read_bytes()).hexdigest(),
+            },
+            description=description,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        path = write_space(space, out)
+    except (Unsuitable, ValueError) as error:
+        raise refuse(error) from error
+    typer.echo(f"{path}: {len(space.names)} features, digest {space.digest}")
