@@ -1,0 +1,198 @@
+"""Received and made objects on disk: durable before anyone is told, never overwritten.
+
+Layout::
+
+    spool/
+      incoming/      temporary files of writes under way; swept at start
+      objects/ab/    content-addressed by SHA-256: received objects, results, artifacts
+      quarantine/ab/ the same for what could not be taken in
+
+Names come from content hashes alone: no string of a peer ever reaches a path.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Area = Literal["objects", "quarantine"]
+AREAS: tuple[Area, ...] = ("objects", "quarantine")
+Buffer = bytes | bytearray | memoryview
+_MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_FOREIGN_LEFTOVER_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A file that is on disk for good.
+
+    Attributes
+    ----------
+    path : Path
+    sha256 : str
+        Of the whole file.
+    size : int
+        Bytes.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+
+
+class Staged:
+    """Content written and synced under a temporary name, not yet in its place."""
+
+    def __init__(self, spool: "Spool", temporary: Path, sha256: str, size: int) -> None:
+        self._spool = spool
+        self._temporary = temporary
+        self.sha256 = sha256
+        self.size = size
+
+    def keep(self, area: Area = "objects") -> StoredObject:
+        """Move the content to its place; durable when this returns."""
+        target = self._spool.path(self.sha256, area)
+        self._temporary.replace(target)
+        _sync_folder(target.parent)
+        return StoredObject(target, self.sha256, self.size)
+
+    def discard(self) -> None:
+        """Remove the temporary file; harmless after `keep`."""
+        self._temporary.unlink(missing_ok=True)
+
+
+class Spool:
+    """A folder of content-addressed files.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when absent. Several processes may share it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._incoming = folder / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        for area in AREAS:
+            for number in range(256):
+                (folder / area / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+            _sync_folder(folder / area)
+        _sync_folder(folder)
+
+    def path(self, sha256: str, area: Area = "objects") -> Path:
+        """Where content of this hash lies, whether it is there or not.
+
+        Raises
+        ------
+        ValueError
+            Not a SHA-256 in lower-case hex.
+        """
+        if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+            raise ValueError(f"found {sha256[:80]!r}, wanted a SHA-256 in lower-case hex")
+        return self.folder / area / sha256[:2] / sha256
+
+    def stage(self, parts: Iterable[Buffer]) -> Staged:
+        """Write and sync the parts under a unique temporary name.
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken; nothing is left behind.
+        """
+        handle, name = tempfile.mkstemp(dir=self._incoming, prefix=f"{_MACHINE}-{os.getpid()}-")
+        temporary = Path(name)
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                for part in parts:
+                    view = memoryview(part).cast("B")
+                    digest.update(view)
+                    size += view.nbytes
+                    _write_all(file.fileno(), view)
+                os.fsync(file.fileno())
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return Staged(self, temporary, digest.hexdigest(), size)
+
+    def put(self, parts: Iterable[Buffer], area: Area = "objects") -> StoredObject:
+        """Store the parts, one after the other, as one durable file."""
+        return self.stage(parts).keep(area)
+
+    def free_bytes(self) -> int:
+        """Bytes free on the spool's file system."""
+        return shutil.disk_usage(self.folder).free
+
+    def sweep(self) -> int:
+        """Remove temporary files that no living writer can still need; return how many.
+
+        A temporary name starts with its writer's machine and process, so workers that share the
+        spool keep theirs: those of another machine go when they are a day old.
+        """
+        removed = 0
+        for temporary in self._incoming.iterdir():
+            if not _abandoned(temporary):
+                continue
+            temporary.unlink(missing_ok=True)
+            removed += 1
+        return removed
+
+    def stored(self, area: Area = "objects") -> Iterator[StoredObject]:
+        """Every file of an area, by name; `sha256` is what the name says."""
+        for folder in sorted((self.folder / area).iterdir()):
+            for path in sorted(folder.iterdir()):
+                with contextlib.suppress(FileNotFoundError):
+                    yield StoredObject(path, path.name, path.stat().st_size)
+
+    def remove(self, sha256: str, area: Area = "objects") -> None:
+        """Remove content; harmless when it is not there."""
+        self.path(sha256, area).unlink(missing_ok=True)
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_all(descriptor: int, view: memoryview) -> None:
+    while view.nbytes:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _abandoned(temporary: Path) -> bool:
+    machine, _, rest = temporary.name.partition("-")
+    process = rest.partition("-")[0]
+    if machine != _MACHINE or not process.isdigit():
+        try:
+            return time.time() - temporary.stat().st_mtime > _FOREIGN_LEFTOVER_S
+        except FileNotFoundError:
+            return False
+    return int(process) == os.getpid() or not _alive(int(process))
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

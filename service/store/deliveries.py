@@ -1,0 +1,167 @@
+"""Deliveries: one artifact to one destination, from waiting to delivered or parked."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from service.store import schema
+from service.store.engine import Database
+from service.store.events import record
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """One artifact on its way to one destination.
+
+    Attributes
+    ----------
+    id : int
+    run_id, role, destination : str
+    state : str
+        ``waiting``, ``delivered``, ``parked`` (given up until told otherwise) or ``cancelled``.
+    attempts : int
+        Tries so far, over all rounds.
+    attempts_left : int
+        Tries before it is parked.
+    next_attempt_at : float
+    last_status : int or None
+        DIMSE status of the last answer; None when there was no answer.
+    detail : str
+        What the last try met, for people.
+    delivered_at : float or None
+    commitment : str
+        "" (none asked), ``asked``, ``committed`` or ``refused``.
+    transaction_uid : str or None
+        Of the storage commitment request.
+    """
+
+    id: int
+    run_id: str
+    role: str
+    destination: str
+    state: str
+    attempts: int
+    attempts_left: int
+    next_attempt_at: float
+    last_status: int | None
+    detail: str
+    delivered_at: float | None
+    commitment: str
+    transaction_uid: str | None
+
+
+class Deliveries:
+    """Everything about deliveries."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def due(self, now: float) -> list[tuple[str, str, int]]:
+        """(run, destination, attempts so far) of what should be tried now, oldest first."""
+        table = schema.deliveries
+        query = (
+            sa.select(table.c.run_id, table.c.destination, sa.func.max(table.c.attempts))
+            .where(table.c.state == "waiting", table.c.next_attempt_at <= now)
+            .group_by(table.c.run_id, table.c.destination)
+            .order_by(sa.func.min(table.c.next_attempt_at))
+        )
+        with self._database.read() as connection:
+            return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+
+    def get(self, delivery_id: int) -> DeliveryRow | None:
+        """The delivery of this number."""
+        query = sa.select(schema.deliveries).where(schema.deliveries.c.id == delivery_id)
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().first()
+        return DeliveryRow(**row) if row else None
+
+    def all(
+        self, *, state: str = "", run_id: str = "", destination: str = "", limit: int = 10_000
+    ) -> list[DeliveryRow]:
+        """Deliveries in order of their making, filtered by what is not empty."""
+        table = schema.deliveries
+        query = sa.select(table).order_by(table.c.id).limit(limit)
+        for column, wanted in (("state", state), ("run_id", run_id), ("destination", destination)):
+            if wanted:
+                query = query.where(table.c[column] == wanted)
+        with self._database.read() as connection:
+            return [DeliveryRow(**row) for row in connection.execute(query).mappings()]
+
+    def delivered(self, delivery_id: int, status: int, detail: str, now: float) -> None:
+        """The destination has it."""
+        self._note(
+            delivery_id, "delivered", now, last_status=status, detail=detail, delivered_at=now
+        )
+
+    def retry_at(self, delivery_id: int, at: float, status: int | None, detail: str) -> None:
+        """Try again at a later time."""
+        table = schema.deliveries
+        with self._database.write() as connection:
+            connection.execute(
+                table.update()
+                .where(table.c.id == delivery_id, table.c.state == "waiting")
+                .values(
+                    attempts=table.c.attempts + 1,
+                    attempts_left=table.c.attempts_left - 1,
+                    next_attempt_at=at,
+                    last_status=status,
+                    detail=detail,
+                )
+            )
+
+    def park(self, delivery_id: int, status: int | None, detail: str, now: float) -> None:
+        """Give up until someone asks for another try."""
+        self._note(delivery_id, "parked", now, last_status=status, detail=detail)
+
+    def cancel(self, delivery_id: int, now: float) -> bool:
+        """Stop trying; False when it was delivered already."""
+        return self._note(
+            delivery_id, "cancelled", now, states=("waiting", "parked"), detail="by the operator"
+        )
+
+    def retry(self, delivery_id: int, attempts: int, now: float) -> bool:
+        """Try a parked or cancelled delivery again, at once; False when it is neither."""
+        table = schema.deliveries
+        with self._database.write() as connection:
+            changed = connection.execute(
+                table.update()
+                .where(table.c.id == delivery_id, table.c.state.in_(("parked", "cancelled")))
+                .values(state="waiting", attempts_left=attempts, next_attempt_at=now)
+            )
+            if changed.rowcount:
+                record(connection, now, "delivery_retried", delivery=delivery_id)
+        return bool(changed.rowcount)
+
+    def _note(
+        self,
+        delivery_id: int,
+        state: str,
+        now: float,
+        *,
+        states: tuple[str, ...] = ("waiting",),
+        **values: int | float | str | None,
+    ) -> bool:
+        table = schema.deliveries
+        with self._database.write() as connection:
+            row = connection.execute(sa.select(table).where(table.c.id == delivery_id)).first()
+            if row is None or row.state not in states:
+                return False
+            connection.execute(
+                table.update()
+                .where(table.c.id == delivery_id)
+                .values(
+                    state=state,
+                    attempts=table.c.attempts + (0 if state == "cancelled" else 1),
+                    **values,
+                )
+            )
+            record(
+                connection,
+                now,
+                state,
+                run_id=row.run_id,
+                destination=row.destination,
+                role=row.role,
+                status=values.get("last_status"),
+            )
+        return True

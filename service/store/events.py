@@ -1,0 +1,102 @@
+"""The audit trail: what happened, when, to which object. Rows are added, never changed."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.store import schema
+from service.store.engine import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the audit trail.
+
+    Attributes
+    ----------
+    id : int
+        Grows with time.
+    at : float
+        Seconds since 1970.
+    kind : str
+        ``received``, ``quarantined``, ``settled``, ``queued``, ``started``, ``finished``,
+        ``refused``, ``failed``, ``superseded``, ``delivered``, ``parked`` ...
+    study_uid, run_id, object_uid : str
+        "" where not about one.
+    detail : dict
+        What else is known; no patient names or identifiers.
+    """
+
+    id: int
+    at: float
+    kind: str
+    study_uid: str
+    run_id: str
+    object_uid: str
+    detail: dict[str, Any]
+
+
+def record(
+    connection: sa.Connection,
+    at: float,
+    kind: str,
+    *,
+    study_uid: str = "",
+    run_id: str = "",
+    object_uid: str = "",
+    **detail: Any,
+) -> None:
+    """Add an event inside the transaction of what it tells about."""
+    connection.execute(
+        schema.events.insert().values(
+            at=at,
+            kind=kind,
+            study_uid=study_uid,
+            run_id=run_id,
+            object_uid=object_uid,
+            detail=json.dumps(detail, sort_keys=True),
+        )
+    )
+
+
+class Events:
+    """The audit trail."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        at: float,
+        kind: str,
+        *,
+        study_uid: str = "",
+        run_id: str = "",
+        object_uid: str = "",
+        **detail: Any,
+    ) -> None:
+        """Add one event."""
+        with self._database.write() as connection:
+            record(
+                connection,
+                at,
+                kind,
+                study_uid=study_uid,
+                run_id=run_id,
+                object_uid=object_uid,
+                **detail,
+            )
+
+    def all(
+        self, *, kind: str = "", study_uid: str = "", run_id: str = "", limit: int = 1000
+    ) -> list[Event]:
+        """Newest first, filtered by what is not empty."""
+        query = sa.select(schema.events).order_by(schema.events.c.id.desc()).limit(limit)
+        for column, wanted in (("kind", kind), ("study_uid", study_uid), ("run_id", run_id)):
+            if wanted:
+                query = query.where(schema.events.c[column] == wanted)
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Event(**{**row, "detail": json.loads(row["detail"])}) for row in rows]

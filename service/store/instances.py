@@ -1,0 +1,409 @@
+"""Objects received: the index of the spool, what waits, what was put aside."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+
+from analysis.errors import Reason
+from dicom_io.model import QualityRow
+from service.store import schema
+from service.store.engine import Database
+from service.store.events import record
+
+# Rows commit out of order when several processes write: look back this far for late ones.
+_LATE_COMMITS = 1000
+
+
+class Conflict(Exception):  # noqa: N818 - the name says what was found
+    """The SOP Instance UID is taken by other content; nothing was changed.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of the content that was there first.
+    """
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"another object of this UID is stored, SHA-256 {sha256}")
+        self.sha256 = sha256
+
+
+@dataclass(frozen=True, slots=True)
+class NewInstance:
+    """What the index keeps of a received object.
+
+    Attributes
+    ----------
+    sop_instance_uid, sop_class_uid, study_uid, series_uid : str
+    sha256 : str
+        Content of the file in the spool.
+    size : int
+    source : str
+        Calling AE title and address.
+    own_output : bool
+        Made by the node itself, so never an input.
+    header : str
+        ``InstanceHeader`` as JSON.
+    referenced_series : tuple of str
+        Series a segmentation says it was drawn on.
+    """
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_uid: str
+    series_uid: str
+    sha256: str
+    size: int
+    source: str
+    own_output: bool
+    header: str
+    referenced_series: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """A received object as indexed."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    study_uid: str
+    series_uid: str
+    sha256: str
+    size: int
+    received_at: float
+    source: str
+    own_output: bool
+    removed_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """A study as it stands, derived from its objects."""
+
+    study_uid: str
+    n_instances: int
+    size: int
+    first_received_at: float
+    last_received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """An object that cannot be processed yet, and what it waits for."""
+
+    study_uid: str
+    object_uid: str
+    waits_for: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """Content kept apart, and why. `sop_instance_uid` is what the sender claimed."""
+
+    id: int
+    sop_instance_uid: str
+    sha256: str
+    size: int
+    received_at: float
+    source: str
+    code: str
+    detail: str
+
+
+_ROW = [schema.instances.c[name] for name in InstanceRow.__dataclass_fields__]
+
+
+class Instances:
+    """Index of received objects."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, new: NewInstance, now: float) -> bool:
+        """Index an object whose file is durable; False when it is there already.
+
+        Raises
+        ------
+        Conflict
+            The SOP Instance UID is taken by other content.
+        """
+        table = schema.instances
+        values = asdict(new)
+        references = values.pop("referenced_series")
+        with self._database.write() as connection:
+            known = connection.execute(
+                sa.select(table.c.sha256, table.c.removed_at).where(
+                    table.c.sop_instance_uid == new.sop_instance_uid
+                )
+            ).first()
+            if known is not None and known.sha256 != new.sha256:
+                raise Conflict(known.sha256)
+            if known is not None:
+                if known.removed_at is not None:
+                    self._restore(connection, new, now)
+                return False
+            connection.execute(table.insert().values(**values, received_at=now))
+            for series_uid in sorted(set(references)):
+                connection.execute(
+                    schema.series_references.insert().values(
+                        sop_instance_uid=new.sop_instance_uid, series_uid=series_uid
+                    )
+                )
+            record(
+                connection,
+                now,
+                "received",
+                study_uid=new.study_uid,
+                object_uid=new.sop_instance_uid,
+                sha256=new.sha256,
+                source=new.source,
+            )
+        return True
+
+    def _restore(self, connection: sa.Connection, new: NewInstance, now: float) -> None:
+        table = schema.instances
+        connection.execute(
+            table.update()
+            .where(table.c.sop_instance_uid == new.sop_instance_uid)
+            .values(removed_at=None, received_at=now)
+        )
+        # Forgotten, so that what is complete again is matched again.
+        connection.execute(
+            schema.matchings.delete().where(schema.matchings.c.study_uid == new.study_uid)
+        )
+
+    def find(self, sop_instance_uid: str) -> InstanceRow | None:
+        """The object of this UID."""
+        query = sa.select(*_ROW).where(schema.instances.c.sop_instance_uid == sop_instance_uid)
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().first()
+        return InstanceRow(**row) if row else None
+
+    def all(self, study_uid: str = "", *, limit: int = 100_000) -> list[InstanceRow]:
+        """Objects in order of arrival, of one study when given."""
+        query = sa.select(*_ROW).order_by(schema.instances.c.seq).limit(limit)
+        if study_uid:
+            query = query.where(schema.instances.c.study_uid == study_uid)
+        with self._database.read() as connection:
+            return [InstanceRow(**row) for row in connection.execute(query).mappings()]
+
+    def content_known(self, sha256: str) -> bool:
+        """Whether any row refers to this content: an object, an artifact or a result."""
+        columns = (
+            schema.instances.c.sha256,
+            schema.artifacts.c.sha256,
+            schema.runs.c.result_sha256,
+        )
+        with self._database.read() as connection:
+            return any(
+                connection.execute(sa.select(column).where(column == sha256).limit(1)).first()
+                for column in columns
+            )
+
+    def is_artifact(self, sop_instance_uid: str) -> bool:
+        """Whether the node itself made an object of this UID."""
+        column = schema.artifacts.c.sop_instance_uid
+        with self._database.read() as connection:
+            query = sa.select(column).where(column == sop_instance_uid)
+            return connection.execute(query).first() is not None
+
+    # Quarantine
+
+    def put_aside(
+        self,
+        sop_instance_uid: str,
+        sha256: str,
+        size: int,
+        source: str,
+        reason: Reason,
+        now: float,
+    ) -> None:
+        """Note content that is kept but not taken in; once for the same content and reason."""
+        table = schema.quarantine
+        with self._database.write() as connection:
+            known = connection.execute(
+                sa.select(table.c.id).where(table.c.sha256 == sha256, table.c.code == reason.code)
+            ).first()
+            if known is not None:
+                return
+            connection.execute(
+                table.insert().values(
+                    sop_instance_uid=sop_instance_uid,
+                    sha256=sha256,
+                    size=size,
+                    received_at=now,
+                    source=source,
+                    code=reason.code,
+                    detail=reason.detail,
+                )
+            )
+            record(
+                connection,
+                now,
+                "quarantined",
+                object_uid=sop_instance_uid,
+                sha256=sha256,
+                source=source,
+                code=reason.code,
+            )
+
+    def quarantined(self, *, limit: int = 1000) -> list[QuarantineRow]:
+        """What was put aside, newest first."""
+        query = sa.select(schema.quarantine).order_by(schema.quarantine.c.id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [QuarantineRow(**row) for row in connection.execute(query).mappings()]
+
+    # Studies
+
+    def studies(self, *, limit: int = 1000) -> list[StudyRow]:
+        """Every study, last received first."""
+        with self._database.read() as connection:
+            query = _study_query().order_by(sa.desc("last_received_at")).limit(limit)
+            return [StudyRow(**row) for row in connection.execute(query).mappings()]
+
+    def last_seq(self) -> int:
+        """Number of the last indexed object."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(sa.func.max(schema.instances.c.seq))) or 0
+
+    def unmatched(self, after_seq: int = 0) -> list[StudyRow]:
+        """Studies with objects that were not there at their last matching.
+
+        Parameters
+        ----------
+        after_seq : int
+            Look only at studies with objects later than this (and a little before it).
+        """
+        table, marks = schema.instances, schema.matchings
+        recent = sa.select(table.c.study_uid).where(table.c.seq > after_seq - _LATE_COMMITS)
+        studies = _study_query().where(table.c.study_uid.in_(recent)).subquery()
+        query = (
+            sa.select(studies)
+            .outerjoin(marks, marks.c.study_uid == studies.c.study_uid)
+            .where(sa.func.coalesce(marks.c.n_instances, 0) != studies.c.n_instances)
+        )
+        with self._database.read() as connection:
+            return [StudyRow(**row) for row in connection.execute(query).mappings()]
+
+    def group_of(self, study_uid: str) -> set[str]:
+        """The study and every other that segmentations link it with, either way."""
+        table, references = schema.instances, schema.series_references
+        image, drawn = table.alias("image"), table.alias("drawn")
+        linked = references.join(
+            drawn, drawn.c.sop_instance_uid == references.c.sop_instance_uid
+        ).join(image, image.c.series_uid == references.c.series_uid)
+        query = (
+            sa.select(drawn.c.study_uid, image.c.study_uid)
+            .select_from(linked)
+            .where(sa.or_(drawn.c.study_uid == study_uid, image.c.study_uid == study_uid))
+            .distinct()
+        )
+        with self._database.read() as connection:
+            return {study_uid}.union(*(set(row) for row in connection.execute(query)))
+
+    def headers(self, study_uids: Iterable[str]) -> list[str]:
+        """Headers (JSON) of the usable objects of these studies, in order of arrival."""
+        table = schema.instances
+        query = (
+            sa.select(table.c.header)
+            .where(
+                table.c.study_uid.in_(sorted(study_uids)),
+                table.c.own_output.is_(False),
+                table.c.removed_at.is_(None),
+            )
+            .order_by(table.c.seq)
+        )
+        with self._database.read() as connection:
+            return list(connection.scalars(query))
+
+    def count(self, study_uids: Iterable[str]) -> dict[str, int]:
+        """How many objects each study has."""
+        query = _study_query().where(schema.instances.c.study_uid.in_(sorted(study_uids)))
+        with self._database.read() as connection:
+            return {
+                row["study_uid"]: row["n_instances"] for row in connection.execute(query).mappings()
+            }
+
+    def note_matched(
+        self,
+        counts: dict[str, int],
+        waiting: Sequence[tuple[str, str, str]],
+        quality: Sequence[QualityRow],
+        now: float,
+    ) -> None:
+        """Record a matching: what it saw, what waits (study, object, for what), what it refused.
+
+        Parameters
+        ----------
+        counts : mapping of study UID to number of objects, read before the headers
+        """
+        studies = sorted(counts)
+        with self._database.write() as connection:
+            for table in (schema.matchings, schema.quality):
+                connection.execute(table.delete().where(table.c.study_uid.in_(studies)))
+            self._replace_waiting(connection, studies, waiting, now)
+            for study_uid, number in counts.items():
+                connection.execute(
+                    schema.matchings.insert().values(
+                        study_uid=study_uid, n_instances=number, matched_at=now
+                    )
+                )
+            for row in quality:
+                connection.execute(
+                    schema.quality.insert().values(
+                        study_uid=row.study_uid, row=json.dumps(asdict(row))
+                    )
+                )
+
+    @staticmethod
+    def _replace_waiting(
+        connection: sa.Connection,
+        studies: Sequence[str],
+        waiting: Sequence[tuple[str, str, str]],
+        now: float,
+    ) -> None:
+        table = schema.waiting
+        concerned = table.c.study_uid.in_(studies)
+        known = connection.execute(sa.select(table).where(concerned)).mappings()
+        since = {(row["study_uid"], row["object_uid"]): row["since"] for row in known}
+        connection.execute(table.delete().where(concerned))
+        latest = {(study, uid): reason for study, uid, reason in waiting}
+        for (study_uid, object_uid), waits_for in latest.items():
+            connection.execute(
+                table.insert().values(
+                    study_uid=study_uid,
+                    object_uid=object_uid,
+                    waits_for=waits_for,
+                    since=since.get((study_uid, object_uid), now),
+                )
+            )
+
+    def waiting(self, study_uid: str = "") -> list[WaitingRow]:
+        """What waits and for what, longest first."""
+        query = sa.select(schema.waiting).order_by(schema.waiting.c.since)
+        if study_uid:
+            query = query.where(schema.waiting.c.study_uid == study_uid)
+        with self._database.read() as connection:
+            return [WaitingRow(**row) for row in connection.execute(query).mappings()]
+
+    def quality(self, study_uid: str = "") -> list[QualityRow]:
+        """What the last matching refused."""
+        query = sa.select(schema.quality.c.row).order_by(schema.quality.c.id)
+        if study_uid:
+            query = query.where(schema.quality.c.study_uid == study_uid)
+        with self._database.read() as connection:
+            return [QualityRow(**json.loads(text)) for text in connection.scalars(query)]
+
+
+def _study_query() -> sa.Select[tuple[str, int, int, float, float]]:
+    table = schema.instances
+    return sa.select(
+        table.c.study_uid,
+        sa.func.count().label("n_instances"),
+        sa.func.sum(table.c.size).label("size"),
+        sa.func.min(table.c.received_at).label("first_received_at"),
+        sa.func.max(table.c.received_at).label("last_received_at"),
+    ).group_by(table.c.study_uid)

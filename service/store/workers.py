@@ -1,0 +1,39 @@
+"""Heartbeats of the processes that work on runs."""
+
+import sqlalchemy as sa
+
+from service.store import schema
+from service.store.engine import Database
+
+
+class Workers:
+    """Who is at work, and who has fallen silent."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def beat(self, executor_id: str, now: float) -> None:
+        """Note that this executor lives."""
+        table = schema.workers
+        with self._database.write() as connection:
+            changed = connection.execute(
+                table.update().where(table.c.executor_id == executor_id).values(heartbeat_at=now)
+            )
+            if changed.rowcount == 0:
+                connection.execute(
+                    table.insert().values(executor_id=executor_id, started_at=now, heartbeat_at=now)
+                )
+
+    def silent_since(self, before: float) -> list[str]:
+        """Executors whose last heartbeat is older than this time."""
+        table = schema.workers
+        query = sa.select(table.c.executor_id).where(table.c.heartbeat_at < before)
+        with self._database.read() as connection:
+            return list(connection.scalars(query.order_by(table.c.executor_id)))
+
+    def forget(self, executor_id: str) -> None:
+        """Remove an executor whose work has been handed on."""
+        with self._database.write() as connection:
+            connection.execute(
+                schema.workers.delete().where(schema.workers.c.executor_id == executor_id)
+            )
