@@ -34,9 +34,6 @@ class ExtractionProfile:
     preprocessing : str
         ``"pyradiomics"``: its own resampling lattice; ``"ibsi"``: centre-aligned grid, linear
         mask cut at 0.5, rounded values, bins counted from the re-segmentation bound.
-    margin_voxels : int
-        Voxels kept around a resampled window before the B-spline prefilter. 24 reaches below the
-        last bit of a 16-bit image; less moves values.
     perturbation_mm : float
         Radius of the ball that erodes and dilates the mask in robustness analysis, in mm.
     """
@@ -50,7 +47,6 @@ class ExtractionProfile:
     n_features: int
     selected: tuple[str, ...] = ()
     preprocessing: str = "pyradiomics"
-    margin_voxels: int = 24
     perturbation_mm: float = 1.0
 
     def digest(self) -> str:
