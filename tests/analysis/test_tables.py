@@ -1,0 +1,57 @@
+"""Tables from outside: what is wrong is named by column and row."""
+
+import pandas as pd
+import pytest
+
+from analysis.errors import Unsuitable
+from analysis.tables import feature_columns, identifiers, numeric, read_table
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(call, *arguments):
+    with pytest.raises(Unsuitable) as refusal:
+        call(*arguments)
+    return refusal.value.reason
+
+
+def test_byte_order_mark_and_number_like_identifiers(tmp_path):
+    path = write(tmp_path / "t.csv", "\ufeffpatient,original_shape_Flatness\n007,0.1\n008,0.2\n")
+    table = read_table(path, ["patient"])
+    assert identifiers(table, "patient") == ["007", "008"]
+    assert feature_columns(table) == ["original_shape_Flatness"]
+
+
+def test_parquet_equals_csv(tmp_path):
+    table = pd.DataFrame({"patient": ["a", "b"], "x": [0.1, 1 / 3]})
+    table.to_parquet(tmp_path / "t.parquet")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    pd.testing.assert_frame_equal(
+        read_table(tmp_path / "t.parquet", ["patient"]), read_table(tmp_path / "t.csv", ["patient"])
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n", b"\xff\xfe\x00\x01", b'a,b\n1,"2\n'])
+def test_what_is_no_table_is_refused(tmp_path, content):
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    assert refused(read_table, path).code == "unreadable_table"
+    assert refused(read_table, tmp_path / "none.csv").code == "unreadable_table"
+
+
+def test_faults_name_column_and_row():
+    table = pd.DataFrame({"p": ["a", None], "x": ["1", "two"], "y": [1.0, None], "z": [1.0, 2.0]})
+    assert "'x', row 2: found 'two'" in refused(numeric, table, ["z", "x"]).detail
+    assert "'y', row 2: found no value" in refused(numeric, table, ["y"]).detail
+    assert refused(numeric, table, ["w"]).code == "missing_column"
+    assert "'p', row 2" in refused(identifiers, table, "p").detail
+    assert refused(feature_columns, table).code == "missing_column"
+    assert numeric(table, ["y"], missing_allowed=True)["y"].isna().sum() == 1
+
+
+def test_infinity_is_no_number():
+    table = pd.DataFrame({"x": [1.0, float("inf")]})
+    assert refused(numeric, table, ["x"]).code == "not_a_number"
