@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -115,6 +115,9 @@ class Http(_Section):
     enabled: bool = True
     bind: str = "127.0.0.1"
     port: Port = 8080
+    password: SecretStr | None = Field(
+        None, description="Wanted of every reader; needed on any bind that is not loopback"
+    )
 
 
 class Settings(BaseSettings):
