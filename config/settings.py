@@ -56,6 +56,8 @@ class Listener(_Section):
     acse_timeout_s: float = Field(10, gt=0)
     network_timeout_s: float = Field(60, gt=0)
     low_disk_mb: int = Field(500, ge=0, description="C-STORE is refused (0xA700) below this")
+    max_pdu_bytes: int = Field(131072, ge=4096, le=1048576)
+    max_object_mb: int = Field(4096, ge=1, description="Larger objects end the association")
 
 
 class Destination(_Section):
