@@ -1,0 +1,395 @@
+"""Features of lesions, each in a process that may fail alone.
+
+Lesions go, largest first, to a pool of worker processes. A worker gets only the part of the image
+its lesion needs, runs on one thread, under a memory cap and a time limit. What a lesion does to
+its worker (crash, allocate without end, never return) costs that lesion alone; the worker is
+replaced. Values do not depend on the number of workers.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.errors import Reason
+from analysis.extraction_worker import ONE_THREAD, READY, Job, Outcome, excluded
+from analysis.features import feature_names
+from analysis.lattice import find_window
+from analysis.model import Lesion, LesionResult, Volume
+from config.profiles import ExtractionProfile
+
+START_TIMEOUT_S = 300.0
+"""A worker that has not loaded its libraries by then never will."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one lesion may cost.
+
+    Attributes
+    ----------
+    lesion_timeout_s : float
+        Wall time in s.
+    lesion_memory_mb : int
+        Address space in MB on top of the libraries.
+    """
+
+    lesion_timeout_s: float = 600.0
+    lesion_memory_mb: int = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Order:
+    """One lesion under one profile, and where its result goes."""
+
+    at: int
+    lesion: Lesion
+    profile: ExtractionProfile
+    cost: float
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    deadline: float
+    ready: bool = False
+    order: _Order | None = None
+
+    @property
+    def idle(self) -> bool:
+        return self.ready and self.order is None
+
+
+@dataclass(slots=True)
+class _Round:
+    """One call of `Extractor.extract`: what is left to do and what is done."""
+
+    volume: Volume
+    waiting: deque[_Order]
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+
+class Extractor:
+    """A pool of extraction processes that stays warm between studies.
+
+    Safe to use from several threads (calls take turns) and from a multi-threaded server: workers
+    are fresh interpreters, nothing is forked.
+
+    Parameters
+    ----------
+    workers : int
+        Processes; 0: one for each core this process may use.
+    limits : Limits
+    """
+
+    def __init__(self, workers: int = 0, limits: Limits | None = None) -> None:
+        if workers < 0:
+            raise ValueError(f"found {workers} workers, wanted 0 (one for each core) or more")
+        self._size = workers or len(os.sched_getaffinity(0))
+        self._limits = limits or Limits()
+        self._target = "analysis.extraction_worker:compute"
+        self._workers: list[_Worker] = []
+        self._lock = Lock()
+
+    def __enter__(self) -> "Extractor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all workers. The extractor starts new ones if it is used again."""
+        with self._lock:
+            for worker in list(self._workers):
+                self._drop(worker)
+
+    def extract(
+        self,
+        volume: Volume,
+        lesions: Sequence[Lesion],
+        profiles: Sequence[ExtractionProfile],
+        progress: Progress | None = None,
+    ) -> tuple[LesionResult, ...]:
+        """Extract every lesion under every profile.
+
+        Parameters
+        ----------
+        volume : Volume
+        lesions : sequence of Lesion
+        profiles : sequence of ExtractionProfile
+        progress : callable (done, total), optional
+            Called after each lesion and profile, from this thread.
+
+        Returns
+        -------
+        tuple of LesionResult
+            Profile by profile in the order given, lesion by lesion within each.
+
+        Raises
+        ------
+        ValueError
+            A profile that cannot be carried out, or a mask of another grid.
+        RuntimeError
+            Workers do not start.
+        """
+        _check(volume, lesions)
+        names = [feature_names(profile) for profile in profiles]
+        orders = _orders(volume, lesions, profiles)
+        with self._lock:
+            outcomes = self._run(volume, orders, progress)
+        return tuple(
+            _result(volume, order, names[order.at // max(len(lesions), 1)], outcomes[order.at])
+            for order in orders
+        )
+
+    def _run(
+        self, volume: Volume, orders: Sequence[_Order], progress: Progress | None
+    ) -> dict[int, Outcome]:
+        this = _Round(volume, deque())
+        for order in sorted(orders, key=lambda order: (-order.cost, order.at)):
+            if order.lesion.mask.n_voxels == 0:
+                this.outcomes[order.at] = excluded(
+                    order.profile, "empty_mask", "found no voxel in the lesion, wanted at least 1"
+                )
+            else:
+                this.waiting.append(order)
+        reported = 0
+        try:
+            while True:
+                for done in range(reported + 1, len(this.outcomes) + 1):
+                    reported = done
+                    if progress is not None:
+                        progress(done, len(orders))
+                if len(this.outcomes) == len(orders):
+                    return this.outcomes
+                self._fill(this)
+                self._listen(this)
+        finally:
+            for worker in [w for w in self._workers if w.order is not None]:
+                self._drop(worker)
+
+    def _fill(self, this: _Round) -> None:
+        """Start the workers that are worth it and give each idle one a lesion."""
+        busy = sum(worker.order is not None for worker in self._workers)
+        while len(self._workers) < min(self._size, busy + len(this.waiting)):
+            self._workers.append(self._start())
+        for worker in [w for w in self._workers if w.idle]:
+            if not this.waiting:
+                return
+            order = this.waiting[0]
+            try:
+                worker.connection.send(_job(this.volume, order))
+            except OSError:  # it died while idle: nobody's fault, the next one takes the lesion
+                self._drop(worker)
+                continue
+            this.waiting.popleft()
+            worker.order = order
+            worker.deadline = time.monotonic() + self._limits.lesion_timeout_s
+
+    def _listen(self, this: _Round) -> None:
+        """Wait for news or the next deadline."""
+        awaited = [w for w in self._workers if not w.idle]
+        if not awaited:
+            return
+        patience = max(min(w.deadline for w in awaited) - time.monotonic(), 0.0)
+        told = wait([w.connection for w in awaited], patience)
+        for worker in awaited:
+            if worker.connection in told:
+                self._hear(this, worker)
+            elif time.monotonic() >= worker.deadline:
+                self._give_up(this, worker)
+
+    def _hear(self, this: _Round, worker: _Worker) -> None:
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            self._lost(this, worker)
+            return
+        if message == READY:
+            worker.ready = True
+            return
+        outcome, fit = message
+        if worker.order is not None:
+            this.outcomes[worker.order.at] = outcome
+        worker.order = None
+        if not fit:
+            self._drop(worker)
+
+    def _lost(self, this: _Round, worker: _Worker) -> None:
+        status = self._drop(worker)
+        if worker.order is None:
+            raise RuntimeError(f"an extraction worker could not start: it ended with {status}")
+        this.outcomes[worker.order.at] = excluded(
+            worker.order.profile,
+            "worker_died",
+            f"the process that extracted this lesion ended with {status}",
+        )
+        worker.order = None
+
+    def _give_up(self, this: _Round, worker: _Worker) -> None:
+        self._drop(worker)
+        if worker.order is None:
+            raise RuntimeError(f"an extraction worker was not ready within {START_TIMEOUT_S:g} s")
+        this.outcomes[worker.order.at] = excluded(
+            worker.order.profile,
+            "time_limit",
+            f"found no result after {self._limits.lesion_timeout_s:g} s",
+        )
+        worker.order = None
+
+    def _start(self) -> _Worker:
+        """A fresh interpreter: no fork of a threaded parent, no re-import of its main module."""
+        ours, theirs = Pipe()
+        boot = (
+            "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+            "from analysis.extraction_worker import main; main()"
+        )
+        root = str(Path(__file__).resolve().parents[1])
+        path = json.dumps([root, *(entry for entry in sys.path if entry and entry != root)])
+        limits = self._limits
+        process = subprocess.Popen(  # noqa: S603 - this interpreter, fixed code, no outside words
+            [
+                *(sys.executable, "-c", boot, path, str(theirs.fileno())),
+                *(str(limits.lesion_timeout_s), str(limits.lesion_memory_mb), self._target),
+            ],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **ONE_THREAD},
+        )
+        theirs.close()
+        return _Worker(process, ours, time.monotonic() + START_TIMEOUT_S)
+
+    def _drop(self, worker: _Worker) -> str:
+        """End a worker at once and say how it ended."""
+        self._workers.remove(worker)
+        worker.connection.close()
+        if not worker.ready or worker.order is not None:
+            # An ended pipe means it is already on its way out: let it say with what.
+            status = _linger(worker.process)
+            if status is not None:
+                return _in_words(status)
+        worker.process.kill()
+        return _in_words(worker.process.wait())
+
+
+def _linger(process: "subprocess.Popen[bytes]", seconds: float = 0.2) -> int | None:
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _in_words(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def extract(
+    volume: Volume,
+    lesions: Sequence[Lesion],
+    profiles: Sequence[ExtractionProfile],
+    *,
+    workers: int = 0,
+    limits: Limits = Limits(),
+    progress: Progress | None = None,
+) -> tuple[LesionResult, ...]:
+    """Extract every lesion under every profile with a pool of its own; see `Extractor.extract`."""
+    with Extractor(workers, limits) as extractor:
+        return extractor.extract(volume, lesions, profiles, progress)
+
+
+def _check(volume: Volume, lesions: Sequence[Lesion]) -> None:
+    for lesion in lesions:
+        if lesion.mask.grid_shape != volume.geometry.shape:
+            raise ValueError(
+                f"lesion {lesion.number}: found a mask on a grid of {lesion.mask.grid_shape}, "
+                f"wanted the image's {volume.geometry.shape}"
+            )
+
+
+def _orders(
+    volume: Volume, lesions: Sequence[Lesion], profiles: Sequence[ExtractionProfile]
+) -> list[_Order]:
+    return [
+        _Order(which * len(lesions) + at, lesion, profile, _cost(volume, lesion, profile))
+        for which, profile in enumerate(profiles)
+        for at, lesion in enumerate(lesions)
+    ]
+
+
+def _cost(volume: Volume, lesion: Lesion, profile: ExtractionProfile) -> float:
+    """Expected effort, in no particular unit: voxels of the box times features."""
+    box = float(np.prod(lesion.mask.values.shape)) * volume.geometry.voxel_volume_ml
+    return (box + 1.0) * profile.n_features
+
+
+def _job(volume: Volume, order: _Order) -> Job:
+    mask, profile = order.lesion.mask, order.profile
+    shape = mask.values.shape
+    window = find_window(
+        volume.geometry.spacing,
+        volume.geometry.shape,
+        mask.start,
+        (shape[0], shape[1], shape[2]),
+        profile.settings,
+        filtered=set(profile.image_types) != {"Original"},
+    )
+    # Normalising needs the mean of the whole image; the worker cuts the window out afterwards.
+    wanted = volume.values if profile.settings.get("normalize") else volume.values[window.slices]
+    crop = _as_pixel_type(wanted, volume.unit, profile)
+    return Job(crop, window, volume.geometry, mask.start, mask.values, profile)
+
+
+def _as_pixel_type(
+    values: NDArray[np.generic], unit: str, profile: ExtractionProfile
+) -> NDArray[np.generic]:
+    """The profile's pixel type for HU, 32-bit float otherwise; integers are rounded and clamped."""
+    kind: np.dtype[Any] = np.dtype(profile.pixel_type if unit == "HU" else "float32")
+    if values.dtype == kind:
+        return np.ascontiguousarray(values)
+    if np.issubdtype(kind, np.integer) and np.issubdtype(values.dtype, np.floating):
+        if not np.isfinite(values).all():
+            return np.ascontiguousarray(values)  # the worker refuses it with a reason
+        values = np.rint(values)
+    if np.issubdtype(kind, np.integer):
+        limits = np.iinfo(kind)
+        values = np.clip(values, limits.min, limits.max)
+    return values.astype(kind)
+
+
+def _result(
+    volume: Volume, order: _Order, names: tuple[str, ...], outcome: Outcome
+) -> LesionResult:
+    lesion = order.lesion
+    return LesionResult(
+        number=lesion.number,
+        label=lesion.label,
+        tracking_id=lesion.tracking_id,
+        tracking_uid=lesion.tracking_uid,
+        site=lesion.site,
+        volume_ml=lesion.mask.n_voxels * volume.geometry.voxel_volume_ml,
+        profile=order.profile.name,
+        names=names,
+        values=outcome.values,
+        missing=outcome.missing,
+        excluded=outcome.excluded,
+        warnings=outcome.warnings,
+    )
+
+
+__all__ = ["Extractor", "Limits", "Progress", "Reason", "extract"]

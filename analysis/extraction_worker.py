@@ -1,0 +1,311 @@
+"""One lesion, one profile, in a process of its own: the only place PyRadiomics runs.
+
+Started by `analysis.extraction.Extractor`; speaks pickled `Job` and `Outcome` over a pipe.
+"""
+
+import logging
+import os
+import re
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from math import ceil
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.errors import Reason
+from analysis.features import feature_names
+from analysis.lattice import Window
+from analysis.model import BoolArray, FloatArray, Geometry, Index3
+from config.profiles import ExtractionProfile
+
+READY = "ready"
+
+ONE_THREAD = {
+    name: "1"
+    for name in (
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+        "MKL_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+    )
+}
+"""Environment of a worker: cores are shared out by lesion, not inside one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """All a worker needs to extract one lesion under one profile.
+
+    Attributes
+    ----------
+    crop : array [slice, row, column]
+        The image inside `window`'s box (all of it when the profile normalises), in the profile's
+        pixel type.
+    window : Window
+    geometry : Geometry
+        Of the whole image.
+    mask_start : Index3
+    mask : bool array
+        The lesion's box in the whole image.
+    profile : ExtractionProfile
+    """
+
+    crop: NDArray[np.generic]
+    window: Window
+    geometry: Geometry
+    mask_start: Index3
+    mask: BoolArray
+    profile: ExtractionProfile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What came of a job; fields as in `analysis.model.LesionResult`."""
+
+    values: FloatArray
+    missing: Mapping[str, Reason] = field(default_factory=dict)
+    excluded: Reason | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def excluded(profile: ExtractionProfile, code: str, detail: str) -> Outcome:
+    """An outcome without values, and why."""
+    return Outcome(np.full(profile.n_features, np.nan), excluded=Reason(code, detail))
+
+
+def compute(job: Job) -> Outcome:
+    """Extract one lesion.
+
+    A lesion that cannot be analysed is an outcome with a reason, not an exception; what is left
+    to escape is a fault, and `serve` turns it into a reason as well.
+    """
+    from analysis.resampling import fill
+
+    profile = job.profile
+    if not np.isfinite(job.crop).all():
+        return excluded(
+            profile, "image_not_finite", "found NaN or infinity in the image around the lesion"
+        )
+    crop = _normalized(job) if profile.settings.get("normalize") else job.crop
+    image, mask = fill(
+        crop,
+        job.window,
+        job.geometry,
+        job.mask,
+        job.mask_start,
+        profile.settings.get("interpolator", "sitkBSpline"),
+    )
+    if (reason := _too_small(mask, profile.settings)) is not None:
+        return Outcome(np.full(profile.n_features, np.nan), excluded=reason)
+    failures = _FeatureFailures()
+    found = failures.watch(lambda: _execute(image, mask, profile))
+    return _outcome(profile, found, failures.by_feature)
+
+
+def _normalized(job: Job) -> NDArray[np.generic]:
+    """The window of the image after PyRadiomics has normalised the whole of it."""
+    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
+    from radiomics.imageoperations import normalizeImage
+
+    whole = normalizeImage(sitk.GetImageFromArray(job.crop), **job.profile.settings)
+    values: NDArray[np.generic] = sitk.GetArrayFromImage(whole)
+    return np.ascontiguousarray(values[job.window.slices])
+
+
+def _too_small(mask: Any, settings: Mapping[str, Any]) -> Reason | None:
+    """PyRadiomics' own limits, told apart (R-FEAT-3)."""
+    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
+
+    filled = np.nonzero(sitk.GetArrayViewFromImage(mask))
+    n = int(filled[0].size)
+    if n == 0:
+        return Reason(
+            "vanished_on_resampling", "found no voxel of the lesion on the resampled grid, wanted 1"
+        )
+    dimensions = sum(int(axis.max() > axis.min()) for axis in filled)
+    wanted = int(settings.get("minimumROIDimensions", 2))
+    if dimensions < max(wanted, 1):
+        return Reason(
+            "too_few_dimensions",
+            f"found a lesion of {n} voxel(s) extended in {dimensions} dimension(s) on the analysis "
+            f"grid, wanted {max(wanted, 1)}",
+        )
+    least = settings.get("minimumROISize")
+    if least is not None and n <= least:
+        return Reason(
+            "too_small", f"found {n} voxels on the analysis grid, wanted more than {least}"
+        )
+    return None
+
+
+def _execute(image: Any, mask: Any, profile: ExtractionProfile) -> Mapping[str, Any]:
+    from radiomics.featureextractor import RadiomicsFeatureExtractor
+
+    extractor = RadiomicsFeatureExtractor()
+    # PyRadiomics validates a whole parameter mapping and fills in its own defaults; feature
+    # classes passed as keyword settings it would ignore.
+    extractor.settings.update(profile.settings)
+    extractor.settings.update(
+        resampledPixelSpacing=None, preCrop=False, normalize=False, additionalInfo=False, label=1
+    )
+    extractor.enabledImagetypes = {
+        name: dict(own or {}) for name, own in profile.image_types.items()
+    }
+    extractor.enabledFeatures = {
+        kind: list(names or []) for kind, names in profile.feature_classes.items()
+    }
+    result: Mapping[str, Any] = extractor.execute(image, mask)
+    return result
+
+
+def _outcome(
+    profile: ExtractionProfile, found: Mapping[str, Any], failures: Mapping[str, str]
+) -> Outcome:
+    names = feature_names(profile)
+    values = np.full(len(names), np.nan)
+    missing: dict[str, Reason] = {}
+    for at, name in enumerate(names):
+        if name not in found:
+            missing[name] = Reason(
+                "not_computed", "the image type or feature does not apply to a lesion of this size"
+            )
+            continue
+        value = float(found[name])
+        if np.isfinite(value):
+            values[at] = value
+        else:
+            short = name.rsplit("_", 1)[-1]
+            why = failures.get(short, "the formula has no finite value for this lesion")
+            missing[name] = Reason("not_computable", f"PyRadiomics found {value}: {why}")
+    return Outcome(values, missing)
+
+
+class _FeatureFailures(logging.Handler):
+    """Collects what PyRadiomics logs when a feature fails: it returns only NaN."""
+
+    FEATURE = re.compile(r"get(\w+)FeatureValue")
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.by_feature: dict[str, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        last = text.strip().splitlines()[-1]
+        for feature in self.FEATURE.findall(text):
+            self.by_feature.setdefault(feature, last)
+
+    def watch(self, call: Any) -> Any:
+        """Run `call` while listening."""
+        logger = logging.getLogger("radiomics")
+        logger.addHandler(self)
+        try:
+            return call()
+        finally:
+            logger.removeHandler(self)
+
+
+def _quiet() -> None:
+    """PyRadiomics logs every step to standard error; here only failures are listened to."""
+    import radiomics  # noqa: F401 - sets up the logger that is silenced here
+
+    logger = logging.getLogger("radiomics")
+    logger.setLevel(logging.ERROR)
+    logger.handlers.clear()
+    logger.propagate = False
+
+
+def _prepare(memory_mb: int) -> None:
+    """Load what jobs need, then cap the memory that jobs may add."""
+    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
+    from radiomics import featureextractor  # noqa: F401 - loading it is the point
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    _quiet()
+    import_module("analysis.resampling")
+    pages = int(open("/proc/self/statm").read().split()[0])  # noqa: SIM115, PTH123
+    limit = pages * resource.getpagesize() + memory_mb * 1024 * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _guarded(target: Any, job: Job, memory_mb: int) -> tuple[Outcome, bool]:
+    """Run one job; whatever it raises costs this lesion alone.
+
+    Returns
+    -------
+    outcome, fit : Outcome and bool
+        `fit` is False when the worker should be replaced.
+    """
+    try:
+        return target(job), True
+    except MemoryError:
+        detail = f"needed more than {memory_mb} MB"
+        return excluded(job.profile, "memory_limit", detail), False
+    except Exception as error:  # noqa: BLE001 - the top of a worker's loop
+        if "allocat" in str(error).lower():
+            detail = f"needed more than {memory_mb} MB"
+            return excluded(job.profile, "memory_limit", detail), False
+        line = str(error).strip().splitlines()[-1:] or [""]
+        detail = f"PyRadiomics failed: {type(error).__name__}: {line[0]}"
+        return excluded(job.profile, "extraction_failed", detail), True
+
+
+def serve(descriptor: int, timeout_s: float, memory_mb: int, target: str) -> None:
+    """Answer jobs until the pipe closes.
+
+    Parameters
+    ----------
+    descriptor : int
+        File descriptor of this end of the pipe.
+    timeout_s : float
+        A lesion's time; the parent enforces it, and the kernel after it, in case the parent
+        is gone.
+    memory_mb : int
+        Address space a job may add.
+    target : str
+        ``module:function`` from Job to Outcome.
+    """
+    connection = Connection(descriptor)
+    _prepare(memory_mb)
+    module, name = target.split(":")
+    function = getattr(import_module(module), name)
+    connection.send(READY)
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, OSError):
+            return
+        signal.alarm(ceil(timeout_s) + 30)
+        outcome, fit = _guarded(function, job, memory_mb)
+        signal.alarm(0)
+        del job
+        try:
+            connection.send((outcome, fit))
+        except OSError:
+            return
+        if not fit:
+            return
+
+
+def main() -> None:
+    """Entry point of the process: ``descriptor timeout_s memory_mb target``."""
+    descriptor, timeout_s, memory_mb, target = sys.argv[1:5]
+    # Crashes of one lesion are reported by the parent; what C code prints helps nobody there.
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(int(descriptor), float(timeout_s), int(memory_mb), target)
+
+
+if __name__ == "__main__":
+    main()
