@@ -1,0 +1,273 @@
+"""What every output shares: patient, study, series and equipment modules, evidence, UIDs, bytes."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pydicom
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_io.codes import code_sequence
+from dicom_io.model import Artifact, RenderContext, StudyInput
+from dicom_io.outputs import concepts
+from dicom_io.outputs.concepts import dcm
+from dicom_io.outputs.encoding import clean
+from dicom_io.uids import derive_uid
+
+MANUFACTURER = "mirv-node"
+MODEL_NAME = "mirv-node"
+IMPLEMENTATION_CLASS_UID = derive_uid("mirv-node", "implementation class")
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+_STUDY = (
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+_ALSO = (  # copied when there
+    "IssuerOfPatientID",
+    "OtherPatientIDs",
+    "EthnicGroup",
+    "PatientComments",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "LongitudinalTemporalInformationModified",
+    "StudyDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One kind of output: what it is and how its series is named."""
+
+    name: str
+    sop_class_uid: str
+    modality: str
+    series_number: int
+    series_description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An instance named in evidence."""
+
+    study_uid: str
+    series_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+def instance_uid(context: RenderContext, role: str) -> str:
+    """SOP Instance UID of a role's object in this run."""
+    return derive_uid(context.run_digest, role, "instance")
+
+
+def series_uid(context: RenderContext, role: str) -> str:
+    """Series Instance UID of a role's object in this run."""
+    return derive_uid(context.run_digest, role, "series")
+
+
+def header(study: StudyInput, context: RenderContext, role: Role) -> Dataset:
+    """Patient, study, series, equipment and SOP common modules of an output.
+
+    Patient and study are those of the image, letter by letter.
+    """
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    _copy_modules(study.evidence.images[0], ds)
+    ds.SOPClassUID = role.sop_class_uid
+    ds.SOPInstanceUID = instance_uid(context, role.name)
+    ds.SeriesInstanceUID = series_uid(context, role.name)
+    ds.Modality = role.modality
+    ds.SeriesNumber = role.series_number
+    ds.SeriesDescription = role.series_description
+    ds.InstanceNumber = 1
+    date, time = context.created.strftime("%Y%m%d"), context.created.strftime("%H%M%S.%f")
+    ds.InstanceCreationDate = ds.SeriesDate = ds.ContentDate = date
+    ds.InstanceCreationTime = ds.SeriesTime = ds.ContentTime = time
+    ds.Manufacturer = MANUFACTURER
+    ds.ManufacturerModelName = MODEL_NAME
+    ds.DeviceSerialNumber = clean(context.ae_title, 64)
+    ds.SoftwareVersions = clean(context.software_version, 64)
+    ds.ContributingEquipmentSequence = _equipment(study, context)
+    return ds
+
+
+def _copy_modules(source: Dataset, target: Dataset) -> None:
+    # What came in goes out unchanged, valid or not: the node is no judge of the patient's name.
+    with pydicom.config.disable_value_validation():
+        for keyword in (*_PATIENT, *_STUDY):
+            if keyword in source:
+                target[keyword] = source[keyword]
+            else:
+                setattr(target, keyword, None)
+        for keyword in _ALSO:
+            if keyword in source:
+                target[keyword] = source[keyword]
+
+
+def _equipment(study: StudyInput, context: RenderContext) -> list[Dataset]:
+    """Who made the images, and who made this object (CID 7005)."""
+    image = study.evidence.images[0]
+    scanner, node = Dataset(), Dataset()
+    scanner.PurposeOfReferenceCodeSequence = code_sequence(dcm("109101", "Acquisition Equipment"))
+    scanner.Manufacturer = clean(str(image.get("Manufacturer") or ""), 64) or "unknown"
+    if model := clean(str(image.get("ManufacturerModelName") or ""), 64):
+        scanner.ManufacturerModelName = model
+    node.PurposeOfReferenceCodeSequence = code_sequence(dcm("109102", "Processing Equipment"))
+    node.Manufacturer = MANUFACTURER
+    node.ManufacturerModelName = MODEL_NAME
+    node.StationName = clean(context.ae_title, 16)
+    node.DeviceSerialNumber = clean(context.ae_title, 64)
+    node.SoftwareVersions = clean(context.software_version, 64)
+    offset = context.created.strftime("%z") or "+0000"
+    node.ContributionDateTime = context.created.strftime("%Y%m%d%H%M%S.%f") + offset[:5]
+    node.ContributionDescription = "Lesion radiomics and inter-lesion heterogeneity; research use"
+    return [scanner, node]
+
+
+def sr_header(
+    study: StudyInput, context: RenderContext, role: Role, evidence: Iterable[Reference]
+) -> Dataset:
+    """The header of a Comprehensive 3D SR: complete, unverified, its evidence listed."""
+    ds = header(study, context, role)
+    ds.ReferencedPerformedProcedureStepSequence = []
+    ds.PerformedProcedureCodeSequence = []
+    ds.CompletionFlag = "COMPLETE"
+    ds.CompletionFlagDescription = concepts.RESEARCH_USE_TEXT
+    ds.VerificationFlag = "UNVERIFIED"
+    ds.PreliminaryFlag = "PRELIMINARY"
+    ds.CodingSchemeIdentificationSequence = _schemes()
+    ds.ValueType, ds.ContinuityOfContent = "CONTAINER", "SEPARATE"
+    ds.ConceptNameCodeSequence = code_sequence(concepts.IMAGING_MEASUREMENT_REPORT)
+    same: list[Reference] = []
+    other: list[Reference] = []
+    for reference in evidence:
+        (same if reference.study_uid == ds.StudyInstanceUID else other).append(reference)
+    ds.CurrentRequestedProcedureEvidenceSequence = reference_tree(same)
+    if other:
+        ds.PertinentOtherEvidenceSequence = reference_tree(other)
+    if predecessor := predecessor_of(context, role, str(ds.StudyInstanceUID)):
+        ds.PredecessorDocumentsSequence = reference_tree([predecessor])
+    return ds
+
+
+def predecessor_of(context: RenderContext, role: Role, study_uid: str) -> Reference | None:
+    """The same role's object of the revision this one replaces."""
+    instance = context.predecessor.get(role.name)
+    series = context.predecessor_series.get(role.name)
+    if not instance or not series:
+        return None
+    return Reference(study_uid, series, role.sop_class_uid, instance)
+
+
+def _schemes() -> list[Dataset]:
+    mirv, ibsi = Dataset(), Dataset()
+    mirv.CodingSchemeDesignator = concepts.SCHEME
+    mirv.CodingSchemeName = concepts.SCHEME_NAME
+    mirv.CodingSchemeResponsibleOrganization = concepts.SCHEME_ORGANIZATION
+    ibsi.CodingSchemeDesignator = "IBSI"
+    ibsi.CodingSchemeName = "Image Biomarker Standardisation Initiative"
+    return [mirv, ibsi]
+
+
+def reference_of(instance: Dataset) -> Reference:
+    """The reference to an instance that was read."""
+    return Reference(
+        str(instance.StudyInstanceUID),
+        str(instance.SeriesInstanceUID),
+        str(instance.SOPClassUID),
+        str(instance.SOPInstanceUID),
+    )
+
+
+def made_here(study: StudyInput, context: RenderContext, role: Role) -> Reference:
+    """The reference to another output of this run."""
+    study_uid = str(study.evidence.images[0].StudyInstanceUID)
+    uids = series_uid(context, role.name), instance_uid(context, role.name)
+    return Reference(study_uid, uids[0], role.sop_class_uid, uids[1])
+
+
+def inputs(study: StudyInput) -> list[Reference]:
+    """Images and segmentations the result was computed from."""
+    evidence = study.evidence
+    return [reference_of(instance) for instance in (*evidence.images, *evidence.segmentations)]
+
+
+def reference_tree(references: Sequence[Reference]) -> list[Dataset]:
+    """Study, series and instance references nested (PS3.3 table 10-4, hierarchical)."""
+    tree: dict[str, dict[str, list[Reference]]] = {}
+    for reference in references:
+        tree.setdefault(reference.study_uid, {}).setdefault(reference.series_uid, []).append(
+            reference
+        )
+    studies = []
+    for study_uid, series in tree.items():
+        of_study = Dataset()
+        of_study.StudyInstanceUID = study_uid
+        of_study.ReferencedSeriesSequence = [
+            _series_reference(uid, instances) for uid, instances in series.items()
+        ]
+        studies.append(of_study)
+    return studies
+
+
+def _series_reference(uid: str, instances: Sequence[Reference]) -> Dataset:
+    of_series = Dataset()
+    of_series.SeriesInstanceUID = uid
+    of_series.ReferencedSOPSequence = [sop_dataset(instance) for instance in instances]
+    return of_series
+
+
+def sop_dataset(reference: Reference) -> Dataset:
+    """SOP class and instance of a reference."""
+    ds = Dataset()
+    ds.ReferencedSOPClassUID = reference.sop_class_uid
+    ds.ReferencedSOPInstanceUID = reference.sop_instance_uid
+    return ds
+
+
+def artifact(ds: Dataset, role: Role, context: RenderContext, tail: bytes) -> Artifact:
+    """Encode `ds`, append elements that come after all of its own, make a Part 10 file."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = role.sop_class_uid
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = clean(f"MIRV_{context.software_version}", 16)
+    ds.file_meta = meta
+    buffer = io.BytesIO()
+    with pydicom.config.disable_value_validation():
+        pydicom.dcmwrite(buffer, ds, enforce_file_format=True)
+    buffer.write(tail)
+    return Artifact(
+        role.name,
+        role.sop_class_uid,
+        str(ds.SOPInstanceUID),
+        str(ds.SeriesInstanceUID),
+        buffer.getvalue(),
+    )
+
+
+def digests_text(digests: Mapping[str, str]) -> str:
+    """Names with their SHA-256, for people."""
+    return "; ".join(f"{name} sha256={digest}" for name, digest in sorted(digests.items()))

@@ -1,0 +1,158 @@
+"""The patient report: one TID 1501 group for volumes and one a profile and feature space."""
+
+from collections.abc import Sequence
+
+from analysis.model import Measure, StudyResult
+from analysis.study import divergent_pair
+from dicom_io.model import Artifact, Code, RenderContext, StudyInput
+from dicom_io.outputs import concepts, document, templates
+from dicom_io.outputs.concepts import own, ucum
+from dicom_io.outputs.document import Role
+from dicom_io.outputs.items import (
+    CONTAINS,
+    HAS_CONCEPT_MOD,
+    INFERRED_FROM,
+    code_item,
+    container_item,
+    num_item,
+    text_item,
+    uid_item,
+)
+from dicom_io.outputs.segmentation import LESION_SEG, drawn_lesions
+from dicom_io.uids import derive_uid
+
+PATIENT_SR = Role(
+    "patient_sr", document.COMPREHENSIVE_3D_SR, "SR", 9003, "Patient heterogeneity (research use)"
+)
+
+_MEANINGS = {
+    "n_lesions": "Number of lesions",
+    "n_sites": "Number of metastatic sites",
+    "volume_total_ml": "Total volume of lesions",
+    "volume_range_ml": "Range of lesion volumes",
+    "volume_sd_ml": "Standard deviation of lesion volumes",
+    "cv_mean_percent": "Mean coefficient of variation of features",
+    "cv_selected_mean_percent": "Mean coefficient of variation of selected features",
+    "mtd": "Maximum tumoral dissimilarity",
+    "ath_pairs": "Average tumoral heterogeneity over pairs",
+    "ath_matrix": "Average tumoral heterogeneity over the matrix",
+    "mirv_distance_max": "Inter-lesion Euclidean distance, maximum",
+    "mirv_distance_mean": "Inter-lesion Euclidean distance, mean",
+    "mirv_distance_median": "Inter-lesion Euclidean distance, median",
+    "mirv_distance_sd": "Inter-lesion Euclidean distance, SD",
+    "mirv_dissimilarity_max": "Inter-lesion cosine dissimilarity, maximum",
+    "mirv_dissimilarity_mean": "Inter-lesion cosine dissimilarity, mean",
+    "mirv_dissimilarity_median": "Inter-lesion cosine dissimilarity, median",
+    "mirv_dissimilarity_sd": "Inter-lesion cosine dissimilarity, SD",
+}
+_SET_BY_A_PAIR = frozenset({"mtd", "mirv_distance_max", "mirv_dissimilarity_max"})
+_COUNT = ucum("{count}", "count")
+
+
+def patient_sr(
+    study: StudyInput, result: StudyResult, context: RenderContext
+) -> tuple[Artifact, ...]:
+    """Render the patient report."""
+    evidence = document.inputs(study)
+    if drawn_lesions(study):
+        evidence.append(document.made_here(study, context, LESION_SEG))
+    ds = document.sr_header(study, context, PATIENT_SR, evidence)
+    groups = [
+        _group(study, result, context, profile, space) for profile, space in _views(result.measures)
+    ]
+    measurements = container_item(CONTAINS, concepts.IMAGING_MEASUREMENTS, groups)
+    body = [measurements, templates.statements(study)]
+    content = templates.measurement_report(study, context, body)
+    return (document.artifact(ds, PATIENT_SR, context, content),)
+
+
+def _views(measures: Sequence[Measure]) -> list[tuple[str, str]]:
+    """The (profile, space) of the measures, each once, in their order."""
+    return list(dict.fromkeys((measure.profile, measure.space) for measure in measures))
+
+
+def patient_tracking_uid(study: StudyInput, profile: str, space: str) -> str:
+    """Tracking UID of the whole set of lesions of this image, as seen in one space.
+
+    It follows from the image, not the run: a revision carries the same.
+    """
+    image = study.evidence.images[0]
+    return derive_uid("mirv patient", str(image.SeriesInstanceUID), profile, space)
+
+
+def _group(
+    study: StudyInput, result: StudyResult, context: RenderContext, profile: str, space: str
+) -> bytes:
+    """TID 1501: the measures of one view on the patient's lesions."""
+    seen = " ".join(("all lesions", profile, space)).strip()
+    children = [
+        *templates.tracking(seen, patient_tracking_uid(study, profile, space)),
+        code_item(CONTAINS, concepts.FINDING, concepts.PATIENT_HETEROGENEITY),
+        *templates.time_point(study),
+    ]
+    if profile:
+        method = templates.method_code(profile, result)
+        children.append(code_item(HAS_CONCEPT_MOD, concepts.MEASUREMENT_METHOD, method))
+    children += templates.algorithm(context, _parameters(context, result, profile, space))
+    for measure in result.measures:
+        if (measure.profile, measure.space) == (profile, space):
+            children.append(_measure(measure, result))
+    return container_item(CONTAINS, concepts.MEASUREMENT_GROUP, children, "1501")
+
+
+def _parameters(context: RenderContext, result: StudyResult, profile: str, space: str) -> list[str]:
+    texts = [
+        text
+        for text in templates.profile_parameters(context, result)
+        if not text.startswith("profile=") or text.split()[0] == f"profile={profile}"
+    ]
+    if space:
+        digest = result.provenance.space_digests.get(space)
+        texts.append(f"space={space}" + (f" sha256={digest}" if digest else ""))
+    return texts
+
+
+def _measure(measure: Measure, result: StudyResult) -> bytes:
+    """TID 300: a number with the lesions it came from, or the reason there is none."""
+    modifiers = [text_item(HAS_CONCEPT_MOD, concepts.EQUIVALENT_NAME, measure.name)]
+    if measure.space:
+        space = templates.space_code(measure.space, result)
+        modifiers.append(code_item(HAS_CONCEPT_MOD, concepts.FEATURE_SPACE, space))
+    count = num_item(INFERRED_FROM, concepts.LESION_COUNT, measure.n_lesions, _COUNT)
+    children = [*modifiers, count, *_pair(measure, result)]
+    name = measure_code(measure.name)
+    if measure.value is None:
+        if measure.reason is None:
+            raise ValueError(f"{measure.name}: neither value nor reason")
+        return templates.reason_item(name, measure.reason, children)
+    return num_item(CONTAINS, name, measure.value, _unit(measure.unit), children)
+
+
+def measure_code(name: str) -> Code:
+    """A patient-level measure as concept."""
+    return own(name, _MEANINGS.get(name, name.replace("_", " ")))
+
+
+def _unit(unit: str) -> Code:
+    return ucum(unit, {"1": "no units", "{count}": "count", "%": "percent"}.get(unit))
+
+
+def _pair(measure: Measure, result: StudyResult) -> list[bytes]:
+    """The two lesions furthest apart, below the measure their distance sets."""
+    if measure.name not in _SET_BY_A_PAIR:
+        return []
+    pair = divergent_pair(result, measure.profile, measure.space, measure.name)
+    if pair is None:
+        return []
+    names = {lesion.tracking_uid: lesion.tracking_id for lesion in result.lesions}
+    items = []
+    for concept, tracking_uid in (
+        (concepts.PAIR_FIRST, pair.tracking_uid_a),
+        (concepts.PAIR_SECOND, pair.tracking_uid_b),
+    ):
+        items.append(uid_item(INFERRED_FROM, concept, tracking_uid))
+        items.append(text_item(INFERRED_FROM, concept, names.get(tracking_uid, tracking_uid)))
+    return items
+
+
+__all__ = ["PATIENT_SR", "measure_code", "patient_sr", "patient_tracking_uid"]
