@@ -128,6 +128,13 @@ class Spool:
         """Store the parts, one after the other, as one durable file."""
         return self.stage(parts).keep(area)
 
+    def put_aside(self, sha256: str) -> StoredObject:
+        """Move an object to the quarantine; it is there when this returns."""
+        target = self.path(sha256, "quarantine")
+        self.path(sha256).replace(target)
+        _sync_folder(target.parent)
+        return StoredObject(target, sha256, target.stat().st_size)
+
     def free_bytes(self) -> int:
         """Bytes free on the spool's file system."""
         return shutil.disk_usage(self.folder).free

@@ -87,6 +87,7 @@ class StudyRow:
     size: int
     first_received_at: float
     last_received_at: float
+    last_seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,7 +399,7 @@ class Instances:
             return [QualityRow(**json.loads(text)) for text in connection.scalars(query)]
 
 
-def _study_query() -> sa.Select[tuple[str, int, int, float, float]]:
+def _study_query() -> sa.Select[tuple[str, int, int, float, float, int]]:
     table = schema.instances
     return sa.select(
         table.c.study_uid,
@@ -406,4 +407,5 @@ def _study_query() -> sa.Select[tuple[str, int, int, float, float]]:
         sa.func.sum(table.c.size).label("size"),
         sa.func.min(table.c.received_at).label("first_received_at"),
         sa.func.max(table.c.received_at).label("last_received_at"),
+        sa.func.max(table.c.seq).label("last_seq"),
     ).group_by(table.c.study_uid)

@@ -144,17 +144,28 @@ class Runs:
                 _supersede(connection, run_id, new.run_id, new.study_uid, now)
         return True
 
-    def start(self, run_id: str, now: float) -> None:
-        """Note that work on a run begins, or begins again."""
+    def start(self, run_id: str, now: float) -> bool:
+        """Note that work on a run begins, or begins again; False when there is nothing to do.
+
+        A run that was superseded before it began is cancelled: its input is no longer the latest.
+        """
         table = schema.runs
         with self._database.write() as connection:
-            changed = connection.execute(
+            run = connection.execute(sa.select(table).where(table.c.run_id == run_id)).one()
+            if run.state in ENDED:
+                return False
+            if run.state == "queued" and run.superseded_by is not None:
+                reason = Reason("superseded", f"by run {run.superseded_by} before it began")
+                _end(connection, run_id, "cancelled", reason, now)
+                record(connection, now, "cancelled", study_uid=run.study_uid, run_id=run_id)
+                return False
+            connection.execute(
                 table.update()
-                .where(table.c.run_id == run_id, table.c.state.in_(("queued", "running")))
+                .where(table.c.run_id == run_id)
                 .values(state="running", started_at=now)
             )
-            if changed.rowcount:
-                record(connection, now, "started", run_id=run_id)
+            record(connection, now, "started", study_uid=run.study_uid, run_id=run_id)
+        return True
 
     def note_result(self, run_id: str, sha256: str) -> None:
         """Remember where the result record is, before the outputs are made."""

@@ -1,0 +1,151 @@
+"""Taking objects in, whichever way they come: spool first, then index, or put aside with a reason.
+
+Listener, fetching and repair all pass here, so the same rules hold for each.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from analysis.errors import Reason, Unsuitable
+from dicom_io.header import InstanceHeader, is_own_output, read_header
+from service.log import get_logger
+from service.spool import Spool, Staged, StoredObject
+from service.store import Conflict, NewInstance, Store
+
+Verdict = Literal["stored", "known", "unreadable", "conflict", "refused"]
+_UID = re.compile(r"[0-9.]{1,64}")
+
+log = get_logger("intake")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of an object.
+
+    Attributes
+    ----------
+    verdict : str
+        ``stored`` and ``known`` (the same content was there): durable and indexed. The others are
+        in quarantine: ``unreadable`` (cannot be indexed), ``conflict`` (other content under a
+        known UID), ``refused`` (by the caller's own check).
+    reason : Reason or None
+        Why it was put aside.
+    """
+
+    verdict: Verdict
+    reason: Reason | None = None
+
+
+class Intake:
+    """Where objects enter.
+
+    Parameters
+    ----------
+    spool : Spool
+    store : Store
+    clock : callable
+        Seconds since 1970.
+    """
+
+    def __init__(self, spool: Spool, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._spool = spool
+        self._store = store
+        self._clock = clock
+
+    def take(
+        self,
+        content: bytes,
+        source: str,
+        *,
+        claimed_uid: str = "",
+        check: Callable[[InstanceHeader], Reason | None] = lambda _header: None,
+    ) -> Taken:
+        """Keep a complete Part 10 file; durable and indexed, or in quarantine, on return.
+
+        Parameters
+        ----------
+        content : bytes
+        source : str
+            Who sent it, for people.
+        claimed_uid : str
+            SOP Instance UID as announced, for what cannot be read.
+        check : callable
+            A further reason to refuse a readable object.
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken; nothing was kept.
+        Transient
+            The catalogue cannot be written now; the file may be kept, unindexed, for the next
+            repair.
+        """
+        staged = self._spool.stage((content,))
+        try:
+            try:
+                header = read_header(content)
+            except Unsuitable as fault:
+                return self._put_aside(staged, "unreadable", claimed_uid, source, fault.reason)
+            if reason := _malformed(header):
+                return self._put_aside(staged, "unreadable", claimed_uid, source, reason)
+            if reason := check(header):
+                return self._put_aside(staged, "refused", claimed_uid, source, reason)
+            return self._index(staged, header, source)
+        finally:
+            staged.discard()
+
+    def _index(self, staged: Staged, header: InstanceHeader, source: str) -> Taken:
+        new = self.index_entry(header, staged.sha256, staged.size, source)
+        staged.keep()
+        try:
+            added = self._store.instances.add(new, self._clock())
+        except Conflict as conflict:
+            reason = Reason(
+                "other_content",
+                f"found SHA-256 {new.sha256} under a SOP Instance UID that is stored with "
+                f"{conflict.sha256}; the first is kept",
+            )
+            kept = self._spool.put_aside(new.sha256)
+            self._note_aside(kept, new.sop_instance_uid, source, reason)
+            return Taken("conflict", reason)
+        return Taken("stored" if added else "known")
+
+    def index_entry(
+        self, header: InstanceHeader, sha256: str, size: int, source: str
+    ) -> NewInstance:
+        """What the index says of an object."""
+        made_here = self._store.instances.is_artifact(header.sop_instance_uid)
+        return NewInstance(
+            sop_instance_uid=header.sop_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            study_uid=header.study_uid,
+            series_uid=header.series_uid,
+            sha256=sha256,
+            size=size,
+            source=source,
+            own_output=made_here or is_own_output(header),
+            header=header.to_json(),
+            referenced_series=tuple(header.referenced_series),
+        )
+
+    def _put_aside(
+        self, staged: Staged, verdict: Verdict, claimed: str, source: str, reason: Reason
+    ) -> Taken:
+        self._note_aside(staged.keep("quarantine"), claimed, source, reason)
+        return Taken(verdict, reason)
+
+    def _note_aside(self, kept: StoredObject, claimed: str, source: str, reason: Reason) -> None:
+        self._store.instances.put_aside(
+            claimed, kept.sha256, kept.size, source, reason, self._clock()
+        )
+        log.warning("put aside", code=reason.code, sha256=kept.sha256, source=source)
+
+
+def _malformed(header: InstanceHeader) -> Reason | None:
+    for name in ("sop_instance_uid", "sop_class_uid", "study_uid", "series_uid"):
+        if not _UID.fullmatch(getattr(header, name)):
+            return Reason("uid_malformed", f"{name}: wanted 1 to 64 digits and dots, found others")
+    return None

@@ -1,0 +1,262 @@
+"""The way in: a storage SCP that says "stored" only of what is on disk and indexed."""
+
+import ipaddress
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydicom import Dataset
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
+from pynetdicom.sop_class import Verification
+
+from analysis.errors import Reason, Transient
+from config import settings
+from dicom_io.header import InstanceHeader
+from service.intake import Intake, Taken
+from service.log import get_logger
+from service.pynetdicom_hardening import HardenedServer, Limits, start_server
+from service.spool import Spool
+from service.store import Store
+
+SUCCESS = 0x0000
+DUPLICATE_INSTANCE = 0x0111
+CLASS_NOT_SUPPORTED = 0x0122
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+STORAGE_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.2",  # CT
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
+    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
+    "1.2.840.10008.5.1.4.1.1.4",  # MR
+    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR
+    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR
+    "1.2.840.10008.5.1.4.1.1.128",  # PET
+    "1.2.840.10008.5.1.4.1.1.128.1",  # Legacy Converted Enhanced PET
+    "1.2.840.10008.5.1.4.1.1.130",  # Enhanced PET
+    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
+    "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
+    "1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set
+)
+# Explicit little endian first: of several offered, the first of this order is taken.
+TRANSFER_SYNTAXES = (
+    "1.2.840.10008.1.2.1",
+    *(uid for uid in ALL_TRANSFER_SYNTAXES if uid != "1.2.840.10008.1.2.1"),
+)
+IMPLEMENTATION_UID = "2.25.92164085104157283127396461264085105271"
+IMPLEMENTATION_NAME = "MIRV_NODE"
+
+# Association rejection (PS3.8 section 9.3.4): result, source, reason.
+_CALLING_UNKNOWN = (1, 1, 3)
+_CALLED_UNKNOWN = (1, 1, 7)
+_LIMIT_EXCEEDED = (2, 3, 2)
+
+log = get_logger("listener")
+
+
+class Listener:
+    """The DICOM listener of a node.
+
+    Parameters
+    ----------
+    wanted : config.settings.Listener
+    spool : Spool
+    store : Store
+    clock : callable
+        Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        wanted: settings.Listener,
+        spool: Spool,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = wanted
+        self._spool = spool
+        self._intake = Intake(spool, store, clock)
+        self._server: HardenedServer | None = None
+        self._ae = self._application_entity()
+
+    def _application_entity(self) -> AE:
+        ae = AE(self._settings.ae_title)
+        ae.implementation_class_uid = IMPLEMENTATION_UID
+        ae.implementation_version_name = IMPLEMENTATION_NAME
+        ae.acse_timeout = self._settings.acse_timeout_s
+        ae.dimse_timeout = self._settings.network_timeout_s
+        ae.network_timeout = self._settings.network_timeout_s
+        ae.maximum_pdu_size = self._settings.max_pdu_bytes
+        # Counted when asked for, see _on_requested: pynetdicom counts silent connections too.
+        ae.maximum_associations = 1_000_000
+        ae.add_supported_context(Verification)
+        for sop_class in STORAGE_CLASSES:
+            ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+        return ae
+
+    def start(self) -> None:
+        """Listen; returns when the port is open.
+
+        Raises
+        ------
+        OSError
+            The address is taken or not ours.
+        """
+        self._server = start_server(
+            self._ae,
+            (self._settings.bind, self._settings.port),
+            [
+                (evt.EVT_REQUESTED, self._on_requested),
+                (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+                (evt.EVT_C_STORE, self._on_store),
+            ],
+            Limits(
+                max_object=self._settings.max_object_mb * 1024**2,
+                max_connections=self._settings.max_associations + 500,
+                handshake_s=self._settings.acse_timeout_s,
+                transfer_s=self._settings.network_timeout_s,
+            ),
+            admits=self._admits_address,
+        )
+        log.info("listening", ae_title=self._settings.ae_title, port=self._settings.port)
+
+    def stop(self) -> None:
+        """Stop listening and end every association."""
+        self._ae.shutdown()
+        self._server = None
+
+    # Who may
+
+    def _admits_address(self, address: str) -> bool:
+        if not self._settings.allow:
+            return _is_loopback(self._settings.bind)
+        return any(_within(address, rule.address) for rule in self._settings.allow)
+
+    def _on_requested(self, event: evt.Event) -> None:
+        association = event.assoc
+        request = association.requestor.primitive
+        calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
+        address = association.requestor.address
+        established = sum(
+            1 for one in association._server.active_associations if one.is_established
+        )
+        if called != self._settings.ae_title:
+            refusal, why = _CALLED_UNKNOWN, "called AE title"
+        elif not self._admits(calling, address):
+            refusal, why = _CALLING_UNKNOWN, "calling AE title"
+        elif established >= self._settings.max_associations:
+            refusal, why = _LIMIT_EXCEEDED, "too many associations"
+        else:
+            return
+        log.warning("association refused", why=why, address=address)
+        association.acse.send_reject(*refusal)
+        evt.trigger(association, evt.EVT_REJECTED, {})
+        association.kill()
+
+    def _admits(self, calling: str, address: str) -> bool:
+        if not self._settings.allow:
+            return True  # _admits_address has looked: every peer of a loopback bind
+        return any(
+            rule.ae_title == calling and _within(address, rule.address)
+            for rule in self._settings.allow
+        )
+
+    # What comes in
+
+    def _on_store(self, event: evt.Event) -> Dataset:
+        try:
+            status, comment = self._take(event)
+        except OSError as error:
+            log.warning("spool cannot be written", error=error.strerror or type(error).__name__)
+            status, comment = OUT_OF_RESOURCES, "spool cannot be written"
+        except Transient as error:
+            log.warning("catalogue cannot be written", error=str(error))
+            status, comment = OUT_OF_RESOURCES, "catalogue cannot be written"
+        answer = Dataset()
+        answer.Status = status
+        if comment:
+            answer.ErrorComment = comment[:64]
+        return answer
+
+    def _take(self, event: evt.Event) -> tuple[int, str]:
+        if self._spool.free_bytes() < self._settings.low_disk_mb * 1024**2:
+            log.error("disk below its watermark", wanted_mb=self._settings.low_disk_mb)
+            return OUT_OF_RESOURCES, "disk below its watermark"
+        request = event.request
+        command = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+        negotiated = str(event.context.abstract_syntax)
+        meta = file_meta(*command, str(event.context.transfer_syntax))
+        taken = self._intake.take(
+            b"".join((meta, request.DataSet.getbuffer())),
+            f"{event.assoc.requestor.ae_title.strip()}@{event.assoc.requestor.address}",
+            claimed_uid=command[1],
+            check=lambda header: _mismatch(header, command, negotiated),
+        )
+        return _status(taken), taken.reason.code if taken.reason else ""
+
+
+def _status(taken: Taken) -> int:
+    if taken.reason is None:
+        return SUCCESS
+    if taken.verdict == "conflict":
+        return DUPLICATE_INSTANCE
+    return {
+        "class_not_negotiated": CLASS_NOT_SUPPORTED,
+        "command_and_data_set_differ": DOES_NOT_MATCH,
+    }.get(taken.reason.code, CANNOT_UNDERSTAND)
+
+
+def _mismatch(header: InstanceHeader, command: tuple[str, str], negotiated: str) -> Reason | None:
+    """Whether command, presentation context and data set disagree about what this is."""
+    if command[0] != negotiated:
+        return Reason(
+            "class_not_negotiated",
+            f"found SOP class {command[0]} in a presentation context for {negotiated}",
+        )
+    found = (header.sop_class_uid, header.sop_instance_uid)
+    if found != command:
+        return Reason(
+            "command_and_data_set_differ",
+            f"found SOP class and instance {found} in the data set, {command} in the command",
+        )
+    return None
+
+
+def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> bytes:
+    """Preamble and File Meta Information (PS3.10 section 7.1) of a received data set.
+
+    Written by hand: it depends on nothing but these UIDs, so the same data set gives the same
+    file whoever sends it.
+    """
+    body = b"".join(
+        _element(0x0002, number, b"UI", value.encode("ascii", "replace"), b"\0")
+        for number, value in (
+            (0x0002, sop_class_uid),
+            (0x0003, sop_instance_uid),
+            (0x0010, transfer_syntax),
+            (0x0012, IMPLEMENTATION_UID),
+        )
+    ) + _element(0x0002, 0x0013, b"SH", IMPLEMENTATION_NAME.encode(), b" ")
+    version = struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01"
+    length = struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(version) + len(body))
+    return bytes(128) + b"DICM" + length + version + body
+
+
+def _element(group: int, number: int, kind: bytes, value: bytes, padding: bytes) -> bytes:
+    if len(value) % 2:
+        value += padding
+    return struct.pack("<HH2sH", group, number, kind, len(value)) + value
+
+
+def _within(address: str, network: str | None) -> bool:
+    if network is None:
+        return True
+    found = ipaddress.ip_address(address)
+    mapped: Any = getattr(found, "ipv4_mapped", None)
+    return (mapped or found) in ipaddress.ip_network(network, strict=False)
+
+
+def _is_loopback(bind: str) -> bool:
+    return bind == "localhost" or ipaddress.ip_address(bind or "0.0.0.0").is_loopback  # noqa: S104

@@ -1,0 +1,199 @@
+"""Mends of pynetdicom 3.0.4 as a listener among strangers; each has its fault test.
+
+========================================  =====================================================
+as it comes                               mended here
+========================================  =====================================================
+a PDU may claim 4 GiB and is read         longer than `Limits.max_pdu` ends the connection
+reads 4 KiB at a time, no time limit:     large reads under a deadline for the whole PDU
+a dripping peer holds its thread
+a data set grows in memory unchecked      larger than `Limits.max_object` aborts the association
+TLS handshake in the accept loop: one     handshake in the connection's own thread, with a
+silent client blocks everyone             time limit
+silent connections count as               only associations asked for count; connections have
+associations                              a limit of their own
+Nagle's algorithm stalls each response    TCP_NODELAY
+========================================  =====================================================
+"""
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import AE, evt
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+_LARGEST_READ = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a peer may ask of the listener.
+
+    Attributes
+    ----------
+    max_pdu : int
+        Bytes of one PDU, association requests included.
+    max_object : int
+        Bytes of one data set.
+    max_connections : int
+        Open connections, silent ones included.
+    handshake_s : float
+        For TLS, and for an association request as a whole.
+    transfer_s : float
+        For one PDU as a whole, and for the peer to take what is sent to it.
+    """
+
+    max_pdu: int = 1024 * 1024
+    max_object: int = 4 * 1024**3
+    max_connections: int = 500
+    handshake_s: float = 10
+    transfer_s: float = 60
+
+
+def start_server(
+    ae: AE,
+    address: tuple[str, int],
+    handlers: list[Any],
+    limits: Limits,
+    *,
+    admits: Callable[[str], bool] = lambda _address: True,
+    tls: ssl.SSLContext | None = None,
+) -> "HardenedServer":
+    """Serve an application entity; returns once it listens.
+
+    Parameters
+    ----------
+    ae : pynetdicom.AE
+        With contexts and timeouts set.
+    address : (host, port)
+    handlers : list of (event, callable)
+    limits : Limits
+    admits : callable
+        Peer's IP address to whether it may connect at all.
+    tls : ssl.SSLContext, optional
+    """
+    handlers = [*handlers, (evt.EVT_PDU_RECV, _end_oversized(limits.max_object))]
+    server = HardenedServer(ae, address, ae.ae_title, ae.supported_contexts, None, handlers)
+    server.limits, server.admits, server.tls = limits, admits, tls
+    ae._servers.append(server)
+    threading.Thread(target=server.serve_forever, name="dicom-listener", daemon=True).start()
+    return server
+
+
+class _Handler(RequestHandler):
+    def _create_association(self) -> Any:
+        association = super()._create_association()
+        wire = association.dul.socket
+        wire.recv = _BoundedReceive(wire, association, self.server.limits)
+        return association
+
+
+class HardenedServer(ThreadedAssociationServer):
+    """Accepts quickly, shakes hands elsewhere."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        self.limits = Limits()
+        self.admits: Callable[[str], bool] = lambda _address: True
+        self.tls: ssl.SSLContext | None = None
+        super().__init__(*args, request_handler=_Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept, and nothing that could wait for the peer."""
+        connection, address = self.socket.accept()
+        connection.settimeout(self.limits.handshake_s)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection, address
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Refuse strangers, and everyone when connections have run out."""
+        return (
+            self.admits(client_address[0])
+            and len(self.active_associations) < self.limits.max_connections
+        )
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Shake hands, then serve; runs in the connection's own thread."""
+        if self.tls is not None:
+            request = self._shaken(request)
+        super().finish_request(request, client_address)
+
+    def _shaken(self, request: socket.socket) -> socket.socket:
+        assert self.tls is not None  # noqa: S101 - the only caller has looked
+        secured = self.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        with _deadline(secured, self.limits.handshake_s):
+            secured.do_handshake()
+        return secured
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that fails before its association is its peer's affair."""
+
+
+@contextlib.contextmanager
+def _deadline(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """Close the connection under a peer that drips: a socket's own timeout starts over a byte."""
+
+    def end() -> None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class _BoundedReceive:
+    """`AssociationSocket.recv` with a cap on what is asked and a deadline on the whole."""
+
+    def __init__(self, wire: AssociationSocket, association: Any, limits: Limits) -> None:
+        self._wire = wire
+        self._association = association
+        self._limits = limits
+
+    def __call__(self, wanted: int) -> bytearray:
+        """Read this many bytes; fewer when the peer closes.
+
+        Raises
+        ------
+        OSError
+            More was announced than a PDU may have, or the deadline passed.
+        """
+        if wanted > self._limits.max_pdu:
+            raise OSError(f"found a PDU of {wanted} bytes, wanted {self._limits.max_pdu} at most")
+        established = self._association.is_established
+        seconds = self._limits.transfer_s if established else self._limits.handshake_s
+        deadline = time.monotonic() + seconds
+        received = bytearray()
+        connection = self._wire.socket
+        while len(received) < wanted:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError(f"found {len(received)} of {wanted} bytes in {seconds} s")
+            connection.settimeout(left)
+            chunk = connection.recv(min(wanted - len(received), _LARGEST_READ))
+            if not chunk:
+                break
+            received += chunk
+        connection.settimeout(self._limits.transfer_s)
+        return received
+
+
+def _end_oversized(max_object: int) -> Callable[[evt.Event], None]:
+    def check(event: evt.Event) -> None:
+        message = event.assoc.dimse.message
+        if message is not None and message.data_set.tell() > max_object:
+            # The state machine's own event for a PDU that cannot be: it sends A-ABORT.
+            event.assoc.dul.event_queue.put("Evt19")
+
+    return check

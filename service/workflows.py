@@ -1,0 +1,329 @@
+"""Durable work: a run from objects to outputs, a delivery from waiting to delivered.
+
+DBOS checkpoints each step, so after ``kill -9`` only the step in flight runs again, and every
+step may run twice without harm: contents are stored under their hashes, UIDs derive from the run,
+rows are written once. What a workflow is told is a run's identity; everything else is in the
+catalogue.
+"""
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+
+from analysis.errors import MirvError, Reason, Transient, Unsuitable
+from analysis.extraction import Extractor
+from config.settings import Destination, Settings
+from dicom_io.assemble import assemble
+from dicom_io.matching import Selection
+from dicom_io.model import Artifact, StudyInput
+from service import pipeline, records
+from service.log import get_logger
+from service.sender import Outcome, Outgoing, next_delay, send
+from service.spool import Spool
+from service.store import ArtifactRow, DeliveryRow, RunRow, Store
+
+RUNS = "runs"
+DELIVERIES = "deliveries"
+# Bound to the steps' meaning, not to the release: work in flight survives an upgrade.
+WORKFLOW_VERSION = "mirv-1"
+_QUEUE_POLL_S = 0.2
+_ENDED_STATES = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCESS")
+
+log = get_logger("workflows")
+
+
+@dataclass
+class Workbench:
+    """What steps work with; one a process.
+
+    Attributes
+    ----------
+    settings : Settings
+    plan : pipeline.Plan
+    spool : Spool
+    store : Store
+    extractor : Extractor
+        The pool lesions are shared out to; warm between runs.
+    clock : callable
+    studies : dict
+        Read studies by run, kept from one step to the next so that nothing is read twice; empty
+        after a crash.
+    """
+
+    settings: Settings
+    plan: pipeline.Plan
+    spool: Spool
+    store: Store
+    extractor: Extractor
+    clock: Callable[[], float] = time.time
+    studies: dict[str, StudyInput] = field(default_factory=dict)
+
+
+_bench: Workbench | None = None
+
+
+def _workbench() -> Workbench:
+    if _bench is None:
+        raise RuntimeError("no workbench: workflows run only between launch and shutdown")
+    return _bench
+
+
+def launch(bench: Workbench, database_url: str, executor_id: str) -> None:
+    """Start working: recover what this executor had begun, then take from the queues."""
+    global _bench
+    _bench = bench
+    config: DBOSConfig = {
+        "name": "mirv",
+        "system_database_url": database_url,
+        "application_version": WORKFLOW_VERSION,
+        "executor_id": executor_id,
+        "log_level": "CRITICAL",
+        "notification_listener_polling_interval_sec": 1.0,
+    }
+    DBOS(config=config)
+    DBOS.launch()
+    DBOS.register_queue(RUNS, worker_concurrency=1, polling_interval_sec=_QUEUE_POLL_S)
+    DBOS.register_queue(DELIVERIES, worker_concurrency=8, polling_interval_sec=_QUEUE_POLL_S)
+
+
+def shutdown(seconds: int = 0) -> None:
+    """Stop working; what is in flight is taken up at the next launch."""
+    global _bench
+    DBOS.destroy(workflow_completion_timeout_sec=seconds)
+    _bench = None
+
+
+def enqueue_run(run: RunRow) -> None:
+    """Queue the workflow of a run; harmless when it is queued already."""
+    with SetWorkflowID(run.workflow_id):
+        DBOS.enqueue_workflow(RUNS, process_run, run.run_id)
+
+
+def enqueue_delivery(run_id: str, destination: str, attempt: int) -> None:
+    """Queue one try of what a run has for a destination; harmless when it is queued already."""
+    with SetWorkflowID(f"deliver:{run_id}:{destination}:{attempt}"):
+        DBOS.enqueue_workflow(DELIVERIES, deliver, run_id, destination)
+
+
+# A run
+
+
+@DBOS.workflow()
+def process_run(run_id: str) -> str:
+    """Analyse, render and hand over to delivery; the state the run ends in."""
+    try:
+        if not _begin(run_id):
+            return "ended before"
+        _analyse(run_id)
+        destinations = _render(run_id)
+    except Unsuitable as fault:
+        _refuse(run_id, fault.reason.code, fault.reason.detail)
+        return "refused"
+    except Exception as fault:  # noqa: BLE001 - the top of a run: a bug fails it, not the node
+        _fail(run_id, _fault_code(fault), _fault_text(fault))
+        return "failed"
+    for destination in destinations:
+        enqueue_delivery(run_id, destination, 0)
+    return "finished"
+
+
+def _worth_repeating(fault: BaseException) -> bool:
+    return isinstance(fault, (Transient, OSError))
+
+
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+def _begin(run_id: str) -> bool:
+    bench = _workbench()
+    return bench.store.runs.start(run_id, bench.clock())
+
+
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+def _analyse(run_id: str) -> None:
+    bench = _workbench()
+    run = _run(bench, run_id)
+    study, result = pipeline.analyse_selection(
+        Selection.from_json(run.selection),
+        _opener(bench),
+        bench.plan,
+        extractor=bench.extractor,
+    )
+    stored = bench.spool.put((records.to_bytes(records.record_of(study, result)),))
+    bench.store.runs.note_result(run_id, stored.sha256)
+    bench.studies = {run_id: study}  # one: runs take turns
+
+
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+def _render(run_id: str) -> list[str]:
+    """Make, store and register the outputs; names of the destinations they go to."""
+    bench = _workbench()
+    run = _run(bench, run_id)
+    if run.result_sha256 is None:
+        raise RuntimeError(f"run {run_id}: no result to render")
+    study = _remembered(bench, run)
+    record = records.from_bytes(bench.spool.path(run.result_sha256).read_bytes())
+    before = bench.store.runs.artifacts(run.predecessor) if run.predecessor else []
+    context = pipeline.render_context(
+        run_id,
+        bench.plan,
+        bench.settings,
+        datetime.fromtimestamp(run.created_at, UTC),
+        {one.role: one.sop_instance_uid for one in before},
+        {one.role: one.series_uid for one in before},
+    )
+    artifacts = pipeline.render_outputs(study, record.result, context)
+    rows = [_keep(bench, run_id, artifact, n) for n, artifact in enumerate(_in_order(artifacts))]
+    routes = [
+        (row.role, destination.name)
+        for row in rows
+        for destination in bench.settings.destinations
+        if not destination.outputs or row.role in destination.outputs
+    ]
+    attempts = bench.settings.delivery.max_attempts
+    current = bench.store.runs.finish(run_id, rows, routes, attempts, bench.clock())
+    log.info("run finished", run=run_id, current=current, outputs=[row.role for row in rows])
+    return sorted({name for _, name in routes}) if current else []
+
+
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+def _refuse(run_id: str, code: str, detail: str) -> None:
+    bench = _workbench()
+    bench.store.runs.refuse(run_id, Reason(code, detail), bench.clock())
+    log.warning("run refused", run=run_id, code=code)
+
+
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+def _fail(run_id: str, code: str, detail: str) -> None:
+    bench = _workbench()
+    bench.store.runs.fail(run_id, Reason(code, detail), bench.clock())
+    log.error("run failed", run=run_id, code=code)
+
+
+def _run(bench: Workbench, run_id: str) -> RunRow:
+    run = bench.store.runs.get(run_id)
+    if run is None:
+        raise LookupError(f"run {run_id} is not in the catalogue")
+    return run
+
+
+def _opener(bench: Workbench) -> Callable[[str], Path]:
+    def open_object(sop_instance_uid: str) -> Path:
+        row = bench.store.instances.find(sop_instance_uid)
+        if row is None or row.removed_at is not None:
+            raise Unsuitable("object_gone", f"object {sop_instance_uid} is no longer stored")
+        return bench.spool.path(row.sha256)
+
+    return open_object
+
+
+def _remembered(bench: Workbench, run: RunRow) -> StudyInput:
+    kept = bench.studies.pop(run.run_id, None)
+    if kept is not None:
+        return kept
+    return assemble(Selection.from_json(run.selection), _opener(bench), bench.plan.reading)
+
+
+def _in_order(artifacts: tuple[Artifact, ...]) -> list[Artifact]:
+    """Segmentations first: reports refer to them."""
+    return sorted(artifacts, key=lambda artifact: "seg" not in artifact.role)
+
+
+def _keep(bench: Workbench, run_id: str, artifact: Artifact, position: int) -> ArtifactRow:
+    stored = bench.spool.put((artifact.content,))
+    return ArtifactRow(
+        run_id=run_id,
+        role=artifact.role,
+        position=position,
+        sop_class_uid=artifact.sop_class_uid,
+        sop_instance_uid=artifact.sop_instance_uid,
+        series_uid=artifact.series_instance_uid,
+        sha256=stored.sha256,
+        size=stored.size,
+    )
+
+
+def _fault_code(fault: Exception) -> str:
+    return "retries_exhausted" if isinstance(fault, MirvError) else "internal_fault"
+
+
+def _fault_text(fault: Exception) -> str:
+    return "".join(traceback.format_exception(fault))[-8000:]
+
+
+# A delivery
+
+
+@DBOS.workflow()
+def deliver(run_id: str, destination: str) -> None:
+    """Try once; what is to be tried again is taken up by the scheduler when it is due."""
+    try:
+        _attempt(run_id, destination)
+    except Exception as fault:  # noqa: BLE001 - the top of a delivery: a bug parks it
+        _park_all(run_id, destination, _fault_text(fault))
+
+
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+def _attempt(run_id: str, name: str) -> None:
+    bench = _workbench()
+    waiting = bench.store.deliveries.all(state="waiting", run_id=run_id, destination=name)
+    known = {one.name: one for one in bench.settings.destinations}
+    if name not in known:
+        for row in waiting:
+            bench.store.deliveries.park(
+                row.id, None, f"no destination {name!r} in the settings", bench.clock()
+            )
+        return
+    artifacts = {one.role: one for one in bench.store.runs.artifacts(run_id)}
+    by_id = {row.id: row for row in waiting}
+    outgoing = [
+        Outgoing(
+            row.id, artifacts[row.role].sop_class_uid, bench.spool.path(artifacts[row.role].sha256)
+        )
+        for row in sorted(waiting, key=lambda row: artifacts[row.role].position)
+    ]
+    if not outgoing:
+        return
+    for outcome in send(known[name], outgoing, bench.settings.listener.ae_title):
+        _note(bench, by_id[outcome.delivery_id], outcome, known[name])
+
+
+def _note(bench: Workbench, row: DeliveryRow, outcome: Outcome, destination: Destination) -> None:
+    deliveries, now = bench.store.deliveries, bench.clock()
+    told = {"run": row.run_id, "role": row.role, "destination": destination.name}
+    if outcome.verdict == "delivered" and outcome.status is not None:
+        deliveries.delivered(row.id, outcome.status, outcome.detail, now)
+        log.info("delivered", **told)
+    elif outcome.verdict == "retry" and row.attempts_left > 1:
+        delay = next_delay(row.attempts, bench.settings.delivery)
+        deliveries.retry_at(row.id, now + delay, outcome.status, outcome.detail)
+        log.warning("delivery to be repeated", seconds=round(delay, 1), **told)
+    else:
+        deliveries.park(row.id, outcome.status, outcome.detail, now)
+        log.error("delivery parked", **told)
+
+
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+def _park_all(run_id: str, destination: str, detail: str) -> None:
+    bench = _workbench()
+    for row in bench.store.deliveries.all(state="waiting", run_id=run_id, destination=destination):
+        bench.store.deliveries.park(row.id, None, detail, bench.clock())
+    log.error("delivery failed", run=run_id, destination=destination)
+
+
+def reconcile() -> None:
+    """Line up catalogue and workflows after a start: nothing begun is left without a worker.
+
+    A run whose workflow was never written is queued; one whose workflow ended without saying so
+    (too many recoveries: something kills the process each time) has failed.
+    """
+    bench = _workbench()
+    for run in bench.store.runs.all(states=("queued", "running")):
+        enqueue_run(run)
+        status = DBOS.get_workflow_status(run.workflow_id)
+        if status is not None and status.status in _ENDED_STATES:
+            reason = Reason("worker_lost", f"its workflow ended as {status.status}")
+            bench.store.runs.fail(run.run_id, reason, bench.clock())

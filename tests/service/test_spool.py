@@ -1,0 +1,102 @@
+"""The spool: durable, never overwritten, no name from outside, nothing half-written."""
+
+import errno
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from service.spool import Spool, content_digest
+
+
+def test_put_names_content_by_its_hash(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    stored = spool.put((b"first ", memoryview(b"second")))
+    assert stored.path.read_bytes() == b"first second"
+    assert stored.sha256 == hashlib.sha256(b"first second").hexdigest() == stored.path.name
+    assert stored.size == 12
+    assert content_digest(stored.path) == stored.sha256
+    assert spool.put((b"first second",)).path == stored.path
+    assert list((tmp_path / "spool" / "incoming").iterdir()) == []
+
+
+def test_file_and_folder_are_synced_before_put_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    synced: list[str] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    stored = spool.put((b"content",))
+    temporary, folder = synced
+    assert Path(temporary).parent == tmp_path / "incoming"
+    assert Path(folder) == stored.path.parent
+
+
+def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path)
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        spool.put((b"content",))
+    monkeypatch.undo()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_same_content_from_many_threads_is_one_file(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    content = os.urandom(100_000)
+    threads = [threading.Thread(target=spool.put, args=((content,),)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (stored,) = spool.stored()
+    assert content_digest(stored.path) == stored.sha256
+
+
+def test_sweep_takes_only_what_no_one_writes(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    kept = spool.put((b"kept",))
+    abandoned = spool.stage((b"abandoned by a former life of this process",))
+    of_the_dead = next((tmp_path / "incoming").iterdir())
+    name = of_the_dead.name.split("-")
+    of_the_living = of_the_dead.with_name(f"{name[0]}-{os.getppid()}-x")
+    of_the_living.write_bytes(b"")
+    of_another_machine = of_the_dead.with_name("00000000-1-x")
+    of_another_machine.write_bytes(b"")
+    of_a_dead_machine = of_the_dead.with_name("00000000-1-y")
+    of_a_dead_machine.write_bytes(b"")
+    os.utime(of_a_dead_machine, (0, 0))
+    assert spool.sweep() == 2
+    assert {path.name for path in (tmp_path / "incoming").iterdir()} == {
+        of_the_living.name,
+        of_another_machine.name,
+    }
+    assert kept.path.exists()
+    abandoned.discard()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "A" * 64, "1.2.840.10008", "0" * 63])
+def test_only_hashes_make_paths(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="wanted a SHA-256"):
+        Spool(tmp_path).path(name)
+
+
+def test_put_aside_moves_to_quarantine(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    stored = spool.put((b"odd",))
+    aside = spool.put_aside(stored.sha256)
+    assert not stored.path.exists()
+    assert aside.path == spool.path(stored.sha256, "quarantine")
+    assert aside.path.read_bytes() == b"odd"

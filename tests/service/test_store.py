@@ -1,0 +1,253 @@
+"""The catalogue: once, all or nothing, and an audit trail that cannot be changed."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from analysis.errors import Reason, Transient
+from service.store import ArtifactRow, Conflict, NewInstance, Store, schema, sqlite_url
+from service.store.engine import open_engine
+from service.store.runs import NewRun
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    yield opened
+    opened.close()
+
+
+def instance(number: int, **other: object) -> NewInstance:
+    made = NewInstance(
+        sop_instance_uid=f"1.2.{number}",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
+        study_uid="1.9",
+        series_uid="1.8",
+        sha256=f"{number:064x}",
+        size=10,
+        source="PEER@127.0.0.1",
+        own_output=False,
+        header=f'{{"number": {number}}}',
+    )
+    return replace(made, **other)  # type: ignore[arg-type]
+
+
+def new_run(run_id: str = "a" * 64, series_uid: str = "1.8") -> NewRun:
+    return NewRun(
+        run_id=run_id,
+        study_uid="1.9",
+        series_uid=series_uid,
+        patient_id="P",
+        study_date="20200101",
+        input_digest="i",
+        plan_digest="p",
+        selection="{}",
+    )
+
+
+def artifact(run_id: str, role: str = "lesion_sr") -> ArtifactRow:
+    return ArtifactRow(run_id, role, 0, "1.2.3", f"2.25.{run_id[0]}.{role}", "2.25.7", "f" * 64, 5)
+
+
+def finished(store: Store, run: NewRun, now: float) -> None:
+    assert store.runs.queue(run, now)
+    assert store.runs.start(run.run_id, now)
+    store.runs.note_result(run.run_id, "e" * 64)
+    assert store.runs.finish(run.run_id, [artifact(run.run_id)], [("lesion_sr", "PACS")], 3, now)
+
+
+def test_migrations_make_exactly_the_schema(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "catalogue.sqlite")
+    Store(url).close()
+    database = open_engine(url)
+    with database.read() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, schema.metadata) == []
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        full = 2
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == full
+    database.engine.dispose()
+
+
+def test_an_instance_is_indexed_once(store: Store) -> None:
+    assert store.instances.add(instance(1), 1.0)
+    assert not store.instances.add(instance(1), 2.0)
+    with pytest.raises(Conflict) as conflict:
+        store.instances.add(instance(1, sha256="b" * 64), 3.0)
+    assert conflict.value.sha256 == instance(1).sha256
+    found = store.instances.find("1.2.1")
+    assert found is not None
+    assert (found.sha256, found.received_at) == (instance(1).sha256, 1.0)
+    assert [event.kind for event in store.events.all()] == ["received"]
+
+
+def test_many_threads_add_the_same_instances_once(store: Store) -> None:
+    added: list[bool] = []
+
+    def add_all() -> None:
+        added.extend(store.instances.add(instance(number), 1.0) for number in range(25))
+
+    threads = [threading.Thread(target=add_all) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(added) == 25
+    assert store.instances.studies()[0].n_instances == 25
+
+
+def test_a_study_is_unmatched_until_every_object_was_seen(store: Store) -> None:
+    store.instances.add(instance(1), 1.0)
+    store.instances.add(instance(2), 5.0)
+    (row,) = store.instances.unmatched()
+    assert (row.n_instances, row.last_received_at, row.last_seq) == (2, 5.0, 2)
+    store.instances.note_matched({"1.9": 2}, [("1.9", "1.2.1", "a segmentation")], [], 6.0)
+    assert store.instances.unmatched() == []
+    store.instances.add(instance(3), 7.0)
+    assert [row.n_instances for row in store.instances.unmatched(after_seq=2)] == [3]
+    store.instances.note_matched({"1.9": 3}, [("1.9", "1.2.1", "a segmentation")], [], 8.0)
+    (waiting,) = store.instances.waiting()
+    assert waiting.since == 6.0
+    store.instances.note_matched({"1.9": 3}, [], [], 9.0)
+    assert store.instances.waiting() == []
+
+
+def test_studies_linked_by_a_segmentation_are_one_group(store: Store) -> None:
+    store.instances.add(instance(1), 1.0)
+    store.instances.add(
+        instance(2, study_uid="1.10", series_uid="1.11", referenced_series=("1.8", "1.8")), 1.0
+    )
+    store.instances.add(instance(3, study_uid="1.12", series_uid="1.13"), 1.0)
+    assert store.instances.group_of("1.9") == {"1.9", "1.10"}
+    assert store.instances.group_of("1.10") == {"1.9", "1.10"}
+    assert store.instances.group_of("1.12") == {"1.12"}
+
+
+def test_own_output_and_removed_objects_are_no_input(store: Store) -> None:
+    store.instances.add(instance(1), 1.0)
+    store.instances.add(instance(2, own_output=True), 1.0)
+    assert store.instances.headers({"1.9"}) == ['{"number": 1}']
+
+
+def test_a_new_run_names_its_predecessor_and_supersedes_it_when_finished(store: Store) -> None:
+    old, new = new_run("a" * 64), new_run("b" * 64)
+    finished(store, old, 10.0)
+    assert not store.runs.queue(old, 11.0)
+    assert store.runs.queue(new, 12.7)
+    row = store.runs.get(new.run_id)
+    assert row is not None
+    assert (row.predecessor, row.created_at, row.state) == (old.run_id, 12, "queued")
+    assert [run.run_id for run in store.runs.all(current=True)] == [new.run_id, old.run_id]
+    store.runs.start(new.run_id, 13.0)
+    store.runs.finish(new.run_id, [artifact(new.run_id)], [], 3, 14.0)
+    assert [run.run_id for run in store.runs.all(current=True)] == [new.run_id]
+    before = store.runs.get(old.run_id)
+    assert before is not None
+    assert (before.state, before.superseded_by) == ("finished", new.run_id)
+    assert store.runs.artifacts(old.run_id) == [artifact(old.run_id)]
+
+
+def test_an_unfinished_run_is_superseded_at_once_and_delivers_nothing(store: Store) -> None:
+    waiting, working, new = new_run("a" * 64), new_run("b" * 64), new_run("c" * 64)
+    store.runs.queue(waiting, 1.0)
+    store.runs.queue(working, 2.0)
+    store.runs.start(working.run_id, 2.0)
+    store.runs.queue(new, 3.0)
+    assert not store.runs.start(waiting.run_id, 4.0)
+    assert not store.runs.finish(working.run_id, [], [("lesion_sr", "PACS")], 3, 5.0)
+    states = {run.run_id[0]: (run.state, run.reason_code) for run in store.runs.all()}
+    assert states == {
+        "a": ("cancelled", "superseded"),
+        "b": ("finished", ""),
+        "c": ("queued", ""),
+    }
+    assert store.deliveries.all() == []
+
+
+def test_finishing_twice_registers_outputs_and_deliveries_once(store: Store) -> None:
+    run = new_run()
+    finished(store, run, 10.0)
+    again = store.runs.finish(run.run_id, [artifact(run.run_id)], [("lesion_sr", "PACS")], 3, 11.0)
+    assert not again
+    assert len(store.deliveries.all()) == 1
+    assert [event.kind for event in store.events.all(kind="finished")] == ["finished"]
+
+
+def test_finish_is_all_or_nothing(store: Store) -> None:
+    run = new_run()
+    store.runs.queue(run, 1.0)
+    store.runs.start(run.run_id, 1.0)
+    twice = [artifact(run.run_id), artifact(run.run_id)]
+    with pytest.raises(sa.exc.IntegrityError):
+        store.runs.finish(run.run_id, twice, [], 3, 2.0)
+    assert store.runs.artifacts(run.run_id) == []
+    row = store.runs.get(run.run_id)
+    assert row is not None
+    assert row.state == "running"
+
+
+def test_a_refused_run_can_be_queued_again(store: Store) -> None:
+    run = new_run()
+    store.runs.queue(run, 1.0)
+    store.runs.refuse(run.run_id, Reason("no_lesions", "found none"), 2.0)
+    row = store.runs.get(run.run_id)
+    assert row is not None
+    assert (row.state, row.reason_code, row.workflow_id) == ("refused", "no_lesions", run.run_id)
+    assert store.runs.again(run.run_id, 3.0)
+    row = store.runs.get(run.run_id)
+    assert row is not None
+    assert (row.state, row.reason_code, row.workflow_id) == ("queued", "", f"{run.run_id}:1")
+    assert not store.runs.again(run.run_id, 4.0)
+
+
+def test_deliveries_wait_are_repeated_parked_and_retried(store: Store) -> None:
+    run = new_run()
+    finished(store, run, 10.0)
+    (delivery,) = store.deliveries.all()
+    assert store.deliveries.due(9.0) == []
+    assert store.deliveries.due(10.0) == [(run.run_id, "PACS", 0)]
+    store.deliveries.retry_at(delivery.id, 20.0, 0xA700, "full")
+    assert store.deliveries.due(19.0) == []
+    assert store.deliveries.due(20.0) == [(run.run_id, "PACS", 1)]
+    store.deliveries.park(delivery.id, 0xC000, "no", 21.0)
+    assert store.deliveries.due(1e9) == []
+    assert store.deliveries.retry(delivery.id, 3, 22.0)
+    assert store.deliveries.due(22.0) == [(run.run_id, "PACS", 2)]
+    store.deliveries.delivered(delivery.id, 0, "ok", 23.0)
+    assert not store.deliveries.cancel(delivery.id, 24.0)
+    row = store.deliveries.get(delivery.id)
+    assert row is not None
+    assert (row.state, row.attempts, row.delivered_at, row.last_status) == ("delivered", 3, 23.0, 0)
+
+
+@pytest.mark.parametrize("change", ["UPDATE events SET kind = 'x'", "DELETE FROM events"])
+def test_the_database_refuses_to_change_the_audit_trail(store: Store, change: str) -> None:
+    store.events.add(1.0, "node_started", port=104)
+    with (
+        pytest.raises(sa.exc.IntegrityError, match="append-only"),
+        store._database.write() as connection,
+    ):
+        connection.exec_driver_sql(change)
+    (event,) = store.events.all()
+    assert (event.kind, event.detail) == ("node_started", {"port": 104})
+
+
+def test_a_locked_database_is_a_passing_fault(store: Store, tmp_path: Path) -> None:
+    other = open_engine(sqlite_url(tmp_path / "catalogue.sqlite"))
+    impatient = store._database.engine
+    with other.write():
+
+        @sa.event.listens_for(impatient, "checkout")
+        def no_patience(connection: object, *_: object) -> None:
+            connection.execute("PRAGMA busy_timeout=10")  # type: ignore[attr-defined]
+
+        with pytest.raises(Transient, match="locked"):
+            store.instances.add(instance(1), 1.0)
+    assert store.instances.add(instance(1), 1.0)
+    other.engine.dispose()
