@@ -291,7 +291,8 @@ def spline_values(
 
 def _spline_support(x: FloatArray, n: int, start: int) -> tuple[NDArray[np.intp], FloatArray]:
     """Indices (4, n) into the coefficients, and weights (4, n), of one axis."""
-    base = np.floor(x).astype(np.intp)
+    # ITK finds the support in single precision: an index a hair under 10 starts at 10, not 9.
+    base = np.floor(x.astype(np.float32)).astype(np.intp)
     w = x - base
     last = (1.0 / 6.0) * w * w * w
     first = (1.0 / 6.0) + 0.5 * w * (w - 1.0) - last
