@@ -13,6 +13,7 @@ from pynetdicom.sop_class import Verification
 from analysis.errors import Reason, Transient
 from config import settings
 from dicom_io.header import InstanceHeader
+from dicom_io.uids import derive_uid
 from service.intake import Intake, Taken
 from service.log import get_logger
 from service.pynetdicom_hardening import HardenedServer, Limits, start_server
@@ -45,7 +46,7 @@ TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.1",
     *(uid for uid in ALL_TRANSFER_SYNTAXES if uid != "1.2.840.10008.1.2.1"),
 )
-IMPLEMENTATION_UID = "2.25.92164085104157283127396461264085105271"
+IMPLEMENTATION_UID = derive_uid("mirv-node", "implementation class")
 IMPLEMENTATION_NAME = "MIRV_NODE"
 
 # Association rejection (PS3.8 section 9.3.4): result, source, reason.

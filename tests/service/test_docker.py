@@ -1,0 +1,127 @@
+"""The container files, checked as far as it goes without a container engine."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.settings import Listener as ListenerSettings
+from config.settings import load_settings
+from dicom_io import phantom
+from service.listener import Listener
+from service.spool import Spool
+from service.store import Store, sqlite_url
+from tests.peers import free_port, orthanc, wait_until
+
+FOLDER = Path(__file__).parents[2] / "docker"
+
+
+def compose(name: str) -> dict[str, Any]:
+    loaded = yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("compose*.yaml")))
+def test_compose_refers_to_what_is_there(name: str) -> None:
+    content = compose(name)
+    for service in content["services"].values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert (FOLDER / source).is_file(), source
+            else:
+                assert source in content["volumes"], source
+        if "build" in service:
+            assert (FOLDER / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+        for other in service.get("depends_on", {}):
+            assert other in content["services"]
+
+
+def test_dockerfile_copies_what_is_there_and_serves_without_root() -> None:
+    text = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
+    allowed = (FOLDER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        for source in sources.split():
+            assert (FOLDER.parent / source.removeprefix("./")).exists(), source
+            assert f"!{source}" in allowed, source
+    last_stage = text[text.rindex("\nFROM ") :]
+    assert re.search(r"^USER (?!root|0)\w+$", last_stage, re.MULTILINE)
+    assert "HEALTHCHECK" in last_stage
+
+
+def test_node_settings_load_and_fit_orthanc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRV_HTTP__PASSWORD", "secret")
+    settings = load_settings(FOLDER / "mirv.yaml")
+    peer = json.loads((FOLDER / "orthanc.json").read_text(encoding="utf-8"))
+    services = compose("compose.yaml")["services"]
+    node = peer["DicomModalities"]["node"]
+    assert (node["AET"], node["Port"]) == (settings.listener.ae_title, settings.listener.port)
+    assert node["Host"] in services
+    (destination,) = settings.destinations
+    assert (destination.ae_title, destination.port) == (peer["DicomAet"], peer["DicomPort"])
+    assert destination.host in services
+    assert [rule.ae_title for rule in settings.listener.allow] == [peer["DicomAet"]]
+
+
+@pytest.mark.peers
+def test_orthanc_forwards_images_and_segmentations_but_no_own_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration as it is, but for folders, ports and the waiting time."""
+    port = free_port()
+    wanted = json.loads((FOLDER / "orthanc.json").read_text(encoding="utf-8"))
+    node = {**wanted.pop("DicomModalities")["node"], "Host": "127.0.0.1", "Port": port}
+    for replaced in ("StorageDirectory", "IndexDirectory", "HttpPort", "DicomPort"):
+        del wanted[replaced]
+    wanted |= {"StableAge": 1, "LuaScripts": [str(FOLDER / "forward.lua")]}
+    wanted["DicomModalities"] = {"node": node}
+    monkeypatch.setitem(os.environ, "ORTHANC_PASSWORD", "tester")
+    monkeypatch.setattr("tests.peers.PEER_ENVIRONMENT", {**os.environ, "TCP_NODELAY": "1"})
+    wanted["RegisteredUsers"] = {"tester": wanted["RegisteredUsers"]["mirv"]}
+
+    made = phantom.write_study(tmp_path / "study", n_lesions=2)
+    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    listener = Listener(ListenerSettings(port=port), Spool(tmp_path / "spool"), store)
+    listener.start()
+    try:
+        with orthanc(tmp_path / "orthanc", **wanted) as peer:
+            files = sorted(path for path in (tmp_path / "study").rglob("*.dcm"))
+            own = _own_segmentation(next(path for path in files if _modality(path) == "SEG"))
+            own_path = tmp_path / "own.dcm"
+            own_path.write_bytes(own)
+            peer.upload([*files, own_path])
+            wait_until(lambda: _received(store) >= len(files), 60, "Orthanc forwards the study")
+            assert _received(store) == len(files)
+            assert store.instances.studies()[0].study_uid == made.study_uid
+    finally:
+        listener.stop()
+        store.close()
+
+
+def _received(store: Store) -> int:
+    return sum(study.n_instances for study in store.instances.studies())
+
+
+def _modality(path: Path) -> str:
+    from pydicom import dcmread
+
+    return str(dcmread(path, stop_before_pixels=True).Modality)
+
+
+def _own_segmentation(path: Path) -> bytes:
+    from io import BytesIO
+
+    from pydicom import dcmread
+
+    ds = dcmread(path)
+    ds.Manufacturer = "mirv-node"
+    ds.SeriesInstanceUID = "2.25.1"
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "2.25.2"
+    buffer = BytesIO()
+    ds.save_as(buffer)
+    return buffer.getvalue()

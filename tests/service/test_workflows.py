@@ -1,0 +1,240 @@
+"""Runs and deliveries as durable workflows; the pipeline itself is replaced by a small one."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.errors import Transient, Unsuitable
+from config.settings import Delivery, Destination, Settings
+from dicom_io.model import Artifact
+from service import workflows
+from service.sender import Outcome, Outgoing
+from service.spool import Spool
+from service.store import DeliveryRow, RunRow, Store, sqlite_url
+from service.store.runs import NewRun
+from tests.peers import wait_until
+
+SR = "1.2.840.10008.5.1.4.1.1.88.34"
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+@dataclass
+class Bench:
+    """A workbench whose pipeline and peers do as the test says."""
+
+    store: Store
+    spool: Spool
+    analyse: Callable[[str], None] = lambda _run: None
+    render: Callable[[str], None] = lambda _run: None
+    answer: Callable[[Outgoing], tuple[str, int | None]] = lambda _one: ("delivered", 0)
+    sent: list[tuple[str, list[str]]] = field(default_factory=list)
+    contexts: list[Any] = field(default_factory=list)
+
+    def queue(self, run_id: str, now: float = 1_700_000_000.5) -> RunRow:
+        """Record a run and queue its workflow."""
+        new = NewRun(run_id, "1.9", "1.8", "P", "20200101", "i", "p", run_id)
+        self.store.runs.queue(new, now)
+        row = self.run(run_id)
+        workflows.enqueue_run(row)
+        return row
+
+    def run(self, run_id: str) -> RunRow:
+        """The run as it stands."""
+        row = self.store.runs.get(run_id)
+        assert row is not None
+        return row
+
+    def ended(self, run_id: str) -> RunRow:
+        """The run once it has ended."""
+        states = ("finished", "refused", "failed", "cancelled")
+        wait_until(lambda: self.run(run_id).state in states, 30, f"run {run_id} ends", 0.02)
+        return self.run(run_id)
+
+    def deliveries(self, state: str, number: int) -> list[DeliveryRow]:
+        """Deliveries once so many are in this state."""
+        wait_until(lambda: len(self.store.deliveries.all(state=state)) == number, 30, state, 0.02)
+        return self.store.deliveries.all(state=state)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    bench = Bench(Store(sqlite_url(tmp_path / "catalogue.sqlite")), Spool(tmp_path / "spool"))
+    settings = Settings(
+        folder=tmp_path,
+        destinations=(
+            Destination(name="PACS", ae_title="PACS", host="127.0.0.1", port=104),
+            Destination(
+                name="ARCHIVE", ae_title="A", host="127.0.0.1", port=105, outputs=("lesion_seg",)
+            ),
+        ),
+        delivery=Delivery(max_attempts=2, first_retry_s=0.01, longest_retry_s=0.01),
+    )
+
+    def analyse(selection: Any, *_: Any, **__: Any) -> tuple[str, str]:
+        bench.analyse(selection)
+        return selection, f"result of {selection}"
+
+    def render(study: str, result: Any, context: Any) -> tuple[Artifact, ...]:
+        bench.render(study)
+        bench.contexts.append(context)
+        return tuple(_artifact(role, context["run"]) for role in ("lesion_sr", "lesion_seg"))
+
+    def send(destination: Destination, outgoing: list[Outgoing], _calling: str) -> list[Outcome]:
+        bench.sent.append((destination.name, [one.path.read_bytes().decode() for one in outgoing]))
+        return [Outcome(one.delivery_id, *bench.answer(one), "told so") for one in outgoing]
+
+    monkeypatch.setattr(workflows.pipeline, "analyse_selection", analyse)
+    monkeypatch.setattr(workflows.pipeline, "render_outputs", render)
+    monkeypatch.setattr(workflows.pipeline, "render_context", _context)
+    monkeypatch.setattr(workflows.records, "record_of", lambda _study, result: result)
+    monkeypatch.setattr(workflows.records, "to_bytes", lambda record: record.encode())
+    monkeypatch.setattr(workflows.records, "from_bytes", _Record)
+    monkeypatch.setattr(workflows, "assemble", lambda selection, *_: selection)
+    monkeypatch.setattr(workflows, "Selection", _Selection)
+    monkeypatch.setattr(workflows, "send", send)
+    made = workflows.Workbench(settings, None, bench.spool, bench.store, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(type(made), "plan", _Plan(), raising=False)
+    workflows.launch(made, sqlite_url(tmp_path / "workflows.sqlite"), "test")
+    yield bench
+    workflows.shutdown()
+    bench.store.close()
+
+
+class _Plan:
+    reading = None
+
+
+class _Record:
+    def __init__(self, content: bytes) -> None:
+        self.result = content
+
+
+class _Selection:
+    @staticmethod
+    def from_json(text: str) -> str:
+        return text
+
+
+def _context(run: str, _plan: Any, _settings: Any, created: Any, *before: Any) -> dict[str, Any]:
+    return {"run": run, "created": created, "before": before}
+
+
+def _artifact(role: str, run_id: str) -> Artifact:
+    content = f"{role} of {run_id}".encode()
+    number = int(hashlib.sha256(content).hexdigest()[:16], 16)
+    return Artifact(role, SEG if "seg" in role else SR, f"2.25.{number}", "2.25.1", content)
+
+
+def test_a_run_is_analysed_rendered_and_delivered(bench: Bench) -> None:
+    bench.queue("a")
+    assert bench.ended("a").state == "finished"
+    rows = bench.deliveries("delivered", 3)
+    assert {(row.destination, row.role) for row in rows} == {
+        ("PACS", "lesion_seg"),
+        ("PACS", "lesion_sr"),
+        ("ARCHIVE", "lesion_seg"),
+    }
+    assert sorted(bench.sent) == [
+        ("ARCHIVE", ["lesion_seg of a"]),
+        ("PACS", ["lesion_seg of a", "lesion_sr of a"]),
+    ]
+    result = bench.run("a").result_sha256
+    assert result is not None
+    assert bench.spool.path(result).read_bytes() == b"result of a"
+    kinds = [event.kind for event in reversed(bench.store.events.all(run_id="a"))]
+    assert kinds == ["queued", "started", "finished", *["delivered"] * 3]
+
+
+def test_outputs_are_dated_by_the_queueing_and_name_the_predecessor(bench: Bench) -> None:
+    bench.queue("a")
+    bench.ended("a")
+    bench.queue("b", now=1_700_000_100.9)
+    bench.ended("b")
+    first, second = bench.contexts
+    assert first["created"].timestamp() == 1_700_000_000
+    assert first["before"] == ({}, {})
+    assert second["before"][0] == {
+        role: _artifact(role, "a").sop_instance_uid for role in ("lesion_sr", "lesion_seg")
+    }
+
+
+def test_unsuitable_input_is_refused_at_once_with_its_reason(bench: Bench) -> None:
+    calls: list[str] = []
+
+    def unsuitable(run_id: str) -> None:
+        calls.append(run_id)
+        raise Unsuitable("slice_missing", "found a gap of 5 mm, wanted 2.5 mm")
+
+    bench.analyse = unsuitable
+    bench.queue("a")
+    run = bench.ended("a")
+    assert (run.state, run.reason_code) == ("refused", "slice_missing")
+    assert run.reason_detail == "found a gap of 5 mm, wanted 2.5 mm"
+    assert calls == ["a"]
+    assert bench.store.deliveries.all() == []
+
+
+def test_a_bug_fails_its_run_with_the_traceback_and_the_next_runs(bench: Bench) -> None:
+    def bug(run_id: str) -> None:
+        if run_id == "a":
+            raise ZeroDivisionError("by a bug")
+
+    bench.render = bug
+    bench.queue("a")
+    run = bench.ended("a")
+    assert (run.state, run.reason_code) == ("failed", "internal_fault")
+    assert "ZeroDivisionError: by a bug" in run.reason_detail
+    bench.queue("b")
+    assert bench.ended("b").state == "finished"
+
+
+def test_a_passing_fault_is_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = [Transient("locked"), OSError("stale file handle")]
+
+    def passing(_run: str) -> None:
+        if faults:
+            raise faults.pop()
+
+    bench.analyse = passing
+    bench.queue("a")
+    assert bench.ended("a").state == "finished"
+    assert faults == []
+
+
+def test_queueing_twice_runs_once(bench: Bench) -> None:
+    calls: list[str] = []
+    bench.analyse = calls.append
+    row = bench.queue("a")
+    workflows.enqueue_run(row)
+    bench.ended("a")
+    workflows.enqueue_run(row)
+    bench.queue("b")
+    bench.ended("b")
+    assert calls == ["a", "b"]
+
+
+def test_only_what_was_refused_for_now_is_tried_again(bench: Bench) -> None:
+    bench.answer = lambda one: ("retry", 0xA700) if one.sop_class_uid == SR else ("park", 0xC000)
+    bench.queue("a")
+    bench.ended("a")
+    assert {row.role for row in bench.deliveries("parked", 2)} == {"lesion_seg"}
+    wait_until(lambda: bench.store.deliveries.all(state="waiting")[0].attempts, 30, "tried", 0.02)
+    (waiting,) = bench.store.deliveries.all(state="waiting")
+    assert (waiting.role, waiting.attempts, waiting.last_status) == ("lesion_sr", 1, 0xA700)
+    bench.answer = lambda _one: ("retry", None)
+    workflows.enqueue_delivery("a", "PACS", 1)
+    parked = bench.deliveries("parked", 3)
+    assert {row.attempts for row in parked if row.role == "lesion_sr"} == {2}
+
+
+def test_a_fault_while_sending_parks_with_the_traceback(bench: Bench) -> None:
+    def bug(_one: Outgoing) -> tuple[str, int | None]:
+        raise ZeroDivisionError("by a bug")
+
+    bench.answer = bug
+    bench.queue("a")
+    assert all("by a bug" in row.detail for row in bench.deliveries("parked", 3))
