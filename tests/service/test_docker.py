@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydicom import dcmread
 
 from config.settings import Listener as ListenerSettings
 from config.settings import load_settings
@@ -15,7 +16,7 @@ from dicom_io import phantom
 from service.listener import Listener
 from service.spool import Spool
 from service.store import Store, sqlite_url
-from tests.peers import free_port, orthanc, wait_until
+from tests.peers import Orthanc, free_port, orthanc, wait_until
 
 FOLDER = Path(__file__).parents[2] / "docker"
 
@@ -85,43 +86,32 @@ def test_orthanc_forwards_images_and_segmentations_but_no_own_results(
     wanted["RegisteredUsers"] = {"tester": wanted["RegisteredUsers"]["mirv"]}
 
     made = phantom.write_study(tmp_path / "study", n_lesions=2)
+    assert made.seg is not None
+    own_path = _own_segmentation(made.seg, tmp_path / "own.dcm")
+    files = [*made.ct, made.seg]
     store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
     listener = Listener(ListenerSettings(port=port), Spool(tmp_path / "spool"), store)
     listener.start()
     try:
         with orthanc(tmp_path / "orthanc", **wanted) as peer:
-            files = sorted(path for path in (tmp_path / "study").rglob("*.dcm"))
-            own = _own_segmentation(next(path for path in files if _modality(path) == "SEG"))
-            own_path = tmp_path / "own.dcm"
-            own_path.write_bytes(own)
             peer.upload([*files, own_path])
-            wait_until(lambda: _received(store) >= len(files), 60, "Orthanc forwards the study")
-            assert _received(store) == len(files)
-            assert store.instances.studies()[0].study_uid == made.study_uid
+            wait_until(lambda: _jobs(peer) == ["Success"], 60, "Orthanc forwards the study")
+        (study,) = store.instances.studies()
+        assert study.study_uid == made.identity.study_uid
+        assert study.n_instances == len(files)
     finally:
         listener.stop()
         store.close()
 
 
-def _received(store: Store) -> int:
-    return sum(study.n_instances for study in store.instances.studies())
+def _jobs(peer: Orthanc) -> list[str]:
+    return [job["State"] for job in peer.http.get("/jobs", params={"expand": ""}).json()]
 
 
-def _modality(path: Path) -> str:
-    from pydicom import dcmread
-
-    return str(dcmread(path, stop_before_pixels=True).Modality)
-
-
-def _own_segmentation(path: Path) -> bytes:
-    from io import BytesIO
-
-    from pydicom import dcmread
-
+def _own_segmentation(path: Path, copy: Path) -> Path:
     ds = dcmread(path)
     ds.Manufacturer = "mirv-node"
     ds.SeriesInstanceUID = "2.25.1"
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "2.25.2"
-    buffer = BytesIO()
-    ds.save_as(buffer)
-    return buffer.getvalue()
+    ds.save_as(copy)
+    return copy
