@@ -66,6 +66,9 @@ def decimal_string(value: float) -> str:
 
     At least nine significant digits survive, whatever the magnitude.
     """
+    # Rounding up here would pass the largest double.
+    if abs(value) > 1.79769313e308:
+        return "1.79769313e+308" if value > 0 else "-1.79769313e+308"
     shortest = repr(float(value))
     if shortest.endswith(".0"):
         shortest = shortest[:-2]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from analysis.errors import Reason
 from analysis.model import Lesion, LesionResult, StudyResult
+from analysis.recist import axial_diameters
 from dicom_io.model import Artifact, Code, LesionSource, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, templates
 from dicom_io.outputs.document import Reference, Role
@@ -94,7 +95,7 @@ class _Builder:
             *self._time_point,
             *self._region(lesion),
             *_identity(lesion),
-            *self._volume(lesion, results),
+            *self._size(lesion, results),
         ]
         for lesion_result in results:
             children += self._features(lesion_result)
@@ -112,11 +113,19 @@ class _Builder:
             uid_item(CONTAINS, concepts.SOURCE_SERIES, self._source_series),
         ]
 
-    def _volume(self, lesion: Lesion, results: Sequence[LesionResult]) -> list[bytes]:
-        """Volume of the mask as received; the tables' millilitres stand behind it, exactly."""
+    def _size(self, lesion: Lesion, results: Sequence[LesionResult]) -> list[bytes]:
+        """Volume and axial diameters of the mask as received, before any resampling.
+
+        The tables' millilitres stand behind the volume, exactly.
+        """
         volume_ml = results[0].volume_ml if results else _volume_ml(self._study, lesion)
         exact = num_item(INFERRED_FROM, concepts.VOLUME_ML, volume_ml, concepts.ML)
-        return [num_item(CONTAINS, concepts.VOLUME, volume_ml * 1000, concepts.MM3, [exact])]
+        diameters = axial_diameters(lesion.mask, self._study.volume.geometry)
+        return [
+            num_item(CONTAINS, concepts.VOLUME, volume_ml * 1000, concepts.MM3, [exact]),
+            num_item(CONTAINS, concepts.LONG_AXIS, diameters.long_mm, concepts.MM),
+            num_item(CONTAINS, concepts.SHORT_AXIS, diameters.short_mm, concepts.MM),
+        ]
 
     def _features(self, result: LesionResult) -> list[bytes]:
         profile = self._profiles[result.profile]
