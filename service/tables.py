@@ -130,33 +130,49 @@ def _status(lesion: LesionResult) -> tuple[str, str]:
 def patient_rows(records: Sequence[ResultRecord]) -> tuple[tuple[str, ...], list[Row]]:
     """``patients.csv``: one row a patient, study, profile and space; one column a measure.
 
-    Measures without a profile (native volumes, counts) stand on every row of their study.
+    Measures without a profile (native volumes, counts) stand on every row of their study, measures
+    without a space on every row of their profile. ``n_lesions_used`` says how many lesions entered
+    the indices of the row's space.
     """
     measures: dict[str, None] = {}
     rows: list[Row] = []
     for record in records:
-        native = [m for m in record.result.measures if not m.profile]
-        keyed: dict[tuple[str, str], list[Measure]] = {}
-        for measure in record.result.measures:
-            if measure.profile:
-                keyed.setdefault((measure.profile, measure.space), []).append(measure)
-        for (profile, space), own in (keyed or {("", ""): []}).items():
+        for (profile, space), own in _by_space(record.result.measures).items():
+            used = [measure.n_lesions for measure in own if measure.space]
             row: Row = {
                 "patient_id": record.patient_id,
                 "study_uid": record.study_uid,
                 "profile": profile,
                 "space": space,
+                "n_lesions_used": max(used) if used else None,
             }
-            for measure in [*native, *own]:
+            for measure in own:
+                if measure.name in _COUNTS:
+                    row[measure.name] = None if measure.value is None else int(measure.value)
+                    continue
                 row[measure.name] = measure.value
-                if measure.name not in _COUNTS:
-                    row[f"{measure.name}_reason"] = _text(measure.reason)
-                    measures[measure.name] = None
+                row[f"{measure.name}_reason"] = _text(measure.reason)
+                measures[measure.name] = None
             rows.append(row)
-    columns = PATIENT_COLUMNS + tuple(
+    columns = (*PATIENT_COLUMNS, "n_lesions_used") + tuple(
         column for name in measures for column in (name, f"{name}_reason")
     )
     return columns, rows
+
+
+def _by_space(measures: Sequence[Measure]) -> dict[tuple[str, str], list[Measure]]:
+    """Measures of every row: those of its space, of its profile, and those of the study."""
+    keys = dict.fromkeys((m.profile, m.space) for m in measures if m.profile and m.space)
+    with_space = {profile for profile, _ in keys}
+    keys.update(
+        dict.fromkeys((m.profile, "") for m in measures if m.profile not in {"", *with_space})
+    )
+    return {
+        (profile, space): [
+            m for m in measures if m.profile in {"", profile} and m.space in {"", space}
+        ]
+        for profile, space in keys or {("", ""): None}
+    }
 
 
 def pair_rows(records: Sequence[ResultRecord]) -> list[Row]:

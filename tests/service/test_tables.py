@@ -49,6 +49,7 @@ def record(**changes: object) -> records.ResultRecord:
         measures=(
             Measure("volume_total_ml", 9.0, "ml", "", "", 3),
             Measure("n_lesions", 3.0, "{count}", "", "", 3),
+            Measure("cv_mean_percent", 12.5, "%", "henry2022", "", 3),
             Measure("mtd", None, "1", "henry2022", "patient-minmax", 2, Reason("n", "found 2")),
             Measure("mirv_distance_max", 4.5, "1", "mirv2025", "sarc021", 3),
         ),
@@ -96,7 +97,9 @@ def test_patient_rows_hold_native_measures_on_every_row_and_reasons_beside_nulls
     assert henry["volume_total_ml"] == mirv["volume_total_ml"] == "9.0"
     assert (henry["mtd"], henry["mtd_reason"]) == ("", "n: found 2")
     assert (mirv["mirv_distance_max"], mirv["mtd"]) == ("4.5", "")
-    assert henry["n_lesions"] == "3.0"
+    assert (henry["n_lesions"], henry["n_lesions_used"]) == ("3", "2")
+    assert henry["cv_mean_percent"] == "12.5"
+    assert mirv["cv_mean_percent"] == ""
 
 
 def test_records_round_trip_exactly() -> None:
