@@ -154,9 +154,8 @@ def patient_rows(records: Sequence[ResultRecord]) -> tuple[tuple[str, ...], list
                 row[f"{measure.name}_reason"] = _text(measure.reason)
                 measures[measure.name] = None
             rows.append(row)
-    columns = (*PATIENT_COLUMNS, "n_lesions_used") + tuple(
-        column for name in measures for column in (name, f"{name}_reason")
-    )
+    named = [column for name in measures for column in (name, f"{name}_reason")]
+    columns = (*PATIENT_COLUMNS, "n_lesions_used", *named)
     return columns, rows
 
 
