@@ -1,10 +1,192 @@
-"""The ``mirv`` command."""
+"""The ``mirv`` command: thin; each command calls one function and prints what it says."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
 
 import typer
+import yaml
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
-app = typer.Typer(no_args_is_help=True, help="DICOM-native lesion radiomics and heterogeneity.")
+from service.cohort_cli import app as cohort_app
+from service.cohort_cli import space_app
+from service.operate_cli import deliveries_app, export, jobs_app
+from service.shell import ConfigOption, err, fail, out, settings_or_exit
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Lesion radiomics and inter-lesion heterogeneity, inside the DICOM network. "
+    "Research use; not a diagnostic or prognostic statement.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Settings of the node.")
+profile_app = typer.Typer(no_args_is_help=True, help="Extraction profiles.")
+app.add_typer(config_app, name="config")
+app.add_typer(profile_app, name="profile")
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(cohort_app, name="cohort")
+app.add_typer(space_app, name="space")
+app.command()(export)
+
+PathsArgument = Annotated[
+    list[Path], typer.Argument(help="Files and folders of DICOM, read to the bottom.", exists=True)
+]
+ProfileOption = Annotated[
+    list[str] | None,
+    typer.Option("--profile", help="Profile name or path of a YAML; repeat for more."),
+]
 
 
 def main() -> None:
     """Entry point of the console script."""
     app()
+
+
+@contextmanager
+def lesion_progress() -> Iterator[Progress]:
+    """A progress bar over lesions, on standard error, gone when nobody watches."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, disable=not sys.stderr.isatty()) as bar:
+        yield bar
+
+
+@app.command()
+def process(
+    paths: PathsArgument,
+    folder: Annotated[Path, typer.Option("--out", help="Folder for tables and DICOM results.")],
+    profile: ProfileOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Analyse folders of DICOM: the node's pipeline without network.
+
+    Exit code 0: all done; 2: some input refused (quality.csv says why); 1: a fault.
+    """
+    from service.folder import process_folder
+
+    settings = settings_or_exit(config)
+    with lesion_progress() as bar:
+        lesions = bar.add_task("lesions", total=None)
+        try:
+            outcome = process_folder(
+                paths,
+                folder,
+                settings,
+                profile or (),
+                progress=lambda done, total: bar.update(lesions, completed=done, total=total),
+            )
+        except ValueError as error:
+            fail(str(error))
+    for path in [*outcome.tables, *outcome.artifacts]:
+        out.print(Text(str(path)))
+    refused = [row for row in outcome.refused if row.outcome == "refused"]
+    for row in refused:
+        where = row.file or row.object_uid or row.series_uid
+        err.print(Text(f"refused: {row.check}: {row.detail} {row.wanted} ({where})", "yellow"))
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def check(
+    paths: PathsArgument,
+    config: ConfigOption = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table here.")] = None,
+) -> None:
+    """Say of every image and segmentation whether it can be analysed, and why not.
+
+    Exit code 0: nothing refused; 2: something is.
+    """
+    from dataclasses import asdict
+
+    from dicom_io.quality import check_folder
+    from service import tables
+
+    rows = check_folder(paths, settings_or_exit(config).reading)
+    if csv is not None:
+        csv.write_bytes(tables.to_csv(tables.QUALITY_COLUMNS, [asdict(row) for row in rows]))
+    table = Table("object", "check", "outcome", "found", "wanted", "detail")
+    for row in rows:
+        name = row.file or row.object_uid or row.series_uid or row.study_uid
+        cells = (name, row.check, row.outcome, row.found, row.wanted, row.detail)
+        table.add_row(*(Text(cell) for cell in cells))
+    out.print(table)
+    raise typer.Exit(2 if any(row.outcome == "refused" for row in rows) else 0)
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Check a settings file and print what holds, defaults filled in."""
+    from service.pipeline import plan_from
+
+    settings = settings_or_exit(config)
+    try:
+        plan_from(settings)
+    except ValueError as error:
+        fail(str(error))
+    out.print(Text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)))
+
+
+@profile_app.command("list")
+def profile_list() -> None:
+    """List the profiles that ship with the node."""
+    from config.profiles import load_profile, profile_names
+
+    table = Table("profile", "features", "digest", "description")
+    for name in profile_names():
+        profile = load_profile(name)
+        table.add_row(
+            name, str(profile.n_features), profile.digest()[:12], profile.description.strip()
+        )
+    out.print(table)
+
+
+@app.command()
+def serve(config: ConfigOption = None) -> None:
+    """Run the node: listener, scheduler, workers, sender and status page."""
+    from service.log import configure
+    from service.node import Node
+
+    settings = settings_or_exit(config)
+    configure(settings.log_level)
+    try:
+        node = Node(settings)
+        node.start()
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(str(error))
+    try:
+        node.wait()
+    finally:
+        node.stop()
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the demo.")] = Path("demo-out"),
+    stay: Annotated[bool, typer.Option("--stay", help="Keep the node and its page up.")] = False,
+) -> None:
+    """Send a synthetic patient with 12 lesions through the whole line and show the results."""
+    from service.demo import running_demo
+    from service.demo_report import show
+    from service.log import configure
+
+    configure("ERROR")
+    err.print(
+        "A synthetic CT with 12 lesions goes to the node by C-STORE; a PACS waits for results"
+    )
+    try:
+        with running_demo(folder) as (outcome, node):
+            show(outcome, out)
+            if stay:
+                out.print("The page is up until Ctrl-C.")
+                node.wait()
+    except (OSError, RuntimeError) as error:
+        fail(str(error))

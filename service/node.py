@@ -11,6 +11,8 @@ from analysis.errors import MirvError, Transient
 from analysis.extraction import Extractor, Limits
 from config.settings import Settings
 from service import workflows
+from service.http.app import create_app
+from service.http.server import HttpServer
 from service.listener import Listener
 from service.log import get_logger
 from service.pipeline import plan_from
@@ -86,6 +88,7 @@ class Node:
         self._ticker: threading.Thread | None = None
         self._listener: Listener | None = None
         self._extractor: Extractor | None = None
+        self._http: HttpServer | None = None
 
     def start(self) -> None:
         """Sweep, migrate, recover, listen; returns when objects are taken in.
@@ -118,15 +121,16 @@ class Node:
             settings.extraction.workers,
             Limits(settings.extraction.lesion_timeout_s, settings.extraction.lesion_memory_mb),
         )
-        bench = workflows.Workbench(
-            settings, self.plan, self.spool, self.store, self._extractor
-        )
+        bench = workflows.Workbench(settings, self.plan, self.spool, self.store, self._extractor)
         workflows.launch(bench, workflow_url(settings), SERVE_EXECUTOR)
         workflows.reconcile()
         self._listener = Listener(settings.listener, self.spool, self.store)
         self._listener.start()
         self._ticker = threading.Thread(target=self._tick_until_stopped, name="scheduler")
         self._ticker.start()
+        if settings.http.enabled:
+            self._http = HttpServer(create_app(self.store, self.spool, settings), settings.http)
+            self._http.start()
 
     def _tick_until_stopped(self) -> None:
         scheduler = Scheduler(
@@ -148,6 +152,9 @@ class Node:
     def stop(self) -> None:
         """End associations and stop working; what is in flight is taken up at the next start."""
         self._stopping.set()
+        if self._http is not None:
+            self._http.stop()
+            self._http = None
         if self._listener is not None:
             self._listener.stop()
             self._listener = None

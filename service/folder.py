@@ -1,0 +1,165 @@
+"""``mirv process``: the same pipeline on folders of DICOM, without network or database."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from analysis.errors import Unsuitable
+from analysis.extraction import Extractor, Limits
+from config.settings import Settings
+from dicom_io.header import headers_of_folder, is_own_output
+from dicom_io.matching import Selection, Waiting, match
+from dicom_io.model import Artifact, QualityRow
+from service import pipeline
+from service.export import write_tables
+from service.records import ResultRecord, record_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a folder.
+
+    Attributes
+    ----------
+    records : list of ResultRecord
+        One a selection that was analysed.
+    artifacts : list of Path
+        DICOM files written.
+    tables : list of Path
+    refused : list of QualityRow
+        Why the rest gave no result.
+    faults : int
+        Selections that failed by a bug, each logged with its traceback.
+    """
+
+    records: list[ResultRecord] = field(default_factory=list)
+    artifacts: list[Path] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
+    refused: list[QualityRow] = field(default_factory=list)
+    faults: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 2 some input refused, 1 a fault."""
+        if self.faults:
+            return 1
+        return 2 if any(row.outcome == "refused" for row in self.refused) else 0
+
+
+def process_folder(
+    paths: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    profiles: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+    created: datetime | None = None,
+) -> Outcome:
+    """Analyse every image that has a lesion set and write everything to `out`.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders; folders are read to the bottom.
+    out : Path
+    settings : Settings
+    profiles : sequence of str
+        Names or paths; empty: those of the settings.
+    progress : callable, optional
+        Called with (lesions done, lesions in all) for the image in work.
+    created : datetime, optional
+        Date and time the outputs carry; none: now.
+    """
+    plan = pipeline.plan_from(settings, profiles)
+    outcome = Outcome()
+    found = headers_of_folder(paths)
+    outcome.refused.extend(found.quality)
+    matched = match(
+        [header for header in found.headers if not is_own_output(header)], settings.reading
+    )
+    outcome.refused.extend(matched.quality)
+    outcome.refused.extend(_unmatched(waiting) for waiting in matched.waiting)
+    out.mkdir(parents=True, exist_ok=True)
+    limits = Limits(settings.extraction.lesion_timeout_s, settings.extraction.lesion_memory_mb)
+    with Extractor(workers=settings.extraction.workers, limits=limits) as extractor:
+        for selection in matched.selections:
+            try:
+                study, result = pipeline.analyse_selection(
+                    selection,
+                    lambda uid: found.paths[uid],
+                    plan,
+                    extractor=extractor,
+                    progress=progress,
+                )
+                context = pipeline.render_context(
+                    pipeline.run_digest(study.input_digest, plan),
+                    plan,
+                    settings,
+                    created or datetime.now(UTC),
+                )
+                artifacts = pipeline.render_outputs(study, result, context)
+            except Unsuitable as error:
+                outcome.refused.append(_refusal(selection, error))
+            except Exception:  # one faulty study never stops the others
+                log.exception("study failed", extra={"selection": selection.input_digest})
+                outcome.faults += 1
+                outcome.refused.append(_fault(selection))
+            else:
+                outcome.records.append(record_of(study, result))
+                outcome.artifacts.extend(_write(out, context.run_digest, artifacts))
+    outcome.tables = write_tables(
+        out,
+        outcome.records,
+        outcome.refused,
+        profiles={profile.name: asdict(profile) for profile in plan.profiles},
+    )
+    return outcome
+
+
+def _write(out: Path, run: str, artifacts: Sequence[Artifact]) -> list[Path]:
+    """File names are made of our own words: no outside string reaches a path."""
+    written = []
+    for artifact in artifacts:
+        path = out / f"{artifact.role}-{run[:12]}.dcm"
+        path.write_bytes(artifact.content)
+        written.append(path)
+    return written
+
+
+def _unmatched(waiting: Waiting) -> QualityRow:
+    return QualityRow(
+        study_uid=waiting.study_uid,
+        series_uid=waiting.series_uid,
+        object_uid=waiting.object_uid,
+        lesion="",
+        check="unmatched",
+        outcome="refused",
+        found="",
+        wanted=waiting.waits_for,
+        detail="nothing in the folders given completes this object",
+    )
+
+
+def _refusal(selection: Selection, error: Unsuitable) -> QualityRow:
+    return _row(selection, error.reason.code, error.reason.detail)
+
+
+def _fault(selection: Selection) -> QualityRow:
+    return _row(selection, "fault", "the software failed; the log holds the traceback")
+
+
+def _row(selection: Selection, check: str, detail: str) -> QualityRow:
+    return QualityRow(
+        study_uid=selection.study_uid,
+        series_uid=selection.series_uid,
+        object_uid="",
+        lesion="",
+        check=check,
+        outcome="refused",
+        found="",
+        wanted="",
+        detail=detail,
+    )

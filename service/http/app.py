@@ -1,0 +1,187 @@
+"""Status page, health and metrics: what the node has, does, waits for and could not send.
+
+Read-only. On a loopback bind only local host names are served (so a foreign page cannot reach in
+by DNS rebinding); on any other bind a password is required.
+"""
+
+import ipaddress
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, status
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, PackageLoader, select_autoescape
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from config.settings import Settings
+from service import records, tables
+from service.http.metrics import render_metrics
+from service.pipeline import SOFTWARE_VERSION
+from service.spool import Spool
+from service.store import Store
+
+_LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]", "testserver"]
+_STATES = ("queued", "running", "finished", "refused", "failed", "cancelled")
+
+
+def is_loopback(bind: str) -> bool:
+    """True when only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
+def create_app(store: Store, spool: Spool, settings: Settings) -> FastAPI:
+    """Make the web application.
+
+    Raises
+    ------
+    ValueError
+        The bind is reachable from outside and no password is set.
+    """
+    loopback = is_loopback(settings.http.bind)
+    if not loopback and settings.http.password is None:
+        raise ValueError(
+            f"http: bind {settings.http.bind} is reachable from outside, wanted http.password"
+        )
+    app = FastAPI(title="mirv node", version=SOFTWARE_VERSION, docs_url=None, redoc_url=None)
+    if loopback:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_NAMES)
+    guard = [Depends(_password_check(settings))] if settings.http.password else []
+    app.include_router(_open_routes(store, spool))
+    app.include_router(_pages(store, spool, settings), dependencies=guard)
+    app.include_router(_api(store), prefix="/api", dependencies=guard)
+    app.mount("/static", StaticFiles(packages=[("service.http", "static")]), name="static")
+    return app
+
+
+def _password_check(settings: Settings) -> Callable[..., None]:
+    basic = HTTPBasic(realm="mirv node")
+    password = settings.http.password
+    wanted = password.get_secret_value().encode() if password else b""
+
+    def check(credentials: Annotated[HTTPBasicCredentials, Depends(basic)]) -> None:
+        if not secrets.compare_digest(credentials.password.encode(), wanted):
+            raise HTTPException(status.HTTP_401_UNAUTHORIZED, headers={"WWW-Authenticate": "Basic"})
+
+    return check
+
+
+def _open_routes(store: Store, spool: Spool) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/health", response_class=PlainTextResponse)
+    def health() -> str:
+        store.instances.last_seq()
+        return "ok\n"
+
+    @routes.get("/metrics")
+    def metrics() -> Response:
+        content, media_type = render_metrics(store, spool)
+        return Response(content, media_type=media_type)
+
+    return routes
+
+
+def _api(store: Store) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/studies")
+    def studies() -> list[dict[str, Any]]:
+        return [asdict(row) for row in store.instances.studies()]
+
+    @routes.get("/waiting")
+    def waiting() -> list[dict[str, Any]]:
+        return [asdict(row) for row in store.instances.waiting()]
+
+    @routes.get("/runs")
+    def runs(study_uid: str = "") -> list[dict[str, Any]]:
+        found = store.runs.all(study_uid=study_uid)
+        return [{k: v for k, v in asdict(row).items() if k != "selection"} for row in found]
+
+    @routes.get("/runs/{run_id}/artifacts")
+    def artifacts(run_id: str) -> list[dict[str, Any]]:
+        return [asdict(row) for row in store.runs.artifacts(run_id)]
+
+    @routes.get("/deliveries")
+    def deliveries(state: str = "") -> list[dict[str, Any]]:
+        return [asdict(row) for row in store.deliveries.all(state=state)]
+
+    return routes
+
+
+def _pages(store: Store, spool: Spool, settings: Settings) -> APIRouter:
+    routes = APIRouter(default_response_class=HTMLResponse)
+    pages = Environment(loader=PackageLoader("service.http"), autoescape=select_autoescape())
+    pages.filters["moment"] = _moment
+    pages.filters["number"] = _number
+    pages.globals.update(version=SOFTWARE_VERSION, ae_title=settings.listener.ae_title)
+
+    @routes.get("/")
+    def overview(request: Request) -> str:
+        runs = store.runs.all(limit=200)
+        return pages.get_template("overview.html").render(
+            counts={state: sum(run.state == state for run in runs) for state in _STATES},
+            runs=runs,
+            waiting=store.instances.waiting(),
+            undelivered=[row for row in store.deliveries.all() if row.state != "delivered"],
+            quarantined=store.instances.quarantined(limit=50),
+            studies=store.instances.studies(limit=200),
+        )
+
+    @routes.get("/runs/{run_id}")
+    def run_page(run_id: str) -> str:
+        run = store.runs.get(run_id)
+        if run is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND)
+        record = _record(store, spool, run_id)
+        return pages.get_template("run.html").render(
+            run=run,
+            record=record,
+            profiles=sorted({row.profile for row in record.result.lesions}) if record else [],
+            artifacts=store.runs.artifacts(run_id),
+            deliveries=store.deliveries.all(run_id=run_id),
+            quality=record.quality if record else store.instances.quality(run.study_uid),
+        )
+
+    @routes.get("/runs/{run_id}/{name}.csv")
+    def run_table(run_id: str, name: str) -> Response:
+        record = _record(store, spool, run_id)
+        if record is None or name not in _TABLES:
+            raise HTTPException(status.HTTP_404_NOT_FOUND)
+        columns, rows = _TABLES[name]([record])
+        return Response(tables.to_csv(columns, rows), media_type="text/csv")
+
+    return routes
+
+
+def _record(store: Store, spool: Spool, run_id: str) -> records.ResultRecord | None:
+    run = store.runs.get(run_id)
+    if run is None or run.state != "finished" or run.result_sha256 is None:
+        return None
+    return records.from_bytes(spool.path(run.result_sha256).read_bytes())
+
+
+_Rows = tuple[tuple[str, ...], list[tables.Row]]
+_TABLES: dict[str, Callable[[list[records.ResultRecord]], _Rows]] = {
+    "lesions": tables.lesion_rows,
+    "patients": tables.patient_rows,
+    "pairs": lambda found: (tables.PAIR_COLUMNS, tables.pair_rows(found)),
+    "variation": lambda found: (tables.VARIATION_COLUMNS, tables.variation_rows(found)),
+}
+
+
+def _moment(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

@@ -1,0 +1,117 @@
+"""The status page: what is there is shown, outside strings stay text, strangers stay out."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from analysis.errors import Reason
+from config.settings import Http, Settings
+from service import records
+from service.http.app import create_app
+from service.spool import Spool
+from service.store import NewInstance, Store, sqlite_url
+from service.store.runs import NewRun
+from tests.service.test_tables import record
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+def new_run(run_id: str, series_uid: str = "1.2.3.4") -> NewRun:
+    return NewRun(
+        run_id=run_id,
+        study_uid="1.2.3",
+        series_uid=series_uid,
+        patient_id=HOSTILE,
+        study_date="20240131",
+        input_digest="a",
+        plan_digest="b",
+        selection="{}",
+    )
+
+
+def client(store: Store, spool: Spool, **http: object) -> TestClient:
+    app = create_app(store, spool, Settings(http=Http(**http)))  # type: ignore[arg-type]
+    return TestClient(app, base_url="http://localhost")
+
+
+def test_the_overview_shows_runs_with_their_reasons_and_escapes_what_came_from_outside(
+    store: Store, spool: Spool
+) -> None:
+    store.runs.queue(new_run("r" * 64), 1000)
+    store.runs.refuse("r" * 64, Reason("missing_slice", "found 50, wanted 51"), 1001)
+    page = client(store, spool).get("/").text
+    assert "missing_slice" in page
+    assert "found 50, wanted 51" in page
+    assert HOSTILE not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_finished_run_shows_its_measures_and_gives_its_tables(store: Store, spool: Spool) -> None:
+    run_id = "f" * 64
+    stored = spool.put([records.to_bytes(record())])
+    store.runs.queue(new_run(run_id), 1000)
+    store.runs.start(run_id, 1000)
+    store.runs.note_result(run_id, stored.sha256)
+    store.runs.finish(run_id, [], [], 1, 1002)
+    web = client(store, spool)
+    page = web.get(f"/runs/{run_id}").text
+    assert "mirv_distance_max" in page
+    assert "4.5" in page
+    assert "found 2" in page
+    lesions = web.get(f"/runs/{run_id}/lesions.csv").text.splitlines()
+    assert len(lesions) == 4
+    assert web.get(f"/runs/{run_id}/secrets.csv").status_code == 404
+    assert web.get("/runs/none").status_code == 404
+    assert web.get("/api/runs").json()[0]["state"] == "finished"
+
+
+def test_metrics_count_and_hold_no_identifier(store: Store, spool: Spool) -> None:
+    store.runs.queue(new_run("r" * 64), 1000)
+    store.instances.add(
+        NewInstance(
+            sop_instance_uid="9.8.7",
+            sop_class_uid="1.2",
+            study_uid="1.2.3",
+            series_uid="1.2.3.4",
+            sha256="ab",
+            size=3,
+            source="SENTINEL",
+            own_output=False,
+            header="{}",
+        ),
+        1000,
+    )
+    text = client(store, spool).get("/metrics").text
+    assert 'mirv_runs{state="queued"} 1.0' in text
+    for secret in ("SENTINEL", "script", "1.2.3", "9.8.7"):
+        assert secret not in text
+
+
+def test_foreign_host_names_and_readers_without_password_are_turned_away(
+    store: Store, spool: Spool
+) -> None:
+    web = client(store, spool)
+    assert web.get("/", headers={"Host": "evil.example"}).status_code == 400
+    with pytest.raises(ValueError, match=r"http\.password"):
+        create_app(store, spool, Settings(http=Http(bind="0.0.0.0")))  # noqa: S104 - never bound
+    locked = client(store, spool, password=SecretStr("secret"))
+    assert locked.get("/").status_code == 401
+    assert locked.get("/api/runs").status_code == 401
+    assert locked.get("/health").status_code == 200
+    assert locked.get("/", auth=("anyone", "wrong")).status_code == 401
+    assert locked.get("/", auth=("anyone", "secret")).status_code == 200
