@@ -59,10 +59,26 @@ def analyse(
         rows.extend(varied)
         measures.extend(_mean_variation(profile, varied, len(lesions)))
         for space in spaces_of(profile, spaces):
-            view = _look(space, lesions)
-            measures.extend(_indices(view))
-            pairs.extend(_pairs(view))
+            indices, distances_between = heterogeneity(space, lesions)
+            measures.extend(indices)
+            pairs.extend(distances_between)
     return StudyResult(tuple(results), tuple(measures), tuple(pairs), tuple(rows), provenance)
+
+
+def heterogeneity(
+    space: FeatureSpace, lesions: Sequence[LesionResult]
+) -> tuple[list[Measure], list[Pair]]:
+    """Every index of one patient in one space, and the pairs they are made of.
+
+    Parameters
+    ----------
+    space : FeatureSpace
+    lesions : sequence of LesionResult
+        One patient; a lesion without all features of the space is left out, which `n_lesions` of
+        the measures and the reasons of its pairs say.
+    """
+    view = _look(space, lesions)
+    return _indices(view), _pairs(view)
 
 
 def spaces_of(
@@ -271,4 +287,11 @@ def _pair(view: _View, first: int, second: int, row_of: dict[int, int]) -> Pair:
     )
 
 
-__all__ = ["PATIENT_MINMAX", "PERCENTILES", "analyse", "divergent_pair", "spaces_of"]
+__all__ = [
+    "PATIENT_MINMAX",
+    "PERCENTILES",
+    "analyse",
+    "divergent_pair",
+    "heterogeneity",
+    "spaces_of",
+]

@@ -79,3 +79,21 @@ def test_a_missing_value_leaves_the_lesion_out_of_that_feature_only(lesions):
         ("f0", 3),
         ("f1", 2),
     ]
+
+
+def test_fast_equals_slow(lesions):
+    """All features at once give what the plain functions give one by one, oddities included."""
+    random = np.random.default_rng(0)
+    table = random.normal(size=(6, 7)) * 10.0 ** random.integers(-8, 8, 7)
+    table[:, 0], table[:, 1], table[:, 2] = 3.0, 0.0, [1, -1, 2, -2, 3, -3]
+    table[:, 3] = [0.1] * 6
+    for row in variation(lesions(table, missing={4: "f5"})):
+        column = table[:, int(row.feature[1:])]
+        values = np.delete(column, 4) if row.feature == "f5" else column
+        assert (row.cv_percent, row.reason) == (
+            pytest.approx(coefficient_of_variation(values)[0]),
+            coefficient_of_variation(values)[1],
+        )
+        assert row.quartile_coefficient == pytest.approx(quartile_coefficient(values))
+        assert row.sign_change == (values.min() < 0 < values.max())
+        assert row.n_lesions == len(values)
