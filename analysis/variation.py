@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.model import FloatArray, LesionResult, Reason, Variation
+from analysis.model import BoolArray, FloatArray, LesionResult, Reason, Variation
 from config.sites import SITES
 
 RELATIVE_ZERO = 1e-12
@@ -71,9 +71,9 @@ def _rows(profile: str, names: Sequence[str], site: str, table: FloatArray) -> l
         low, high = np.percentile(table, [25, 75], axis=0)
         quartile = (high - low) / (high + low)
     # Whatever is special is left to the plain way, which says why.
-    plain = np.isfinite(percent) & (np.abs(mean) > RELATIVE_ZERO * largest)
-    ratio = np.isfinite(quartile) & (np.abs(high + low) > RELATIVE_ZERO * largest)
-    both = (table > 0).any(axis=0) & (table < 0).any(axis=0)
+    plain: BoolArray = np.isfinite(percent) & (np.abs(mean) > RELATIVE_ZERO * largest)
+    ratio: BoolArray = np.isfinite(quartile) & (np.abs(high + low) > RELATIVE_ZERO * largest)
+    both: BoolArray = (table > 0).any(axis=0) & (table < 0).any(axis=0)
     return [
         Variation(
             profile,
