@@ -72,8 +72,9 @@ def _rows(profile: str, names: Sequence[str], site: str, table: FloatArray) -> l
         quartile = (high - low) / (high + low)
     # Whatever is special is left to the plain way, which says why.
     plain: BoolArray = np.isfinite(percent) & (np.abs(mean) > RELATIVE_ZERO * largest)
-    ratio: BoolArray = np.isfinite(quartile) & (np.abs(high + low) > RELATIVE_ZERO * largest)
-    both: BoolArray = (table > 0).any(axis=0) & (table < 0).any(axis=0)
+    total = np.asarray(high + low)
+    ratio: BoolArray = np.isfinite(quartile) & (np.abs(total) > RELATIVE_ZERO * largest)
+    both: BoolArray = (table.min(axis=0) < 0) & (table.max(axis=0) > 0)
     return [
         Variation(
             profile,
