@@ -85,12 +85,9 @@ class Intake:
         """
         staged = self._spool.stage((content,))
         try:
-            try:
-                header = read_header(content)
-            except Unsuitable as fault:
-                return self._put_aside(staged, "unreadable", claimed_uid, source, fault.reason)
-            if reason := _malformed(header):
-                return self._put_aside(staged, "unreadable", claimed_uid, source, reason)
+            header = _read(content)
+            if isinstance(header, Reason):
+                return self._put_aside(staged, "unreadable", claimed_uid, source, header)
             if reason := check(header):
                 return self._put_aside(staged, "refused", claimed_uid, source, reason)
             return self._index(staged, header, source)
@@ -142,6 +139,18 @@ class Intake:
             claimed, kept.sha256, kept.size, source, reason, self._clock()
         )
         log.warning("put aside", code=reason.code, sha256=kept.sha256, source=source)
+
+
+def _read(content: bytes) -> InstanceHeader | Reason:
+    try:
+        header = read_header(content)
+    except Unsuitable as fault:
+        return fault.reason
+    except Exception as fault:
+        # Content from outside met a fault of the reader: it is kept for a look, the peer is told.
+        log.exception("reading failed")
+        return Reason("reading_failed", f"{type(fault).__name__} while reading the header")
+    return _malformed(header) or header
 
 
 def _malformed(header: InstanceHeader) -> Reason | None:

@@ -190,7 +190,7 @@ class Listener:
         negotiated = str(event.context.abstract_syntax)
         meta = file_meta(*command, str(event.context.transfer_syntax))
         taken = self._intake.take(
-            b"".join((meta, request.DataSet.getbuffer())),
+            b"".join((meta, request.DataSet.getbuffer() if request.DataSet else b"")),
             f"{event.assoc.requestor.ae_title.strip()}@{event.assoc.requestor.address}",
             claimed_uid=command[1],
             check=lambda header: _mismatch(header, command, negotiated),

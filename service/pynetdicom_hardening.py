@@ -28,6 +28,7 @@ from pynetdicom import AE, evt
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 _LARGEST_READ = 256 * 1024
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,9 @@ def start_server(
     server = HardenedServer(ae, address, ae.ae_title, ae.supported_contexts, None, handlers)
     server.limits, server.admits, server.tls = limits, admits, tls
     ae._servers.append(server)
-    threading.Thread(target=server.serve_forever, name="dicom-listener", daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, args=(_POLL_S,), name="dicom-listener", daemon=True
+    ).start()
     return server
 
 
@@ -160,6 +163,7 @@ class _BoundedReceive:
         self._wire = wire
         self._association = association
         self._limits = limits
+        self.refused = ""
 
     def __call__(self, wanted: int) -> bytearray:
         """Read this many bytes; fewer when the peer closes.
@@ -169,6 +173,9 @@ class _BoundedReceive:
         OSError
             More was announced than a PDU may have, or the deadline passed.
         """
+        if self.refused:
+            # After an abort pynetdicom reads on until the peer has had enough.
+            raise OSError(self.refused)
         if wanted > self._limits.max_pdu:
             raise OSError(f"found a PDU of {wanted} bytes, wanted {self._limits.max_pdu} at most")
         established = self._association.is_established
@@ -193,6 +200,7 @@ def _end_oversized(max_object: int) -> Callable[[evt.Event], None]:
     def check(event: evt.Event) -> None:
         message = event.assoc.dimse.message
         if message is not None and message.data_set.tell() > max_object:
+            event.assoc.dul.socket.recv.refused = f"a data set of more than {max_object} bytes"
             # The state machine's own event for a PDU that cannot be: it sends A-ABORT.
             event.assoc.dul.event_queue.put("Evt19")
 

@@ -1,0 +1,194 @@
+"""PACS.md's fault table, row by row, as far as strangers on the wire can cause it."""
+
+import resource
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.peers import wait_until
+from tests.service.wire import (
+    CT,
+    Serving,
+    associate,
+    associate_request,
+    ct_slice,
+    dial,
+    encoded,
+    ended,
+    serving,
+    store_status,
+)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Serving]:
+    with serving(tmp_path, acse_timeout_s=1, network_timeout_s=2) as running:
+        yield running
+
+
+def p_data(content: bytes, *, command: bool, last: bool) -> bytes:
+    """A P-DATA-TF PDU with one fragment in context 1."""
+    header = int(command) | int(last) << 1
+    value = struct.pack(">IBB", len(content) + 2, 1, header) + content
+    return struct.pack(">BxI", 4, len(value)) + value
+
+
+def store_command(uid: bytes = b"1.2.3.1\0") -> bytes:
+    """A C-STORE-RQ command set, implicit little endian."""
+
+    def element(number: int, value: bytes) -> bytes:
+        return struct.pack("<HHI", 0, number, len(value)) + value
+
+    sop_class = CT.encode() + b"\0" * (len(CT) % 2)
+    body = b"".join(
+        (
+            element(0x0002, sop_class),
+            element(0x0100, struct.pack("<H", 1)),
+            element(0x0110, struct.pack("<H", 7)),
+            element(0x0700, struct.pack("<H", 2)),
+            element(0x0800, struct.pack("<H", 1)),
+            element(0x1000, uid),
+        )
+    )
+    return element(0x0000, struct.pack("<I", len(body))) + body
+
+
+def associated(node: Serving) -> socket.socket:
+    """A bare connection with an accepted association."""
+    connection = dial(node.port)
+    connection.sendall(associate_request())
+    assert connection.recv(4096)[0] == 2, "A-ASSOCIATE-AC"
+    return connection
+
+
+@pytest.mark.parametrize("content", [b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\xff" * 4096])
+def test_garbage_ends_its_connection_only(node: Serving, content: bytes) -> None:
+    with associate(node.port) as association:
+        with dial(node.port) as stranger:
+            stranger.sendall(content)
+            assert ended(stranger, 5)
+        assert store_status(association, ct_slice()) == 0
+
+
+def test_garbage_is_not_a_flood_in_the_log(
+    node: Serving, capfd: pytest.CaptureFixture[str]
+) -> None:
+    strangers = [dial(node.port) for _ in range(20)]
+    for stranger in strangers:
+        stranger.sendall(b"\xff" * 512)
+    for stranger in strangers:
+        assert ended(stranger, 5)
+        stranger.close()
+    said = capfd.readouterr()
+    assert len((said.out + said.err).splitlines()) <= 20
+
+
+@pytest.mark.parametrize("established", [False, True])
+def test_a_pdu_of_4_gib_is_not_read(node: Serving, established: bool) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    connection = associated(node) if established else dial(node.port)
+    with connection:
+        connection.sendall(struct.pack(">BxI", 4 if established else 1, 0xFFFFFFFF))
+        sent = 0
+        try:
+            while sent < 300 * 1024**2:
+                sent += connection.send(bytes(1024**2))
+        except OSError:
+            pass
+        assert sent < 300 * 1024**2, "the node went on reading"
+    assert node.echoes()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+
+
+def test_a_data_set_beyond_the_limit_ends_its_association(tmp_path: Path) -> None:
+    with serving(tmp_path, max_object_mb=1) as node:
+        with associated(node) as connection:
+            connection.sendall(p_data(store_command(), command=True, last=True))
+            with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, as it happens
+                for _ in range(400):
+                    connection.sendall(p_data(bytes(65536), command=False, last=False))
+        assert node.echoes()
+        assert node.files == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"\x01\x00\x00", associate_request()[:40]],
+    ids=["silent", "partial header", "partial request"],
+)
+def test_a_connection_that_asks_for_nothing_is_ended(node: Serving, head: bytes) -> None:
+    with dial(node.port) as connection:
+        connection.sendall(head)
+        assert ended(connection, 6)
+
+
+def test_a_dripping_request_is_ended_in_the_time_of_a_whole_one(node: Serving) -> None:
+    with dial(node.port) as connection:
+        started = time.monotonic()
+        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, as it happens
+            for byte in associate_request():
+                connection.sendall(bytes((byte,)))
+                time.sleep(0.1)
+                assert time.monotonic() - started < 8, "still open"
+
+
+def test_a_dripping_object_is_ended_in_the_time_of_a_whole_pdu(node: Serving) -> None:
+    with associated(node) as connection:
+        started = time.monotonic()
+        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, as it happens
+            for byte in p_data(store_command(), command=True, last=True):
+                connection.sendall(bytes((byte,)))
+                time.sleep(0.1)
+                assert time.monotonic() - started < 10, "still open"
+
+
+def test_silent_connections_take_no_association_from_others(tmp_path: Path) -> None:
+    with serving(tmp_path, max_associations=2, acse_timeout_s=5) as node:
+        silent = [dial(node.port) for _ in range(50)]
+        assert node.echoes()
+        for connection in silent:
+            connection.close()
+
+
+def test_over_the_limit_is_refused_for_now(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, max_associations=2) as node,
+        associate(node.port) as first,
+    ):
+        with associate(node.port) as second, associate(node.port) as third:
+            assert first.is_established
+            assert second.is_established
+            transient = 2
+            assert third.is_rejected
+            assert third.acceptor.primitive.result == transient
+        wait_until(node.echoes, 5, "a place comes free")
+
+
+def test_a_sender_cut_in_mid_object_leaves_nothing(node: Serving) -> None:
+    with associated(node) as connection:
+        connection.sendall(p_data(store_command(), command=True, last=True))
+        connection.sendall(p_data(encoded(ct_slice())[:400], command=False, last=False))
+    assert node.echoes()
+    assert node.files == []
+    assert node.store.instances.all() == []
+
+
+def test_two_associations_may_send_the_same_object_at_once(node: Serving) -> None:
+    statuses: list[int] = []
+
+    def send() -> None:
+        with associate(node.port) as association:
+            statuses.extend(store_status(association, ct_slice(n)) for n in range(10))
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [0] * 40
+    assert len(node.files) == len(node.store.instances.all()) == 10
