@@ -94,7 +94,7 @@ class _Builder:
             *_finding(lesion, source),
             *self._time_point,
             *self._region(lesion),
-            *_identity(lesion),
+            *_identity(lesion, source),
             *self._size(lesion, results),
         ]
         for lesion_result in results:
@@ -197,12 +197,13 @@ def _finding(lesion: Lesion, source: LesionSource) -> list[bytes]:
     return items
 
 
-def _identity(lesion: Lesion) -> list[bytes]:
-    """Number, label as received, metastatic site: what a table needs to name the lesion."""
+def _identity(lesion: Lesion, source: LesionSource) -> list[bytes]:
+    """Number, label as received, site, origin: what a table needs to name the lesion."""
     site = concepts.own(lesion.site.replace(" ", "-"), lesion.site)
     items = [
         text_item(CONTAINS, concepts.LESION_NUMBER, str(lesion.number)),
         code_item(CONTAINS, concepts.SITE, site),
+        uid_item(CONTAINS, concepts.SOURCE_SEGMENTATION, source.segmentation_uid),
     ]
     if lesion.label.strip():
         items.append(text_item(CONTAINS, concepts.LESION_LABEL, lesion.label))

@@ -124,7 +124,8 @@ def _measure(measure: Measure, result: StudyResult) -> bytes:
     if measure.value is None:
         if measure.reason is None:
             raise ValueError(f"{measure.name}: neither value nor reason")
-        return templates.reason_item(name, measure.reason, children)
+        unit = code_item(HAS_CONCEPT_MOD, concepts.UNIT, _unit(measure.unit))
+        return templates.reason_item(name, measure.reason, [unit, *children])
     return num_item(CONTAINS, name, measure.value, _unit(measure.unit), children)
 
 

@@ -161,7 +161,10 @@ def profile_parameters(context: RenderContext, result: StudyResult) -> list[str]
         if name in known:
             text += f" {_settings(known[name])}"
         texts.append(text)
-    texts += [f"{name}={version}" for name, version in sorted(result.provenance.versions.items())]
+    texts.append(f"input sha256={result.provenance.input_digest}")
+    texts += [
+        f"version {name}={version}" for name, version in sorted(result.provenance.versions.items())
+    ]
     return texts
 
 

@@ -99,7 +99,9 @@ def result_of(
         {SPACE: "c" * 64},
         {"mirv-node": "0.1.0", "pyradiomics": "3.1.4"},
     )
-    measures = _measures(profiles[-1].name, len(study.lesions), pairs)
+    n = len(study.lesions)
+    varied = [Measure("cv_mean_percent", n / 3, "%", profile.name, "", n) for profile in profiles]
+    measures = (*varied, *_measures(profiles[-1].name, n, pairs))
     return StudyResult(tuple(results), measures, pairs, (), provenance)
 
 
@@ -140,7 +142,6 @@ def _measures(profile: str, n: int, pairs: tuple[Pair, ...]) -> tuple[Measure, .
     plain = [
         Measure("n_lesions", float(n), "{count}", "", "", n),
         Measure("volume_total_ml", 12.5, "ml", "", "", n),
-        Measure("cv_mean_percent", 1 / 3, "%", profile, "", n),
     ]
     if not pairs:
         return (*plain, Measure("mtd", None, "1", profile, SPACE, n, few))
