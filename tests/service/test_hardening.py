@@ -109,7 +109,7 @@ def test_a_data_set_beyond_the_limit_ends_its_association(tmp_path: Path) -> Non
     with serving(tmp_path, max_object_mb=1) as node:
         with associated(node) as connection:
             connection.sendall(p_data(store_command(), command=True, last=True))
-            with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, as it happens
+            with pytest.raises(OSError):
                 for _ in range(400):
                     connection.sendall(p_data(bytes(65536), command=False, last=False))
         assert node.echoes()
@@ -130,7 +130,7 @@ def test_a_connection_that_asks_for_nothing_is_ended(node: Serving, head: bytes)
 def test_a_dripping_request_is_ended_in_the_time_of_a_whole_one(node: Serving) -> None:
     with dial(node.port) as connection:
         started = time.monotonic()
-        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, as it happens
+        with pytest.raises(OSError):
             for byte in associate_request():
                 connection.sendall(bytes((byte,)))
                 time.sleep(0.1)
@@ -140,7 +140,7 @@ def test_a_dripping_request_is_ended_in_the_time_of_a_whole_one(node: Serving) -
 def test_a_dripping_object_is_ended_in_the_time_of_a_whole_pdu(node: Serving) -> None:
     with associated(node) as connection:
         started = time.monotonic()
-        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, as it happens
+        with pytest.raises(OSError):
             for byte in p_data(store_command(), command=True, last=True):
                 connection.sendall(bytes((byte,)))
                 time.sleep(0.1)

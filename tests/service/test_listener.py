@@ -159,7 +159,6 @@ def test_other_content_under_a_known_uid_is_put_aside_and_the_first_kept(node: S
         (encoded(ct_slice(StudyInstanceUID=None)), 0xC000),
         (encoded(ct_slice(SOPInstanceUID=None)), 0xC000),
         (b"this is not DICOM at all, though it came by C-STORE", 0xC000),
-        (b"", 0xC000),
         (encoded(ct_slice(2)), 0xA900),
         (encoded(ct_slice(SOPClassUID="1.2.840.10008.5.1.4.1.1.4")), 0xA900),
     ],
