@@ -80,7 +80,7 @@ def test_highdicom_reads_groups_and_values(
         if lesion.excluded is None:
             assert [read[name, "henry2022"] for name in names] == values
     patient = highdicom.sr.srread(files["patient_sr"])
-    assert len(patient.content.get_image_measurement_groups()) == 3
+    assert len(patient.content.get_image_measurement_groups()) == 4
 
 
 def test_dcmqi_reads_every_value_on_its_lesion(
