@@ -164,3 +164,32 @@ def _discretisation(profile: ExtractionProfile, image_type: str) -> Code:
     special = {name.lower(): settings for name, settings in profile.image_types.items()}
     settings = {**profile.settings, **(special.get(kind) or {})}
     return concepts.FIXED_BIN_NUMBER if settings.get("binCount") else concepts.FIXED_BIN_SIZE
+
+
+@lru_cache(maxsize=1)
+def _kinds_by_code() -> Mapping[str, str]:
+    return {row.code: row.unit for row in _table().values() if row.code}
+
+
+def known_unit(concept: Code, name: str) -> frozenset[str]:
+    """UCUM units that fit a feature's concept; empty where nothing is known.
+
+    Parameters
+    ----------
+    concept : Code
+        Concept name of the measurement.
+    name : str
+        Its PyRadiomics name where the report states it, else "".
+    """
+    try:
+        _, family, feature = split_name(name)
+        kind = _table()[family, feature].unit
+    except (ValueError, KeyError):
+        if concept.scheme != "IBSI" or concept.value not in _kinds_by_code():
+            return frozenset()
+        name, kind = "", _kinds_by_code()[concept.value]
+    if kind not in {"u", "u2", "u2.mm3"}:
+        return frozenset({kind})
+    if not name:
+        return frozenset()
+    return frozenset(_unit(name, unit).value for unit in _INTENSITY_UNITS)
