@@ -43,6 +43,14 @@ class PeerRule(_Section):
     address: str | None = Field(None, description="IP address or CIDR network; none: any address")
 
 
+class Tls(_Section):
+    """TLS both ways (BCP 195): each side shows a certificate the other trusts."""
+
+    certificate: Path = Field(description="Our certificate chain, PEM")
+    key: Path = Field(description="Its private key, PEM")
+    trusted: Path = Field(description="Authorities whose certificates peers must show, PEM")
+
+
 class Listener(_Section):
     """The DICOM listener."""
 
@@ -58,6 +66,7 @@ class Listener(_Section):
     low_disk_mb: int = Field(500, ge=0, description="C-STORE is refused (0xA700) below this")
     max_pdu_bytes: int = Field(131072, ge=4096, le=1048576)
     max_object_mb: int = Field(4096, ge=1, description="Larger objects end the association")
+    tls: Tls | None = Field(None, description="none: plain TCP; then plain peers only")
 
 
 class Destination(_Section):
@@ -70,6 +79,12 @@ class Destination(_Section):
     calling_ae_title: AeTitle | None = Field(None, description="none: the listener's")
     outputs: tuple[str, ...] = Field(
         (), description="Roles sent here (lesion_sr, patient_sr, lesion_seg ...); empty: all"
+    )
+    tls: Tls | None = Field(None, description="none: plain TCP")
+    commitment: Literal["off", "wanted", "required"] = Field(
+        "off",
+        description="Ask for storage commitment: wanted takes a missing answer as delivered, "
+        "required sends again and parks",
     )
 
 

@@ -19,6 +19,7 @@ from service.log import get_logger
 from service.pynetdicom_hardening import HardenedServer, Limits, start_server
 from service.spool import Spool
 from service.store import Store
+from service.tls import server_context
 
 SUCCESS = 0x0000
 DUPLICATE_INSTANCE = 0x0111
@@ -120,6 +121,7 @@ class Listener:
                 transfer_s=self._settings.network_timeout_s,
             ),
             admits=self._admits_address,
+            tls=server_context(self._settings.tls) if self._settings.tls else None,
         )
         log.info("listening", ae_title=self._settings.ae_title, port=self._settings.port)
 

@@ -12,6 +12,8 @@ silent client blocks everyone             time limit
 silent connections count as               only associations asked for count; connections have
 associations                              a limit of their own
 Nagle's algorithm stalls each response    TCP_NODELAY
+a socket whose peer is gone is shut down, closed in any case, for requestors too
+which fails, and so never closed
 ========================================  =====================================================
 """
 
@@ -131,8 +133,12 @@ class HardenedServer(ThreadedAssociationServer):
     def _shaken(self, request: socket.socket) -> socket.socket:
         assert self.tls is not None  # noqa: S101 - the only caller has looked
         secured = self.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-        with _deadline(secured, self.limits.handshake_s):
-            secured.do_handshake()
+        try:
+            with _deadline(secured, self.limits.handshake_s):
+                secured.do_handshake()
+        except BaseException:
+            secured.close()  # the plain socket has handed its descriptor over
+            raise
         return secured
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -154,6 +160,18 @@ def _deadline(connection: socket.socket, seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _close_socket(wire: AssociationSocket) -> None:
+    if wire.socket is None:
+        return
+    with contextlib.suppress(OSError):
+        wire.socket.shutdown(socket.SHUT_RDWR)
+    wire.socket.close()
+
+
+# Requestors make their own sockets deep inside pynetdicom: there is no other place to mend this.
+AssociationSocket._shutdown_socket = _close_socket
 
 
 class _BoundedReceive:

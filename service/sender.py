@@ -14,6 +14,7 @@ from pynetdicom import AE, evt
 from analysis.errors import PeerRefused
 from config.settings import Delivery, Destination
 from service.listener import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
+from service.tls import client_context
 
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _CONNECT_S = 10.0
@@ -65,6 +66,7 @@ def send(
         destination.port,
         ae_title=destination.ae_title,
         evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay)],
+        tls_args=(client_context(destination.tls), destination.host) if destination.tls else None,
     )
     if not association.is_established:
         return [Outcome(one.delivery_id, "retry", None, _why_not(association)) for one in outgoing]

@@ -17,7 +17,7 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
 from config.settings import Listener as ListenerSettings
-from service.listener import Listener
+from service.listener import Listener, file_meta
 from service.spool import Spool
 from service.store import Store, sqlite_url
 from tests.peers import free_port
@@ -177,3 +177,9 @@ def ended(connection: socket.socket, seconds: float) -> bool:
     except ConnectionError:
         return True
     return True
+
+
+def part10(ds: Dataset) -> bytes:
+    """The data set as a complete file."""
+    uid = str(ds.SOPInstanceUID)
+    return file_meta(str(ds.SOPClassUID), uid, ExplicitVRLittleEndian) + encoded(ds)
