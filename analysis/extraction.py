@@ -19,13 +19,12 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.errors import Reason
-from analysis.extraction_worker import ONE_THREAD, READY, Job, Outcome, excluded
+from analysis.extraction_worker import ONE_THREAD, READY, Job, Outcome, Outcomes, excluded
 from analysis.features import feature_names
 from analysis.lattice import find_window
 from analysis.model import Lesion, LesionResult, Volume
@@ -35,6 +34,7 @@ START_TIMEOUT_S = 300.0
 """A worker that has not loaded its libraries by then never will."""
 
 Progress = Callable[[int, int], None]
+Arithmetic = Literal["fast", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Perturbed:
+    """One lesion under one profile, from its mask and from that mask a little smaller and larger.
+
+    All three are measured on the same resampled window, so nothing but the mask differs.
+    """
+
+    original: LesionResult
+    eroded: LesionResult
+    dilated: LesionResult
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Order:
     """One lesion under one profile, and where its result goes."""
 
@@ -61,6 +73,12 @@ class _Order:
     lesion: Lesion
     profile: ExtractionProfile
     cost: float
+    plain: bool
+    perturbed: bool
+
+    def without_values(self, code: str, detail: str) -> Outcomes:
+        """One outcome a mask, all excluded for the same reason."""
+        return (excluded(self.profile, code, detail),) * (3 if self.perturbed else 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +100,7 @@ class _Round:
 
     volume: Volume
     waiting: deque[_Order]
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    outcomes: dict[int, Outcomes] = field(default_factory=dict)
 
 
 class Extractor:
@@ -96,13 +114,19 @@ class Extractor:
     workers : int
         Processes; 0: one for each core this process may use.
     limits : Limits
+    arithmetic : {"fast", "plain"}
+        ``plain``: PyRadiomics' own and nothing else; ``fast``: its repeated work done once, with
+        the same values.
     """
 
-    def __init__(self, workers: int = 0, limits: Limits | None = None) -> None:
+    def __init__(
+        self, workers: int = 0, limits: Limits | None = None, arithmetic: Arithmetic = "fast"
+    ) -> None:
         if workers < 0:
             raise ValueError(f"found {workers} workers, wanted 0 (one for each core) or more")
         self._size = workers or len(os.sched_getaffinity(0))
         self._limits = limits or Limits()
+        self._plain = arithmetic == "plain"
         self._target = "analysis.extraction_worker:compute"
         self._workers: list[_Worker] = []
         self._lock = Lock()
@@ -148,25 +172,62 @@ class Extractor:
         RuntimeError
             Workers do not start.
         """
+        return tuple(r[0] for r in self._results(volume, lesions, profiles, False, progress))
+
+    def extract_perturbed(
+        self,
+        volume: Volume,
+        lesions: Sequence[Lesion],
+        profiles: Sequence[ExtractionProfile],
+        progress: Progress | None = None,
+    ) -> tuple[Perturbed, ...]:
+        """As `extract`, from the eroded and the dilated masks as well (R-CCC-2).
+
+        A lesion that vanishes on erosion has an `eroded` result that is excluded with its reason.
+        """
+        found = self._results(volume, lesions, profiles, True, progress)
+        return tuple(Perturbed(*each) for each in found)
+
+    def _results(
+        self,
+        volume: Volume,
+        lesions: Sequence[Lesion],
+        profiles: Sequence[ExtractionProfile],
+        perturbed: bool,
+        progress: Progress | None,
+    ) -> list[tuple[LesionResult, ...]]:
         _check(volume, lesions)
-        names = [feature_names(profile) for profile in profiles]
-        orders = _orders(volume, lesions, profiles)
+        names = {profile.name: feature_names(profile) for profile in profiles}
+        orders = [
+            _Order(
+                which * len(lesions) + at,
+                lesion,
+                profile,
+                _cost(volume, lesion, profile),
+                self._plain,
+                perturbed,
+            )
+            for which, profile in enumerate(profiles)
+            for at, lesion in enumerate(lesions)
+        ]
         with self._lock:
             outcomes = self._run(volume, orders, progress)
-        return tuple(
-            _result(volume, order, names[order.at // max(len(lesions), 1)], outcomes[order.at])
+        return [
+            tuple(
+                _result(volume, order, names[order.profile.name], outcome)
+                for outcome in outcomes[order.at]
+            )
             for order in orders
-        )
+        ]
 
     def _run(
         self, volume: Volume, orders: Sequence[_Order], progress: Progress | None
-    ) -> dict[int, Outcome]:
+    ) -> dict[int, Outcomes]:
         this = _Round(volume, deque())
         for order in sorted(orders, key=lambda order: (-order.cost, order.at)):
             if order.lesion.mask.n_voxels == 0:
-                this.outcomes[order.at] = excluded(
-                    order.profile, "empty_mask", "found no voxel in the lesion, wanted at least 1"
-                )
+                detail = "found no voxel in the lesion, wanted at least 1"
+                this.outcomes[order.at] = order.without_values("empty_mask", detail)
             else:
                 this.waiting.append(order)
         reported = 0
@@ -224,9 +285,9 @@ class Extractor:
         if message == READY:
             worker.ready = True
             return
-        outcome, fit = message
+        outcomes, fit = message
         if worker.order is not None:
-            this.outcomes[worker.order.at] = outcome
+            this.outcomes[worker.order.at] = outcomes
         worker.order = None
         if not fit:
             self._drop(worker)
@@ -235,10 +296,8 @@ class Extractor:
         status = self._drop(worker)
         if worker.order is None:
             raise RuntimeError(f"an extraction worker could not start: it ended with {status}")
-        this.outcomes[worker.order.at] = excluded(
-            worker.order.profile,
-            "worker_died",
-            f"the process that extracted this lesion ended with {status}",
+        this.outcomes[worker.order.at] = worker.order.without_values(
+            "worker_died", f"the process that extracted this lesion ended with {status}"
         )
         worker.order = None
 
@@ -246,10 +305,8 @@ class Extractor:
         self._drop(worker)
         if worker.order is None:
             raise RuntimeError(f"an extraction worker was not ready within {START_TIMEOUT_S:g} s")
-        this.outcomes[worker.order.at] = excluded(
-            worker.order.profile,
-            "time_limit",
-            f"found no result after {self._limits.lesion_timeout_s:g} s",
+        this.outcomes[worker.order.at] = worker.order.without_values(
+            "time_limit", f"found no result after {self._limits.lesion_timeout_s:g} s"
         )
         worker.order = None
 
@@ -307,9 +364,10 @@ def extract(
     workers: int = 0,
     limits: Limits = Limits(),
     progress: Progress | None = None,
+    arithmetic: Arithmetic = "fast",
 ) -> tuple[LesionResult, ...]:
     """Extract every lesion under every profile with a pool of its own; see `Extractor.extract`."""
-    with Extractor(workers, limits) as extractor:
+    with Extractor(workers, limits, arithmetic) as extractor:
         return extractor.extract(volume, lesions, profiles, progress)
 
 
@@ -320,16 +378,6 @@ def _check(volume: Volume, lesions: Sequence[Lesion]) -> None:
                 f"lesion {lesion.number}: found a mask on a grid of {lesion.mask.grid_shape}, "
                 f"wanted the image's {volume.geometry.shape}"
             )
-
-
-def _orders(
-    volume: Volume, lesions: Sequence[Lesion], profiles: Sequence[ExtractionProfile]
-) -> list[_Order]:
-    return [
-        _Order(which * len(lesions) + at, lesion, profile, _cost(volume, lesion, profile))
-        for which, profile in enumerate(profiles)
-        for at, lesion in enumerate(lesions)
-    ]
 
 
 def _cost(volume: Volume, lesion: Lesion, profile: ExtractionProfile) -> float:
@@ -347,12 +395,22 @@ def _job(volume: Volume, order: _Order) -> Job:
         mask.start,
         (shape[0], shape[1], shape[2]),
         profile.settings,
-        filtered=set(profile.image_types) != {"Original"},
+        # A dilated mask needs image around the lesion's box as well.
+        filtered=order.perturbed or set(profile.image_types) != {"Original"},
     )
     # Normalising needs the mean of the whole image; the worker cuts the window out afterwards.
     wanted = volume.values if profile.settings.get("normalize") else volume.values[window.slices]
     crop = _as_pixel_type(wanted, volume.unit, profile)
-    return Job(crop, window, volume.geometry, mask.start, mask.values, profile)
+    return Job(
+        crop=crop,
+        window=window,
+        geometry=volume.geometry,
+        mask_start=mask.start,
+        mask=mask.values,
+        profile=profile,
+        plain=order.plain,
+        perturbed=order.perturbed,
+    )
 
 
 def _as_pixel_type(
@@ -392,4 +450,4 @@ def _result(
     )
 
 
-__all__ = ["Extractor", "Limits", "Progress", "Reason", "extract"]
+__all__ = ["Arithmetic", "Extractor", "Limits", "Perturbed", "Progress", "extract"]

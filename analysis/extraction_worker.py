@@ -1,6 +1,6 @@
 """One lesion, one profile, in a process of its own: the only place PyRadiomics runs.
 
-Started by `analysis.extraction.Extractor`; speaks pickled `Job` and `Outcome` over a pipe.
+Started by `analysis.extraction.Extractor`; speaks pickled `Job` and `Outcomes` over a pipe.
 """
 
 import logging
@@ -55,6 +55,10 @@ class Job:
     mask : bool array
         The lesion's box in the whole image.
     profile : ExtractionProfile
+    plain : bool
+        PyRadiomics' own arithmetic and nothing else.
+    perturbed : bool
+        Extract from the eroded and the dilated mask as well.
     """
 
     crop: NDArray[np.generic]
@@ -63,11 +67,13 @@ class Job:
     mask_start: Index3
     mask: BoolArray
     profile: ExtractionProfile
+    plain: bool = False
+    perturbed: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What came of a job; fields as in `analysis.model.LesionResult`."""
+    """What came of one mask; fields as in `analysis.model.LesionResult`."""
 
     values: FloatArray
     missing: Mapping[str, Reason] = field(default_factory=dict)
@@ -80,7 +86,11 @@ def excluded(profile: ExtractionProfile, code: str, detail: str) -> Outcome:
     return Outcome(np.full(profile.n_features, np.nan), excluded=Reason(code, detail))
 
 
-def compute(job: Job) -> Outcome:
+Outcomes = tuple[Outcome, ...]
+"""Of the lesion's mask; and when asked for of the eroded and the dilated mask."""
+
+
+def compute(job: Job) -> Outcomes:
     """Extract one lesion.
 
     A lesion that cannot be analysed is an outcome with a reason, not an exception; what is left
@@ -90,9 +100,8 @@ def compute(job: Job) -> Outcome:
 
     profile = job.profile
     if not np.isfinite(job.crop).all():
-        return excluded(
-            profile, "image_not_finite", "found NaN or infinity in the image around the lesion"
-        )
+        detail = "found NaN or infinity in the image around the lesion"
+        return (excluded(profile, "image_not_finite", detail),) * (3 if job.perturbed else 1)
     crop = _normalized(job) if profile.settings.get("normalize") else job.crop
     image, mask = fill(
         crop,
@@ -102,11 +111,46 @@ def compute(job: Job) -> Outcome:
         job.mask_start,
         profile.settings.get("interpolator", "sitkBSpline"),
     )
-    if (reason := _too_small(mask, profile.settings)) is not None:
-        return Outcome(np.full(profile.n_features, np.nan), excluded=reason)
+    masks = [mask, *_perturbed(mask, profile)] if job.perturbed else [mask]
+    reasons = [_too_small(each, profile.settings, at == 1) for at, each in enumerate(masks)]
+    fit = [each for each, reason in zip(masks, reasons, strict=True) if reason is None]
+    found = iter(_measure(image, fit, job))
+    return tuple(
+        next(found) if reason is None else excluded(profile, reason.code, reason.detail)
+        for reason in reasons
+    )
+
+
+def _perturbed(mask: Any, profile: ExtractionProfile) -> list[Any]:
+    """The mask eroded and dilated on the analysis grid (R-CCC-2)."""
+    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
+
+    from analysis.robustness import ball, dilate, erode
+
+    z, y, x = mask.GetSpacing()[::-1]
+    element = ball((z, y, x), profile.perturbation_mm)
+    values = sitk.GetArrayViewFromImage(mask) == 1
+    made = []
+    for change in (erode, dilate):
+        other = sitk.GetImageFromArray(change(values, element).astype(np.uint8))
+        other.CopyInformation(mask)
+        made.append(other)
+    return made
+
+
+def _measure(image: Any, masks: list[Any], job: Job) -> list[Outcome]:
+    from analysis.arithmetic import run
+
+    if not masks:
+        return []
     failures = _FeatureFailures()
-    found = failures.watch(lambda: _execute(image, mask, profile))
-    return _outcome(profile, found, failures.by_feature)
+    found = failures.watch(lambda: run(image, masks, job.profile, plain=job.plain))
+    return [
+        _failed(job.profile, each)
+        if isinstance(each, Exception)
+        else _outcome(job.profile, each, failures.by_feature)
+        for each in found
+    ]
 
 
 def _normalized(job: Job) -> NDArray[np.generic]:
@@ -119,12 +163,14 @@ def _normalized(job: Job) -> NDArray[np.generic]:
     return np.ascontiguousarray(values[job.window.slices])
 
 
-def _too_small(mask: Any, settings: Mapping[str, Any]) -> Reason | None:
+def _too_small(mask: Any, settings: Mapping[str, Any], eroded: bool) -> Reason | None:
     """PyRadiomics' own limits, told apart (R-FEAT-3)."""
     import SimpleITK as sitk  # noqa: N813 - loaded only in workers
 
     filled = np.nonzero(sitk.GetArrayViewFromImage(mask))
     n = int(filled[0].size)
+    if n == 0 and eroded:
+        return Reason("vanished_on_erosion", "found no voxel of the lesion after erosion, wanted 1")
     if n == 0:
         return Reason(
             "vanished_on_resampling", "found no voxel of the lesion on the resampled grid, wanted 1"
@@ -143,26 +189,6 @@ def _too_small(mask: Any, settings: Mapping[str, Any]) -> Reason | None:
             "too_small", f"found {n} voxels on the analysis grid, wanted more than {least}"
         )
     return None
-
-
-def _execute(image: Any, mask: Any, profile: ExtractionProfile) -> Mapping[str, Any]:
-    from radiomics.featureextractor import RadiomicsFeatureExtractor
-
-    extractor = RadiomicsFeatureExtractor()
-    # PyRadiomics validates a whole parameter mapping and fills in its own defaults; feature
-    # classes passed as keyword settings it would ignore.
-    extractor.settings.update(profile.settings)
-    extractor.settings.update(
-        resampledPixelSpacing=None, preCrop=False, normalize=False, additionalInfo=False, label=1
-    )
-    extractor.enabledImagetypes = {
-        name: dict(own or {}) for name, own in profile.image_types.items()
-    }
-    extractor.enabledFeatures = {
-        kind: list(names or []) for kind, names in profile.feature_classes.items()
-    }
-    result: Mapping[str, Any] = extractor.execute(image, mask)
-    return result
 
 
 def _outcome(
@@ -231,32 +257,40 @@ def _prepare(memory_mb: int) -> None:
     sitk.ProcessObject.GlobalWarningDisplayOff()
     _quiet()
     import_module("analysis.resampling")
+    import_module("analysis.arithmetic")
     pages = int(open("/proc/self/statm").read().split()[0])  # noqa: SIM115, PTH123
     limit = pages * resource.getpagesize() + memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _guarded(target: Any, job: Job, memory_mb: int) -> tuple[Outcome, bool]:
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out: ITK's is only a RuntimeError with words."""
+    return isinstance(error, MemoryError) or "allocat" in str(error).lower()
+
+
+def _failed(profile: ExtractionProfile, error: Exception) -> Outcome:
+    line = str(error).strip().splitlines()[-1:] or [""]
+    detail = f"PyRadiomics failed: {type(error).__name__}: {line[0]}"
+    return excluded(profile, "extraction_failed", detail)
+
+
+def _guarded(target: Any, job: Job, memory_mb: int) -> tuple[Outcomes, bool]:
     """Run one job; whatever it raises costs this lesion alone.
 
     Returns
     -------
-    outcome, fit : Outcome and bool
+    outcomes, fit : tuple of Outcome and bool
         `fit` is False when the worker should be replaced.
     """
+    n = 3 if job.perturbed else 1
     try:
         return target(job), True
-    except MemoryError:
-        detail = f"needed more than {memory_mb} MB"
-        return excluded(job.profile, "memory_limit", detail), False
     except Exception as error:  # noqa: BLE001 - the top of a worker's loop
-        if "allocat" in str(error).lower():
+        if out_of_memory(error):
             detail = f"needed more than {memory_mb} MB"
-            return excluded(job.profile, "memory_limit", detail), False
-        line = str(error).strip().splitlines()[-1:] or [""]
-        detail = f"PyRadiomics failed: {type(error).__name__}: {line[0]}"
-        return excluded(job.profile, "extraction_failed", detail), True
+            return (excluded(job.profile, "memory_limit", detail),) * n, False
+        return (_failed(job.profile, error),) * n, True
 
 
 def serve(descriptor: int, timeout_s: float, memory_mb: int, target: str) -> None:
@@ -272,7 +306,7 @@ def serve(descriptor: int, timeout_s: float, memory_mb: int, target: str) -> Non
     memory_mb : int
         Address space a job may add.
     target : str
-        ``module:function`` from Job to Outcome.
+        ``module:function`` from Job to Outcomes.
     """
     connection = Connection(descriptor)
     _prepare(memory_mb)
@@ -285,11 +319,11 @@ def serve(descriptor: int, timeout_s: float, memory_mb: int, target: str) -> Non
         except (EOFError, OSError):
             return
         signal.alarm(ceil(timeout_s) + 30)
-        outcome, fit = _guarded(function, job, memory_mb)
+        outcomes, fit = _guarded(function, job, memory_mb)
         signal.alarm(0)
         del job
         try:
-            connection.send((outcome, fit))
+            connection.send((outcomes, fit))
         except OSError:
             return
         if not fit:

@@ -26,13 +26,13 @@ from analysis.model import BoolArray, FloatArray, Index3
 
 Branch = Literal["resampled", "matching", "native"]
 
-MARGIN = 24
-"""Voxels of image around the window for the first pass: leaves 0.268**24 = 2e-14 of a value."""
+MARGIN = 20
+"""Voxels of image around the window for the first pass: leaves 0.268**20 = 4e-12 of a value."""
 
 FAR_MARGIN = 48
 """Voxels for values that must be right to the last bit: 0.268**48 is below double precision."""
 
-NEARLY = 1e-12
+NEARLY = 3e-11
 """Relative to the largest image value: closer to a step of the pixel type, evaluate again."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.extraction_worker import Job, Outcome, compute
+from analysis.extraction_worker import Job, Outcomes, compute
 from analysis.features import feature_names
 from analysis.model import BoolArray, FloatArray, Geometry, Lesion, Mask, Volume
 from config.profiles import ExtractionProfile
@@ -91,7 +91,7 @@ def lesions(*masks: BoolArray) -> tuple[Lesion, ...]:
     )
 
 
-def poisoned(job: Job) -> Outcome:
+def poisoned(job: Job) -> Outcomes:
     """As `compute`, but lesions of certain sizes crash, allocate without end or never return."""
     n = int(job.mask.sum())
     if n == CRASHES:

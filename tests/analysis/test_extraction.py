@@ -336,3 +336,44 @@ def test_importing_extraction_does_not_load_pyradiomics() -> None:
     )
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_plain_and_fast_arithmetic_give_the_same_bytes(extractor: Extractor) -> None:
+    """Large enough (surface of thousands of vertices) that every kernel of our own is used."""
+    geometry = reference.grid((50, 70, 70), (2.5, 0.9, 0.9), reference.rotation(0.2, 0.1))
+    rough = np.random.default_rng(1).random(geometry.shape) > 0.1
+    found = reference.lesions(
+        reference.ball(geometry, (25, 35, 35), 22) & rough,
+        reference.ball(geometry, (25, 30, 30), 7),
+    )
+    volume = reference.noisy(geometry)
+    fast = extractor.extract(volume, found, [HENRY, MIRV])
+    plain = extract(volume, found, [HENRY, MIRV], workers=2, arithmetic="plain")
+    assert same_bytes(fast, plain)
+
+
+def test_perturbed_masks_share_the_window(extractor: Extractor) -> None:
+    """The original is what `extract` gives; volumes shrink and grow; a thin lesion vanishes."""
+    geometry = reference.grid((40, 60, 60), (2.5, 0.9, 0.9))
+    thin = np.zeros(geometry.shape, bool)
+    thin[20, 30, 20:40] = True
+    thin[20, 31, 20:40] = True
+    found = reference.lesions(reference.ball(geometry, (20, 30, 30), 9), thin)
+    volume = reference.noisy(geometry)
+    alone = extractor.extract(volume, found, [HENRY, MIRV])
+    both = extractor.extract_perturbed(volume, found, [HENRY, MIRV])
+    assert same_bytes(alone, tuple(each.original for each in both))
+    at = both[0].original.names.index("original_shape_VoxelVolume")
+    sizes = [r.values[at] for r in (both[0].eroded, both[0].original, both[0].dilated)]
+    assert sizes == sorted(sizes)
+    assert sizes[2] - sizes[0] == pytest.approx(2 * 4 * np.pi * 9**2, rel=0.2)
+    assert both[1].eroded.excluded is not None
+    assert both[1].eroded.excluded.code == "vanished_on_erosion"
+    assert both[1].dilated.excluded is None
+    plain = Extractor(1, arithmetic="plain")
+    with plain:
+        again = plain.extract_perturbed(volume, found[:1], [HENRY])
+    for one, other in zip(
+        (again[0].eroded, again[0].dilated), (both[0].eroded, both[0].dilated), strict=True
+    ):
+        assert one.values.tobytes() == other.values.tobytes()

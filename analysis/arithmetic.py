@@ -1,0 +1,218 @@
+"""PyRadiomics' features of one window: plainly, or with its repeated work done once.
+
+Both give the same values to the last bit. ``plain`` calls PyRadiomics' extractor and nothing
+else. ``fast`` walks the same steps with PyRadiomics' own feature classes, but filters an image
+once for all masks, discretises it once for all classes, finds bins without Python loops, and
+measures large meshes by `analysis.mesh`.
+
+Runs in the extraction workers only.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import radiomics
+import SimpleITK as sitk  # noqa: N813 - the name everybody uses
+from numpy.typing import NDArray
+from radiomics import imageoperations
+from radiomics.base import RadiomicsFeaturesBase
+from radiomics.featureextractor import RadiomicsFeatureExtractor
+
+from analysis import mesh
+from analysis.extraction_worker import out_of_memory
+from analysis.model import BoolArray, FloatArray
+from config.profiles import ExtractionProfile
+
+Found = Mapping[str, Any]
+
+
+LARGE_MESH = 2000
+"""Vertices from which PyRadiomics' comparison of all pairs costs more than numpy's overhead."""
+
+
+def run(
+    image: Any, masks: Sequence[Any], profile: ExtractionProfile, *, plain: bool
+) -> list[Found | Exception]:
+    """For each mask its features by PyRadiomics' names, or what went wrong.
+
+    Parameters
+    ----------
+    image : SimpleITK.Image
+        The window, resampled.
+    masks : sequence of SimpleITK.Image
+        On the same grid, 1 inside.
+    profile : ExtractionProfile
+    plain : bool
+        PyRadiomics' extractor and nothing else.
+    """
+    extractor = _extractor(profile)
+    if plain:
+        return [_tried(partial(extractor.execute, image, mask)) for mask in masks]
+    regions = [_tried(partial(_Region, image, mask, extractor)) for mask in masks]
+    # Filters look at the whole window and not at the mask, so every mask shares them.
+    filtered = chain.from_iterable(
+        getattr(imageoperations, f"get{name}Image")(
+            image, masks[0], **{**extractor.settings, **own}
+        )
+        for name, own in extractor.enabledImagetypes.items()
+    )
+    for made, name, settings in filtered:
+        values = sitk.GetArrayViewFromImage(made)
+        for at, region in enumerate(regions):
+            if not isinstance(region, Exception):
+                fault = _tried(partial(region.add, values, name, settings))
+                regions[at] = fault if isinstance(fault, Exception) else region
+    return [r if isinstance(r, Exception) else r.found for r in regions]
+
+
+def _tried(call: Callable[[], Any]) -> Any:
+    """What the call returns, or its exception: one mask's fault is not the others'."""
+    try:
+        return call()
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        return error
+
+
+def _extractor(profile: ExtractionProfile) -> Any:
+    extractor = RadiomicsFeatureExtractor()
+    # Not as keyword settings: PyRadiomics takes feature classes there and enables everything.
+    extractor.settings.update(profile.settings)
+    extractor.settings.update(
+        resampledPixelSpacing=None, preCrop=False, normalize=False, additionalInfo=False, label=1
+    )
+    extractor.enabledImagetypes = {
+        name: dict(own or {}) for name, own in profile.image_types.items()
+    }
+    extractor.enabledFeatures = {
+        kind: list(names or []) for kind, names in profile.feature_classes.items()
+    }
+    return extractor
+
+
+class _Region:
+    """One mask on the window and the features found in it so far.
+
+    The steps of PyRadiomics' ``execute`` for a window that is already resampled.
+    """
+
+    def __init__(self, image: Any, mask: Any, extractor: Any) -> None:
+        settings = extractor.settings
+        box, _ = imageoperations.checkMask(image, mask, **settings)
+        drawn = mask
+        if settings.get("resegmentRange") is not None:
+            mask = imageoperations.resegmentMask(image, mask, **settings)
+            box, _ = imageoperations.checkMask(image, mask, **settings)
+            if settings.get("resegmentShape", False):
+                drawn = mask
+        with _quick_shape():
+            self.found = dict(extractor.computeShape(image, drawn, box, **settings))
+        self._cut = tuple(slice(int(box[at]), int(box[at + 1]) + 1) for at in (4, 2, 0))
+        self._inside = np.ascontiguousarray(sitk.GetArrayViewFromImage(mask)[self._cut] == 1)
+        self._spacing_of = image
+        self._enabled = {
+            kind: features
+            for kind, features in extractor.enabledFeatures.items()
+            if not kind.startswith("shape")
+        }
+
+    def add(self, values: NDArray[Any], name: str, settings: dict[str, Any]) -> None:
+        """Compute every class but shape on one (filtered) image of the window."""
+        shared = _Shared(np.ascontiguousarray(values[self._cut]), self._inside, settings)
+        for kind, features in self._enabled.items():
+            feature_class = _sharing(kind)(self._spacing_of, shared, **settings)
+            for feature in features:
+                feature_class.enableFeatureByName(feature)
+            for feature, value in feature_class.execute().items():
+                self.found[f"{name}_{kind}_{feature}"] = value
+
+
+class _Shared:
+    """One image in one mask, and its discretisation: the same for every feature class."""
+
+    def __init__(
+        self, values: NDArray[Any], inside: BoolArray, settings: Mapping[str, Any]
+    ) -> None:
+        self.values = values
+        self.inside = inside
+        edges = bin_edges(values[inside], settings)
+        self.levels = np.zeros(values.shape, dtype="int")
+        self.levels[inside] = np.digitize(values[inside], edges)
+        self.present = np.unique(self.levels[inside])
+
+
+def bin_edges(values: NDArray[Any], settings: Mapping[str, Any]) -> Any:
+    """PyRadiomics' bin edges of the values in a mask, without its loop over every voxel.
+
+    PyRadiomics looks for the extremes with Python's own ``min`` and ``max``. It depends on the
+    values only through them, so it is asked about the two extremes alone.
+    """
+    if settings.get("binCount") is not None:
+        return imageoperations.getBinEdges(values, **settings)
+    return imageoperations.getBinEdges(np.array([values.min(), values.max()]), **settings)
+
+
+class _SharingBase(RadiomicsFeaturesBase):  # type: ignore[misc] # PyRadiomics is untyped
+    """PyRadiomics' base class, given what is the same for every feature class of one image."""
+
+    _names: Mapping[str, bool]
+
+    def __init__(self, image: Any, shared: _Shared, **settings: Any) -> None:
+        # What PyRadiomics' base sets, but for copying the images: they are here as arrays.
+        self.logger = logging.getLogger(self.__module__)
+        self.progressReporter = radiomics.getProgressReporter
+        self.settings = settings
+        self.label = 1
+        self.voxelBased = False
+        self.coefficients: dict[str, Any] = {}
+        self.enabledFeatures: dict[str, bool] = {}
+        self.featureValues: dict[str, Any] = {}
+        self.featureNames = self._names
+        self.inputImage = image
+        self.inputMask = None
+        self.imageArray = shared.values
+        # Each class its own: the zone search in C marks voxels as seen.
+        self.maskArray = shared.inside.copy()
+        self._shared = shared
+
+    def _applyBinning(self, _matrix: Any) -> Any:  # noqa: N802 - PyRadiomics' name
+        self.coefficients["grayLevels"] = self._shared.present
+        self.coefficients["Ng"] = int(self._shared.present.max())
+        return self._shared.levels
+
+
+@cache
+def _sharing(kind: str) -> Any:
+    """PyRadiomics' feature class over the sharing base."""
+    own = radiomics.getFeatureClasses()[kind]
+    names = own.getFeatureNames()
+    # Its module names the logger that failures of features are reported to.
+    made = type(own.__name__, (own, _SharingBase), {"__module__": own.__module__, "_names": names})
+    return cast(Any, made)
+
+
+@contextmanager
+def _quick_shape() -> Iterator[None]:
+    """PyRadiomics' shape class with `analysis.mesh` for its routine in C, where that is sooner."""
+    from radiomics import cShape, shape
+
+    table = mesh.trusted_table(Path(cShape.__file__), cShape.calculate_coefficients)
+
+    def measure(mask: BoolArray, spacing: FloatArray) -> Any:
+        if table is None or mesh.count_vertices(mask) < LARGE_MESH:
+            return cShape.calculate_coefficients(mask, spacing)
+        return mesh.coefficients(mask, spacing, table)
+
+    shape.cShape = SimpleNamespace(calculate_coefficients=measure)
+    try:
+        yield
+    finally:
+        shape.cShape = cShape
