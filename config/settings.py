@@ -108,6 +108,9 @@ class Extraction(_Section):
     workers: int = Field(0, ge=0, description="Processes; 0: one a core")
     lesion_timeout_s: float = Field(600, gt=0)
     lesion_memory_mb: int = Field(4096, ge=256)
+    arithmetic: Literal["fast", "plain"] = Field(
+        "fast", description="plain: PyRadiomics' own steps and nothing else; the values are equal"
+    )
 
 
 class Outputs(_Section):
@@ -124,6 +127,9 @@ class Delivery(_Section):
     max_attempts: int = Field(12, ge=1)
     first_retry_s: float = Field(5, gt=0)
     longest_retry_s: float = Field(900, gt=0)
+    commitment_timeout_s: float = Field(
+        300, gt=0, description="Where commitment is required: sent again without an answer by then"
+    )
 
 
 class Http(_Section):
