@@ -1,0 +1,422 @@
+"""Headers: all that matching and the catalogue need of an object, without its pixels."""
+
+import hashlib
+import io
+import json
+import re
+import struct
+import warnings
+import zlib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
+
+from analysis.errors import Unsuitable
+from dicom_io.structure import check_structure
+
+OWN_MANUFACTURER = "mirv-node"
+
+CT_CLASSES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.2",  # CT
+        "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
+        "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
+    }
+)
+MR_CLASSES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.4",  # MR
+        "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR
+        "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR
+    }
+)
+PET_CLASSES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.128",  # PET
+        "1.2.840.10008.5.1.4.1.1.130",  # Enhanced PET
+        "1.2.840.10008.5.1.4.1.1.128.1",  # Legacy Converted Enhanced PET
+    }
+)
+IMAGE_CLASSES = CT_CLASSES | MR_CLASSES | PET_CLASSES
+SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
+LABELMAP_CLASS = "1.2.840.10008.5.1.4.1.1.66.7"
+RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
+SEG_CLASSES = frozenset({SEG_CLASS, LABELMAP_CLASS})
+SEGMENTATION_CLASSES = SEG_CLASSES | {RTSTRUCT_CLASS}
+
+PARSE_FAULTS: tuple[type[Exception], ...] = (
+    InvalidDicomError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,  # RecursionError among them
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and the pixel decoders raise on damaged content: never more than a refusal."""
+
+DESCRIBED = (
+    "Manufacturer",
+    "SeriesDate",
+    "StudyDate",
+    "SliceThickness",
+    "PixelSpacing",
+    "ConvolutionKernel",
+    "KVP",
+    "Exposure",
+    "XRayTubeCurrent",
+    "MagneticFieldStrength",
+    "EchoTime",
+    "ContrastBolusAgent",
+)
+"""Tags of the description table (SPEC R-DESC-1); the patient's name stays out."""
+
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceHeader:
+    """One DICOM object, without pixels.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid, study_uid, series_uid : str
+    modality, patient_id, study_date, series_description : str
+        "" when missing.
+    frame_of_reference_uid : str
+        "" when missing.
+    transfer_syntax : str
+    image_type : tuple of str
+    rows, columns, frames : int
+        0, 0, 1 when missing.
+    position, orientation, pixel_spacing : tuple of float
+        Image Position and Orientation (Patient), Pixel Spacing; empty when missing.
+    created : str
+        Content (or structure set) date and time, sortable: which of two versions is later.
+    referenced_instances, referenced_series, referenced_frames : tuple of str
+        UIDs a segmentation refers to, at any level; sorted.
+    tracking_uids : tuple of str
+        Of the segments, in file order.
+    description : tuple of (keyword, value)
+        The tags of `DESCRIBED` that are there.
+    own : bool
+        Made by this node.
+    sha256 : str
+        Of the whole file.
+    size : int
+        Bytes of the whole file.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+    modality: str
+    patient_id: str
+    study_date: str
+    series_description: str
+    frame_of_reference_uid: str
+    transfer_syntax: str
+    image_type: tuple[str, ...]
+    rows: int
+    columns: int
+    frames: int
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    pixel_spacing: tuple[float, ...]
+    created: str
+    referenced_instances: tuple[str, ...]
+    referenced_series: tuple[str, ...]
+    referenced_frames: tuple[str, ...]
+    tracking_uids: tuple[str, ...]
+    description: tuple[tuple[str, str], ...]
+    own: bool
+    sha256: str
+    size: int
+
+    @property
+    def is_image(self) -> bool:
+        """A CT, MR or PET image, single or multi-frame."""
+        return self.sop_class_uid in IMAGE_CLASSES
+
+    @property
+    def is_segmentation(self) -> bool:
+        """A SEG, Label Map SEG or RTSTRUCT."""
+        return self.sop_class_uid in SEGMENTATION_CLASSES
+
+    @property
+    def is_localizer(self) -> bool:
+        """A scout image: never part of a volume."""
+        return "LOCALIZER" in self.image_type
+
+    def to_json(self) -> str:
+        """JSON text, sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "InstanceHeader":
+        """The inverse of `to_json`."""
+        raw: dict[str, Any] = json.loads(text)
+        for field in fields(cls):
+            if isinstance(raw[field.name], list):
+                raw[field.name] = tuple(raw[field.name])
+        raw["description"] = tuple((key, value) for key, value in raw["description"])
+        return cls(**raw)
+
+
+def is_own_output(header: InstanceHeader) -> bool:
+    """True for what this node made: it is never input again."""
+    return header.own
+
+
+def read_header(source: Path | bytes) -> InstanceHeader:
+    """Read and check one DICOM file.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        A Part 10 file or its content.
+
+    Raises
+    ------
+    Unsuitable
+        ``not_dicom``, ``truncated``, ``malformed``, ``missing_uid`` ...: what was found, wanted,
+        and where.
+    """
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    layout = check_structure(content)
+    dataset = parse(content, pixels=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = _header(dataset, layout.transfer_syntax, content)
+    except PARSE_FAULTS as error:
+        raise Unsuitable("malformed", f"the header cannot be read: {_said(error)}") from error
+    _check_size(header, dataset, layout.pixel_bytes)
+    return header
+
+
+def _said(error: Exception) -> str:
+    """An upstream error in one short line."""
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
+
+
+def parse(content: bytes, *, pixels: bool = True) -> Dataset:
+    """Parse a whole file's bytes.
+
+    Raises
+    ------
+    Unsuitable
+        ``malformed``
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=not pixels)
+    except PARSE_FAULTS as error:
+        raise Unsuitable("malformed", f"the file cannot be parsed: {_said(error)}") from error
+
+
+def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
+    """Parse a file that was checked when it came in."""
+    return parse(path.read_bytes(), pixels=pixels)
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """A value as text; "" when missing or empty."""
+    value = dataset.get(keyword)
+    if value is None:
+        return ""
+    return str(value).strip()
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """A value as floats; empty when missing."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return (float(value),)
+    return tuple(float(x) for x in value)
+
+
+def _uid(dataset: Dataset, keyword: str, *, required: bool = False) -> str:
+    value = text(dataset, keyword)
+    if not value and not required:
+        return ""
+    if not _UID.fullmatch(value):
+        raise Unsuitable(
+            "missing_uid" if not value else "malformed_uid",
+            f"{keyword}: found {value[:80]!r}, wanted a UID",
+        )
+    return value
+
+
+def _header(dataset: Dataset, syntax: str, content: bytes) -> InstanceHeader:
+    sop_class = _uid(dataset, "SOPClassUID", required=True)
+    instances, series, frames = _references(dataset, sop_class)
+    return InstanceHeader(
+        sop_class_uid=sop_class,
+        sop_instance_uid=_uid(dataset, "SOPInstanceUID", required=True),
+        study_uid=_uid(dataset, "StudyInstanceUID", required=True),
+        series_uid=_uid(dataset, "SeriesInstanceUID", required=True),
+        modality=text(dataset, "Modality"),
+        patient_id=text(dataset, "PatientID"),
+        study_date=text(dataset, "StudyDate"),
+        series_description=text(dataset, "SeriesDescription"),
+        frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
+        transfer_syntax=syntax,
+        image_type=_texts(dataset, "ImageType"),
+        rows=int(dataset.get("Rows") or 0),
+        columns=int(dataset.get("Columns") or 0),
+        frames=int(dataset.get("NumberOfFrames") or 1),
+        position=numbers(dataset, "ImagePositionPatient"),
+        orientation=numbers(dataset, "ImageOrientationPatient"),
+        pixel_spacing=numbers(dataset, "PixelSpacing"),
+        created=_created(dataset),
+        referenced_instances=instances,
+        referenced_series=series,
+        referenced_frames=frames,
+        tracking_uids=tuple(
+            text(segment, "TrackingUID") for segment in dataset.get("SegmentSequence") or ()
+        ),
+        description=tuple(
+            (keyword, value)
+            for keyword in DESCRIBED
+            if (value := "\\".join(_texts(dataset, keyword)))
+        ),
+        own=_own(dataset),
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+    )
+
+
+def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return (str(value),)
+    return tuple(str(part) for part in value)
+
+
+def _created(dataset: Dataset) -> str:
+    """Date and time an object was made, from the most specific pair that is there."""
+    pairs = ("StructureSet", "Content", "InstanceCreation", "Series", "Study")
+    for name in pairs:
+        if date := text(dataset, f"{name}Date"):
+            return date + " " + text(dataset, f"{name}Time")
+    return ""
+
+
+def _own(dataset: Dataset) -> bool:
+    if text(dataset, "Manufacturer") == OWN_MANUFACTURER:
+        return True
+    return any(
+        text(equipment, "Manufacturer") == OWN_MANUFACTURER
+        for equipment in dataset.get("ContributingEquipmentSequence") or ()
+    )
+
+
+def _references(
+    dataset: Dataset, sop_class: str
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Instances, series and frames of reference a segmentation names, sorted."""
+    if sop_class == RTSTRUCT_CLASS:
+        found = _rtstruct_references(dataset)
+    elif sop_class in SEG_CLASSES:
+        found = _seg_references(dataset)
+    else:
+        return (), (), ()
+    instances, series, frames = (tuple(sorted(uids - {""})) for uids in found)
+    return instances, series, frames
+
+
+def _named(sequence: Any) -> set[str]:
+    """UIDs of the instances a sequence refers to."""
+    return {text(reference, "ReferencedSOPInstanceUID") for reference in sequence or ()}
+
+
+def _rtstruct_references(dataset: Dataset) -> tuple[set[str], set[str], set[str]]:
+    instances, series = set(), set()
+    frames = {text(dataset, "FrameOfReferenceUID")}
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
+        frames.add(text(frame, "FrameOfReferenceUID"))
+        for study in frame.get("RTReferencedStudySequence") or ():
+            for of_series in study.get("RTReferencedSeriesSequence") or ():
+                series.add(text(of_series, "SeriesInstanceUID"))
+                instances |= _named(of_series.get("ContourImageSequence"))
+    for roi in dataset.get("StructureSetROISequence") or ():
+        frames.add(text(roi, "ReferencedFrameOfReferenceUID"))
+    for roi in dataset.get("ROIContourSequence") or ():
+        for contour in roi.get("ContourSequence") or ():
+            instances |= _named(contour.get("ContourImageSequence"))
+    return instances, series, frames
+
+
+def _seg_references(dataset: Dataset) -> tuple[set[str], set[str], set[str]]:
+    instances, series = set(), set()
+    for of_series in dataset.get("ReferencedSeriesSequence") or ():
+        series.add(text(of_series, "SeriesInstanceUID"))
+        instances |= _named(of_series.get("ReferencedInstanceSequence"))
+    groups = [
+        *(dataset.get("SharedFunctionalGroupsSequence") or ()),
+        *(dataset.get("PerFrameFunctionalGroupsSequence") or ()),
+    ]
+    for group in groups:
+        for derivation in group.get("DerivationImageSequence") or ():
+            instances |= _named(derivation.get("SourceImageSequence"))
+    return instances, series, {text(dataset, "FrameOfReferenceUID")}
+
+
+def _check_size(header: InstanceHeader, dataset: Dataset, pixel_bytes: int) -> None:
+    """Refuse an object whose pixels cannot be what its header says."""
+    if not (header.is_image or header.sop_class_uid in SEG_CLASSES):
+        return
+    bits = int(dataset.get("BitsAllocated") or 0)
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    wanted = (header.rows * header.columns * header.frames * samples * bits + 7) // 8
+    if min(header.rows, header.columns, header.frames, bits) < 1:
+        raise Unsuitable(
+            "malformed",
+            f"found {header.rows} rows, {header.columns} columns, {header.frames} frames of "
+            f"{bits} bits, wanted an image",
+        )
+    native = header.transfer_syntax in NATIVE
+    if native and pixel_bytes < wanted:
+        raise Unsuitable(
+            "truncated",
+            f"found {pixel_bytes} bytes of pixel data, wanted {wanted} for {header.frames} frames "
+            f"of {header.rows} x {header.columns} at {bits} bits",
+        )
+    # No fragment is shorter than its item header.
+    if not native and pixel_bytes < 8 * header.frames and header.frames > 1:
+        raise Unsuitable(
+            "truncated", f"found {pixel_bytes} bytes of pixel data for {header.frames} frames"
+        )
+    if wanted > MAX_PIXEL_BYTES:
+        raise Unsuitable(
+            "too_large", f"found {wanted} bytes of pixels, wanted at most {MAX_PIXEL_BYTES}"
+        )
+
+
+NATIVE = frozenset(
+    {
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1",
+        "1.2.840.10008.1.2.1.99",
+        "1.2.840.10008.1.2.2",
+    }
+)
+MAX_PIXEL_BYTES = 4 << 30
