@@ -119,6 +119,15 @@ class Outputs(_Section):
     sr_features: Literal["core", "original", "all"] = Field(
         "all", description="Which features the lesion SR carries"
     )
+    extras: tuple[Literal["headline_sr", "report_pdf"], ...] = Field(
+        ("headline_sr", "report_pdf"), description="Made beside the two reports and the SEG"
+    )
+    segmentation: Literal["BINARY", "LABELMAP"] = Field(
+        "BINARY", description="LABELMAP where no two lesions overlap, else BINARY"
+    )
+    empty_frames: bool = Field(
+        False, description="Write SEG frames without a voxel too, for viewers that need them"
+    )
 
 
 class Delivery(_Section):

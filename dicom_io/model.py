@@ -164,6 +164,12 @@ class RenderContext:
     predecessor_series : mapping of role to Series Instance UID
     profiles : tuple of ExtractionProfile
         What was extracted with: discretisation and shifts as the outputs state them.
+    extras : tuple of str
+        Roles made beside the two reports and the segmentation.
+    segmentation : str
+        ``BINARY`` or ``LABELMAP``.
+    empty_frames : bool
+        Frames without a voxel are written too.
     """
 
     run_digest: str
@@ -175,6 +181,9 @@ class RenderContext:
     predecessor: dict[str, str] = field(default_factory=dict)
     predecessor_series: dict[str, str] = field(default_factory=dict)
     profiles: tuple[ExtractionProfile, ...] = ()
+    extras: tuple[str, ...] = ("headline_sr", "report_pdf")
+    segmentation: str = "BINARY"
+    empty_frames: bool = False
 
 
 __all__ = [
