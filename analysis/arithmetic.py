@@ -144,9 +144,10 @@ class _Shared:
         self.values = values
         self.inside = inside
         edges = bin_edges(values[inside], settings)
-        self.levels = np.zeros(values.shape, dtype="int")
-        self.levels[inside] = np.digitize(values[inside], edges)
-        self.present = np.unique(self.levels[inside])
+        found = np.digitize(values[inside], edges)
+        self.levels = np.zeros(values.shape, np.intc)  # what the matrices in C take uncopied
+        self.levels[inside] = found
+        self.present = np.flatnonzero(np.bincount(found))
 
 
 def bin_edges(values: NDArray[Any], settings: Mapping[str, Any]) -> Any:

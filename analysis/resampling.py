@@ -178,8 +178,12 @@ def _trim(
 
 def _unsure(values: FloatArray, crop: NDArray[np.generic]) -> BoolArray:
     """Where the crop's rounding noise could step over a boundary of the pixel type."""
-    slack = lattice.NEARLY * max(1.0, float(np.abs(crop.astype(np.float64)).max()))
-    result: BoolArray = _cut_to(values - slack, crop.dtype) != _cut_to(values + slack, crop.dtype)
+    slack = lattice.NEARLY * max(1.0, abs(float(crop.max())), abs(float(crop.min())))
+    result: BoolArray
+    if np.issubdtype(crop.dtype, np.integer):
+        result = np.abs(values - np.rint(values)) <= slack
+    else:
+        result = _cut_to(values - slack, crop.dtype) != _cut_to(values + slack, crop.dtype)
     return result
 
 
