@@ -14,6 +14,16 @@ from analysis.errors import Reason, Transient
 from config import settings
 from dicom_io.header import InstanceHeader
 from dicom_io.uids import derive_uid
+from service.commitment import (
+    CLASS_INSTANCE_CONFLICT,
+    NO_SUCH_INSTANCE,
+    PUSH_MODEL,
+    REQUEST,
+    Report,
+    answer,
+    read_report,
+    read_request,
+)
 from service.intake import Intake, Taken
 from service.log import get_logger
 from service.pynetdicom_hardening import HardenedServer, Limits, start_server
@@ -23,6 +33,7 @@ from service.tls import server_context
 
 SUCCESS = 0x0000
 DUPLICATE_INSTANCE = 0x0111
+INVALID_ARGUMENT = 0x0115
 CLASS_NOT_SUPPORTED = 0x0122
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH = 0xA900
@@ -68,6 +79,11 @@ class Listener:
     store : Store
     clock : callable
         Seconds since 1970.
+    on_report : callable, optional
+        Told of storage commitment reports about what the node has sent.
+    on_commitment_request : callable, optional
+        Told (calling AE title, event type, event information): what to answer to a peer that asks
+        the node to commit itself. Called before the request is acknowledged; must not wait.
     """
 
     def __init__(
@@ -76,7 +92,13 @@ class Listener:
         spool: Spool,
         store: Store,
         clock: Callable[[], float] = time.time,
+        *,
+        on_report: Callable[[Report], None] = lambda _report: None,
+        on_commitment_request: Callable[[str, int, Dataset], None] = lambda *_: None,
     ) -> None:
+        self._on_report = on_report
+        self._on_commitment_request = on_commitment_request
+        self._store = store
         self._settings = wanted
         self._spool = spool
         self._intake = Intake(spool, store, clock)
@@ -94,6 +116,8 @@ class Listener:
         # Counted when asked for, see _on_requested: pynetdicom counts silent connections too.
         ae.maximum_associations = 1_000_000
         ae.add_supported_context(Verification)
+        # Both roles: peers ask the node to commit itself, and report on what it asked of them.
+        ae.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
         for sop_class in STORAGE_CLASSES:
             ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
         return ae
@@ -113,6 +137,8 @@ class Listener:
                 (evt.EVT_REQUESTED, self._on_requested),
                 (evt.EVT_C_ECHO, lambda _event: SUCCESS),
                 (evt.EVT_C_STORE, self._on_store),
+                (evt.EVT_N_EVENT_REPORT, self._on_event_report),
+                (evt.EVT_N_ACTION, self._on_action),
             ],
             Limits(
                 max_object=self._settings.max_object_mb * 1024**2,
@@ -177,11 +203,36 @@ class Listener:
         except Transient as error:
             log.warning("catalogue cannot be written", error=str(error))
             status, comment = OUT_OF_RESOURCES, "catalogue cannot be written"
-        answer = Dataset()
-        answer.Status = status
+        response = Dataset()
+        response.Status = status
         if comment:
-            answer.ErrorComment = comment[:64]
-        return answer
+            response.ErrorComment = comment[:64]
+        return response
+
+    def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
+        try:
+            self._on_report(read_report(event.event_information))
+        except Transient:
+            return OUT_OF_RESOURCES, None
+        return SUCCESS, None
+
+    def _on_action(self, event: evt.Event) -> tuple[int, None]:
+        """A peer asks whether objects are here to stay: on disk and indexed is what counts."""
+        transaction_uid, references = read_request(event.action_information)
+        if event.action_type != REQUEST or not transaction_uid or not references:
+            return INVALID_ARGUMENT, None
+        committed, failed = [], []
+        for one in references:
+            row = self._store.instances.find(one.sop_instance_uid)
+            if row is None or row.removed_at is not None:
+                failed.append((one, NO_SUCH_INSTANCE))
+            elif row.sop_class_uid != one.sop_class_uid:
+                failed.append((one, CLASS_INSTANCE_CONFLICT))
+            else:
+                committed.append(one)
+        calling = event.assoc.requestor.ae_title.strip()
+        self._on_commitment_request(calling, *answer(transaction_uid, committed, failed))
+        return SUCCESS, None
 
     def _take(self, event: evt.Event) -> tuple[int, str]:
         if self._spool.free_bytes() < self._settings.low_disk_mb * 1024**2:

@@ -124,7 +124,13 @@ class Node:
         bench = workflows.Workbench(settings, self.plan, self.spool, self.store, self._extractor)
         workflows.launch(bench, workflow_url(settings), SERVE_EXECUTOR)
         workflows.reconcile()
-        self._listener = Listener(settings.listener, self.spool, self.store)
+        self._listener = Listener(
+            settings.listener,
+            self.spool,
+            self.store,
+            on_report=lambda report: workflows.note_report(bench, report),
+            on_commitment_request=workflows.answer_commitment,
+        )
         self._listener.start()
         self._ticker = threading.Thread(target=self._tick_until_stopped, name="scheduler")
         self._ticker.start()

@@ -3,22 +3,33 @@
 import io
 import random
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom import dcmread
-from pynetdicom import AE, evt
+from pydicom import Dataset, dcmread
+from pynetdicom import AE, build_role, evt
 
 from analysis.errors import PeerRefused
 from config.settings import Delivery, Destination
+from service.commitment import (
+    PUSH_INSTANCE,
+    PUSH_MODEL,
+    REQUEST,
+    Reference,
+    Report,
+    read_report,
+    request,
+)
 from service.listener import IMPLEMENTATION_NAME, IMPLEMENTATION_UID
 from service.tls import client_context
 
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _CONNECT_S = 10.0
 _ANSWER_S = 60.0
+_SAME_ASSOCIATION_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +65,104 @@ def send(
     destination: Destination, outgoing: Sequence[Outgoing], calling_ae_title: str
 ) -> list[Outcome]:
     """Send artifacts over one association; an outcome for each, in order."""
+    classes = sorted({one.sop_class_uid for one in outgoing})
+    association = _associate(destination, calling_ae_title, classes)
+    if not association.is_established:
+        # pynetdicom aborts when the peer takes none of the contexts: no use trying again.
+        verdict = "park" if association.rejected_contexts else "retry"
+        return [Outcome(one.delivery_id, verdict, None, _why_not(association)) for one in outgoing]
+    try:
+        return [_send_one(association, one) for one in outgoing]
+    finally:
+        association.release()
+
+
+def request_commitment(
+    destination: Destination,
+    transaction_uid: str,
+    references: Sequence[Reference],
+    calling_ae_title: str,
+    on_report: Callable[[Report], None],
+    answered: Callable[[], bool],
+) -> str:
+    """Ask a destination to commit itself to objects; "" when it takes the request, else why not.
+
+    The report comes on this association or, later, on a new one to the listener. This one is held
+    open for a moment for peers that answer on it.
+
+    Parameters
+    ----------
+    on_report : callable
+        Told what comes on this association.
+    answered : callable
+        Whether a report has come, by either way.
+    """
+
+    def on_event(event: evt.Event) -> tuple[int, None]:
+        on_report(read_report(event.event_information))
+        return 0x0000, None
+
+    association = _associate(
+        destination, calling_ae_title, [PUSH_MODEL], (evt.EVT_N_EVENT_REPORT, on_event)
+    )
+    if not association.is_established:
+        return _why_not(association)
+    try:
+        answer, _ = association.send_n_action(
+            request(transaction_uid, references), REQUEST, PUSH_MODEL, PUSH_INSTANCE
+        )
+        if "Status" not in answer:
+            return "no answer: timed out or aborted"
+        if answer.Status != 0x0000:
+            return f"storage commitment refused with status 0x{answer.Status:04X}"
+        deadline = time.monotonic() + _SAME_ASSOCIATION_S
+        while not answered() and association.is_established and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return ""
+    finally:
+        association.release()
+
+
+def report_commitment(
+    destination: Destination, event_type: int, information: Dataset, calling_ae_title: str
+) -> str:
+    """Tell a peer what the node commits itself to; "" when it was told, else why not."""
+    association = _associate(destination, calling_ae_title, [PUSH_MODEL], as_scp=True)
+    if not association.is_established:
+        return _why_not(association)
+    try:
+        answer, _ = association.send_n_event_report(
+            information, event_type, PUSH_MODEL, PUSH_INSTANCE
+        )
+    except ValueError as fault:
+        return f"{destination.name} takes no commitment reports: {fault}"
+    finally:
+        association.release()
+    return "" if answer.get("Status") == 0x0000 else "the report was not taken"
+
+
+def _associate(
+    destination: Destination,
+    calling_ae_title: str,
+    classes: Sequence[str],
+    *handlers: Any,
+    as_scp: bool = False,
+) -> Any:
     ae = AE(destination.calling_ae_title or calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_UID
     ae.implementation_version_name = IMPLEMENTATION_NAME
     ae.connection_timeout = _CONNECT_S
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _ANSWER_S
-    for sop_class in sorted({one.sop_class_uid for one in outgoing}):
+    for sop_class in classes:
         ae.add_requested_context(sop_class, EXPLICIT_LITTLE_ENDIAN)
-    association = ae.associate(
+    return ae.associate(
         destination.host,
         destination.port,
         ae_title=destination.ae_title,
-        evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay)],
+        ext_neg=[build_role(sop_class, scp_role=True) for sop_class in classes] if as_scp else None,
+        evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay), *handlers],
         tls_args=(client_context(destination.tls), destination.host) if destination.tls else None,
     )
-    if not association.is_established:
-        return [Outcome(one.delivery_id, "retry", None, _why_not(association)) for one in outgoing]
-    try:
-        return [_send_one(association, one, destination.name) for one in outgoing]
-    finally:
-        association.release()
 
 
 def _without_delay(event: evt.Event) -> None:
@@ -85,10 +174,13 @@ def _why_not(association: Any) -> str:
     if association.is_rejected:
         answer = association.acceptor.primitive
         return f"association rejected: {answer.reason_str}"
+    if association.rejected_contexts:
+        refused = ", ".join(str(one.abstract_syntax) for one in association.rejected_contexts)
+        return f"the peer does not accept SOP class {refused}"
     return "no association: refused, unreachable or ended by the peer"
 
 
-def _send_one(association: Any, one: Outgoing, name: str) -> Outcome:
+def _send_one(association: Any, one: Outgoing) -> Outcome:
     if not association.is_established:
         return Outcome(one.delivery_id, "retry", None, "association ended by the peer")
     dataset = dcmread(io.BytesIO(one.path.read_bytes()))
@@ -96,7 +188,7 @@ def _send_one(association: Any, one: Outgoing, name: str) -> Outcome:
         answer = association.send_c_store(dataset)
     except ValueError:
         # pynetdicom's way to say that no context was accepted for this SOP class.
-        detail = f"{name} does not accept SOP class {one.sop_class_uid}"
+        detail = f"the peer does not accept SOP class {one.sop_class_uid}"
         return Outcome(one.delivery_id, "park", None, detail)
     except RuntimeError as fault:
         return Outcome(one.delivery_id, "retry", None, f"association lost: {fault}")

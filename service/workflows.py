@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
+from pydicom import Dataset
 
 from analysis.errors import MirvError, Reason, Transient, Unsuitable
 from analysis.extraction import Extractor
@@ -21,9 +22,18 @@ from config.settings import Destination, Settings
 from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
 from dicom_io.model import Artifact, StudyInput
+from dicom_io.uids import derive_uid
 from service import pipeline, records
+from service.commitment import Reference, Report
 from service.log import get_logger
-from service.sender import Outcome, Outgoing, next_delay, send
+from service.sender import (
+    Outcome,
+    Outgoing,
+    next_delay,
+    report_commitment,
+    request_commitment,
+    send,
+)
 from service.spool import Spool
 from service.store import ArtifactRow, DeliveryRow, RunRow, Store
 
@@ -278,22 +288,34 @@ def _attempt(run_id: str, name: str) -> None:
             )
         return
     artifacts = {one.role: one for one in bench.store.runs.artifacts(run_id)}
-    by_id = {row.id: row for row in waiting}
+    ready = []
+    for row in sorted(waiting, key=lambda row: artifacts[row.role].position):
+        if row.attempts_left > 0:
+            ready.append(row)
+        else:
+            bench.store.deliveries.park(row.id, row.last_status, "no commitment", bench.clock())
     outgoing = [
         Outgoing(
             row.id, artifacts[row.role].sop_class_uid, bench.spool.path(artifacts[row.role].sha256)
         )
-        for row in sorted(waiting, key=lambda row: artifacts[row.role].position)
+        for row in ready
     ]
     if not outgoing:
         return
-    for outcome in send(known[name], outgoing, bench.settings.listener.ae_title):
-        _note(bench, by_id[outcome.delivery_id], outcome, known[name])
+    outcomes = send(known[name], outgoing, bench.settings.listener.ae_title)
+    stored = []
+    for row, outcome in zip(ready, outcomes, strict=True):
+        if outcome.verdict == "delivered" and known[name].commitment != "off":
+            stored.append((row, outcome, artifacts[row.role]))
+        else:
+            _note(bench, row, outcome)
+    if stored:
+        _ask(bench, known[name], stored)
 
 
-def _note(bench: Workbench, row: DeliveryRow, outcome: Outcome, destination: Destination) -> None:
+def _note(bench: Workbench, row: DeliveryRow, outcome: Outcome) -> None:
     deliveries, now = bench.store.deliveries, bench.clock()
-    told = {"run": row.run_id, "role": row.role, "destination": destination.name}
+    told = {"run": row.run_id, "role": row.role, "destination": row.destination}
     if outcome.verdict == "delivered" and outcome.status is not None:
         deliveries.delivered(row.id, outcome.status, outcome.detail, now)
         log.info("delivered", **told)
@@ -306,12 +328,91 @@ def _note(bench: Workbench, row: DeliveryRow, outcome: Outcome, destination: Des
         log.error("delivery parked", **told)
 
 
+def _ask(
+    bench: Workbench,
+    destination: Destination,
+    stored: list[tuple[DeliveryRow, Outcome, ArtifactRow]],
+) -> None:
+    """Ask for storage commitment of what was just stored.
+
+    The transaction is on record before the request: its answer may be quicker than our own commit.
+    """
+    deliveries = bench.store.deliveries
+    run_id = stored[0][0].run_id
+    tries = deliveries.tries(run_id, destination.name)
+    transaction_uid = derive_uid("commitment", run_id, destination.name, str(tries))
+    required = destination.commitment == "required"
+    now = bench.clock()
+    answer_by = now + bench.settings.delivery.commitment_timeout_s if required else None
+    for row, outcome, _ in stored:
+        deliveries.ask(row.id, transaction_uid, outcome.status or 0, outcome.detail, now, answer_by)
+    refusal = request_commitment(
+        destination,
+        transaction_uid,
+        [Reference(one.sop_class_uid, one.sop_instance_uid) for _, _, one in stored],
+        bench.settings.listener.ae_title,
+        lambda report: note_report(bench, report),
+        lambda: all(
+            found is not None and found.commitment != "asked"
+            for found in (deliveries.get(row.id) for row, _, _ in stored)
+        ),
+    )
+    log.info("commitment asked", run=run_id, destination=destination.name, refusal=refusal or None)
+    if refusal:
+        for row, _, _ in stored:
+            deliveries.no_answer(row.id, refusal)
+
+
+def note_report(bench: Workbench, report: Report) -> None:
+    """Take a storage commitment report, whichever way it came."""
+    now = bench.clock()
+    retry_at = now + next_delay(0, bench.settings.delivery)
+    known = bench.store.deliveries.answered(
+        report.transaction_uid, report.committed, report.failed, retry_at, now
+    )
+    log.info("commitment report", deliveries=known, failed=len(report.failed))
+
+
 @DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
 def _park_all(run_id: str, destination: str, detail: str) -> None:
     bench = _workbench()
     for row in bench.store.deliveries.all(state="waiting", run_id=run_id, destination=destination):
         bench.store.deliveries.park(row.id, None, detail, bench.clock())
     log.error("delivery failed", run=run_id, destination=destination)
+
+
+def answer_commitment(calling_ae_title: str, event_type: int, information: Dataset) -> None:
+    """Queue the answer to a peer that asked the node to commit itself to objects."""
+    DBOS.enqueue_workflow(
+        DELIVERIES, tell_commitment, calling_ae_title, event_type, information.to_json()
+    )
+
+
+@DBOS.workflow()
+def tell_commitment(calling_ae_title: str, event_type: int, information: str) -> str:
+    """Tell a peer what the node commits itself to; "" when it was told, else why not."""
+    bench = _workbench()
+    peers = [one for one in bench.settings.destinations if one.ae_title == calling_ae_title]
+    if not peers:
+        log.warning("commitment not reported: no destination has this AE title")
+        return "unknown AE title"
+    try:
+        _tell(peers[0].name, event_type, information)
+    except Exception as fault:  # noqa: BLE001 - the top of a report: the peer will ask again
+        log.warning("commitment not reported", destination=peers[0].name)
+        return str(fault)
+    return ""
+
+
+@DBOS.step(retries_allowed=True, interval_seconds=5, max_attempts=6, should_retry=_worth_repeating)
+def _tell(name: str, event_type: int, information: str) -> None:
+    bench = _workbench()
+    (peer,) = [one for one in bench.settings.destinations if one.name == name]
+    refusal = report_commitment(
+        peer, event_type, Dataset.from_json(information), bench.settings.listener.ae_title
+    )
+    if refusal:
+        raise Transient(refusal)
 
 
 def reconcile() -> None:

@@ -1,5 +1,6 @@
 """Deliveries: one artifact to one destination, from waiting to delivered or parked."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -30,7 +31,8 @@ class DeliveryRow:
         What the last try met, for people.
     delivered_at : float or None
     commitment : str
-        "" (none asked), ``asked``, ``committed`` or ``refused``.
+        "" (none asked), ``asked``, ``committed``, ``refused`` or ``unavailable`` (the destination
+        would not take the question).
     transaction_uid : str or None
         Of the storage commitment request.
     """
@@ -57,16 +59,36 @@ class Deliveries:
         self._database = database
 
     def due(self, now: float) -> list[tuple[str, str, int]]:
-        """(run, destination, attempts so far) of what should be tried now, oldest first."""
+        """(run, destination, tries so far) of what should be tried now, oldest first.
+
+        The tries of all artifacts together, so that the number grows with every try.
+        """
         table = schema.deliveries
+        every = table.alias("every")
         query = (
-            sa.select(table.c.run_id, table.c.destination, sa.func.max(table.c.attempts))
-            .where(table.c.state == "waiting", table.c.next_attempt_at <= now)
-            .group_by(table.c.run_id, table.c.destination)
-            .order_by(sa.func.min(table.c.next_attempt_at))
+            sa.select(every.c.run_id, every.c.destination, sa.func.sum(every.c.attempts))
+            .where(
+                sa.exists().where(
+                    table.c.run_id == every.c.run_id,
+                    table.c.destination == every.c.destination,
+                    table.c.state == "waiting",
+                    table.c.next_attempt_at <= now,
+                )
+            )
+            .group_by(every.c.run_id, every.c.destination)
+            .order_by(sa.func.min(every.c.id))
         )
         with self._database.read() as connection:
-            return [(row[0], row[1], row[2]) for row in connection.execute(query)]
+            return [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
+
+    def tries(self, run_id: str, destination: str) -> int:
+        """Tries so far of what a run has for a destination."""
+        table = schema.deliveries
+        query = sa.select(sa.func.sum(table.c.attempts)).where(
+            table.c.run_id == run_id, table.c.destination == destination
+        )
+        with self._database.read() as connection:
+            return int(connection.scalar(query) or 0)
 
     def get(self, delivery_id: int) -> DeliveryRow | None:
         """The delivery of this number."""
@@ -109,6 +131,100 @@ class Deliveries:
                 )
             )
 
+    def ask(
+        self,
+        delivery_id: int,
+        transaction_uid: str,
+        status: int,
+        detail: str,
+        now: float,
+        answer_by: float | None,
+    ) -> None:
+        """Stored, and the destination is asked to commit itself.
+
+        Parameters
+        ----------
+        answer_by : float or None
+            None: delivered already. Else it waits until the answer, and is sent again when there
+            is none by then.
+        """
+        if answer_by is None:
+            self.delivered(delivery_id, status, detail, now)
+        else:
+            self.retry_at(delivery_id, answer_by, status, detail)
+        table = schema.deliveries
+        with self._database.write() as connection:
+            connection.execute(
+                table.update()
+                .where(table.c.id == delivery_id)
+                .values(commitment="asked", transaction_uid=transaction_uid)
+            )
+
+    def no_answer(self, delivery_id: int, detail: str) -> None:
+        """The destination would not even take the question."""
+        table = schema.deliveries
+        with self._database.write() as connection:
+            connection.execute(
+                table.update()
+                .where(table.c.id == delivery_id, table.c.commitment == "asked")
+                .values(commitment="unavailable", detail=detail)
+            )
+
+    def answered(
+        self,
+        transaction_uid: str,
+        committed: Collection[str],
+        failed: Mapping[str, int],
+        retry_at: float,
+        now: float,
+    ) -> int:
+        """Note a commitment report; how many deliveries it was about.
+
+        What is committed is delivered. What is not is sent again, or parked when its tries are
+        used up.
+        """
+        table, artifacts = schema.deliveries, schema.artifacts
+        query = (
+            sa.select(table, artifacts.c.sop_instance_uid)
+            .join(
+                artifacts,
+                sa.and_(artifacts.c.run_id == table.c.run_id, artifacts.c.role == table.c.role),
+            )
+            .where(table.c.transaction_uid == transaction_uid, table.c.commitment == "asked")
+        )
+        noted = 0
+        with self._database.write() as connection:
+            for row in connection.execute(query).all():
+                if row.sop_instance_uid in committed:
+                    values: dict[str, str | float] = {
+                        "commitment": "committed",
+                        "state": "delivered",
+                    }
+                    if row.state != "delivered":
+                        values["delivered_at"] = now
+                elif row.sop_instance_uid in failed:
+                    reason = failed[row.sop_instance_uid]
+                    left = row.attempts_left > 0
+                    values = {
+                        "commitment": "refused",
+                        "state": "waiting" if left else "parked",
+                        "next_attempt_at": retry_at,
+                        "detail": f"commitment refused, reason 0x{reason:04X}",
+                    }
+                else:
+                    continue
+                connection.execute(table.update().where(table.c.id == row.id).values(values))
+                record(
+                    connection,
+                    now,
+                    f"commitment_{values['commitment']}",
+                    run_id=row.run_id,
+                    object_uid=row.sop_instance_uid,
+                    destination=row.destination,
+                )
+                noted += 1
+        return noted
+
     def park(self, delivery_id: int, status: int | None, detail: str, now: float) -> None:
         """Give up until someone asks for another try."""
         self._note(delivery_id, "parked", now, last_status=status, detail=detail)
@@ -126,7 +242,13 @@ class Deliveries:
             changed = connection.execute(
                 table.update()
                 .where(table.c.id == delivery_id, table.c.state.in_(("parked", "cancelled")))
-                .values(state="waiting", attempts_left=attempts, next_attempt_at=now)
+                .values(
+                    state="waiting",
+                    attempts_left=attempts,
+                    next_attempt_at=now,
+                    commitment="",
+                    transaction_uid=None,
+                )
             )
             if changed.rowcount:
                 record(connection, now, "delivery_retried", delivery=delivery_id)
