@@ -200,7 +200,7 @@ def _groups(root: Node) -> Iterator[Fault]:
                 "tracking", f"tracking UID {key.split()[1]}", "one group", f"{count} groups"
             )
     kinds = {_template_of(group) for group in groups}
-    if "1501" in kinds and len(kinds) > 1:
+    if {"1411", "1501"} <= kinds:
         yield Fault("separation", "report", "groups of TID 1501 in a report of their own",
                     ", ".join(sorted(kinds)))  # fmt: skip
 

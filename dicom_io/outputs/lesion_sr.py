@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from analysis.errors import Reason
 from analysis.model import Lesion, LesionResult, StudyResult
-from analysis.recist import axial_diameters
 from dicom_io.model import Artifact, Code, LesionSource, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, templates
+from dicom_io.outputs.axes import axial_axes
 from dicom_io.outputs.document import Reference, Role
 from dicom_io.outputs.features import FeatureForm, feature_form
 from dicom_io.outputs.items import (
@@ -91,7 +91,7 @@ class _Builder:
         source = self._study.sources[lesion.tracking_uid]
         children = [
             *templates.tracking(lesion.tracking_id, lesion.tracking_uid),
-            *_finding(lesion, source),
+            *finding_items(lesion, source),
             *self._time_point,
             *self._region(lesion),
             *_identity(lesion, source),
@@ -120,11 +120,13 @@ class _Builder:
         """
         volume_ml = results[0].volume_ml if results else _volume_ml(self._study, lesion)
         exact = num_item(INFERRED_FROM, concepts.VOLUME_ML, volume_ml, concepts.ML)
-        diameters = axial_diameters(lesion.mask, self._study.volume.geometry)
+        axes = axial_axes(lesion.mask, self._study.volume.geometry)
+        # Viewers look into the children of every NUM and fail on one without any.
+        largest = code_item(HAS_CONCEPT_MOD, concepts.DERIVATION, concepts.MAXIMUM)
         return [
             num_item(CONTAINS, concepts.VOLUME, volume_ml * 1000, concepts.MM3, [exact]),
-            num_item(CONTAINS, concepts.LONG_AXIS, diameters.long_mm, concepts.MM),
-            num_item(CONTAINS, concepts.SHORT_AXIS, diameters.short_mm, concepts.MM),
+            num_item(CONTAINS, concepts.LONG_AXIS, axes.long_mm, concepts.MM, [largest]),
+            num_item(CONTAINS, concepts.SHORT_AXIS, axes.short_mm, concepts.MM, [largest]),
         ]
 
     def _features(self, result: LesionResult) -> list[bytes]:
@@ -186,7 +188,7 @@ def is_written(feature: str, setting: str, selected: Sequence[str]) -> bool:
     return setting == "all" or feature.startswith("original_")
 
 
-def _finding(lesion: Lesion, source: LesionSource) -> list[bytes]:
+def finding_items(lesion: Lesion, source: LesionSource) -> list[bytes]:
     """Finding category, finding, finding site."""
     items = [
         code_item(CONTAINS, concepts.FINDING_CATEGORY, source.category),
@@ -214,4 +216,4 @@ def _volume_ml(study: StudyInput, lesion: Lesion) -> float:
     return lesion.mask.n_voxels * study.volume.geometry.voxel_volume_ml
 
 
-__all__ = ["LESION_SR", "is_written", "lesion_sr"]
+__all__ = ["LESION_SR", "finding_items", "is_written", "lesion_sr"]
