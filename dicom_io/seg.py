@@ -1,0 +1,295 @@
+"""SEG objects: BINARY, FRACTIONAL and LABELMAP, frame by frame onto the grid of the image."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from analysis.errors import Reason, Unsuitable
+from analysis.model import BoolArray, Geometry, Mask
+from dicom_io import codes
+from dicom_io.grids import box_of, place
+from dicom_io.header import LABELMAP_CLASS, PARSE_FAULTS, numbers, text
+from dicom_io.pixels import frame_count, stored_frames
+from dicom_io.segments import Note, Segment
+
+PLANE_TOLERANCE = 0.1
+"""In slices: frames this far from a whole step still lie on the SEG's own grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where one frame lies and which segment it belongs to (None: label map, all)."""
+
+    number: int
+    position: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    between: float
+    segment: int | None
+
+
+@dataclass(slots=True)
+class _Drawn:
+    """Planes of one segment on the SEG's own grid."""
+
+    planes: dict[int, BoolArray] = field(default_factory=dict)
+
+    def add(self, index: int, plane: BoolArray) -> None:
+        """Unite with what is there: two frames of a segment on one plane are one plane."""
+        self.planes[index] = self.planes[index] | plane if index in self.planes else plane
+
+
+def read_seg(dataset: Dataset, image: Geometry, threshold: float = 0.5) -> tuple[Segment, ...]:
+    """Read every segment of a SEG onto the grid of its image.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With pixel data.
+    image : Geometry
+        In the same frame of reference.
+    threshold : float
+        FRACTIONAL: a voxel belongs to the segment from this part of the maximum on.
+
+    Returns
+    -------
+    tuple of Segment, by segment number
+
+    Raises
+    ------
+    Unsuitable
+        When the object as a whole cannot be placed or decoded.
+    """
+    try:
+        frames = _frames(dataset)
+        own = _own_grid(frames, int(dataset.Rows), int(dataset.Columns))
+        drawn = _draw(dataset, frames, own, threshold)
+        return tuple(
+            _segment(description, drawn, own, image) for description in _described(dataset)
+        )
+    except PARSE_FAULTS as error:
+        raise Unsuitable(
+            "malformed", f"the SEG cannot be read: {type(error).__name__}: {error}"[:300]
+        ) from error
+
+
+def _is_labelmap(dataset: Dataset) -> bool:
+    return (
+        str(dataset.SOPClassUID) == LABELMAP_CLASS
+        or text(dataset, "SegmentationType").upper() == "LABELMAP"
+    )
+
+
+def _described(dataset: Dataset) -> Iterable[Dataset]:
+    """Segment descriptions by number; a label map's background (number 0) is no lesion."""
+    sequence = dataset.get("SegmentSequence")
+    if not sequence:
+        raise Unsuitable("malformed", "found no Segment Sequence (0062,0002)")
+    ordered = sorted(sequence, key=lambda segment: int(segment.SegmentNumber))
+    return [segment for segment in ordered if int(segment.SegmentNumber) != 0]
+
+
+def _frames(dataset: Dataset) -> list[_Frame]:
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    count = frame_count(dataset)
+    if len(groups) != count:
+        raise Unsuitable(
+            "malformed", f"found functional groups of {len(groups)} frames, wanted {count}"
+        )
+    labelmap = _is_labelmap(dataset)
+    result = []
+    for number, group in enumerate(groups):
+        placed = _first(group, shared, "PlanePositionSequence")
+        oriented = _first(group, shared, "PlaneOrientationSequence")
+        measured = _first(group, shared, "PixelMeasuresSequence")
+        segment = None
+        if not labelmap:
+            identified = _first(group, shared, "SegmentIdentificationSequence")
+            segment = int(identified.ReferencedSegmentNumber)
+        frame = _Frame(
+            number,
+            numbers(placed, "ImagePositionPatient"),
+            numbers(oriented, "ImageOrientationPatient"),
+            numbers(measured, "PixelSpacing"),
+            (numbers(measured, "SpacingBetweenSlices") or (0.0,))[0],
+            segment,
+        )
+        _require_place(frame)
+        result.append(frame)
+    return result
+
+
+def _first(group: Dataset, shared: Dataset, keyword: str) -> Dataset:
+    sequence = group.get(keyword) or shared.get(keyword)
+    return sequence[0] if sequence else Dataset()
+
+
+def _require_place(frame: _Frame) -> None:
+    for name, found, count in (
+        ("Image Position (Patient)", frame.position, 3),
+        ("Image Orientation (Patient)", frame.orientation, 6),
+        ("Pixel Spacing", frame.spacing, 2),
+    ):
+        if len(found) != count or not np.isfinite(found).all():
+            raise Unsuitable(
+                "no_geometry",
+                f"SEG frame {frame.number + 1}: {name}: found {found}, wanted {count} numbers",
+            )
+    if min(frame.spacing) <= 0:
+        raise Unsuitable("no_geometry", f"found Pixel Spacing {frame.spacing}, wanted positive")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """The SEG's own grid and the slice index of every frame."""
+
+    geometry: Geometry
+    index: NDArray[np.int_]
+
+
+def _own_grid(frames: Sequence[_Frame], rows: int, columns: int) -> _Grid:
+    first = frames[0]
+    for frame in frames:
+        turn = np.abs(np.subtract(frame.orientation, first.orientation)).max()
+        scale = np.abs(np.subtract(frame.spacing, first.spacing)).max()
+        if turn > 1e-4 or scale > 1e-4:
+            raise Unsuitable(
+                "mixed_orientation",
+                f"SEG frame {frame.number + 1}: found another orientation or spacing than frame 1",
+            )
+    orientation = np.array(first.orientation, float)
+    row_axis, column_axis = orientation[:3], orientation[3:]
+    normal = np.cross(row_axis, column_axis)
+    if abs(np.linalg.norm(normal) - 1) > 1e-3:
+        raise Unsuitable(
+            "no_geometry", f"found SEG orientation {first.orientation}, wanted unit vectors"
+        )
+    positions = np.array([frame.position for frame in frames], float)
+    along = positions @ normal
+    sideways = positions - np.outer(along, normal)
+    if np.abs(sideways - sideways[0]).max() > 0.1:
+        raise Unsuitable(
+            "gantry_tilt",
+            f"found SEG frames {np.abs(sideways - sideways[0]).max():.2f} mm off one axis, "
+            "wanted at most 0.1 mm",
+        )
+    lowest = int(np.argmin(along))
+    step = _slice_step(along, first.between)
+    index = np.rint((along - along[lowest]) / step).astype(int)
+    worst = np.abs((along - along[lowest]) / step - index).max()
+    if worst > PLANE_TOLERANCE:
+        raise Unsuitable(
+            "uneven_slices",
+            f"found SEG frames {worst * step:.3f} mm off a grid of {step:.3f} mm",
+        )
+    affine = np.eye(4)
+    affine[:3, 0] = normal * step
+    affine[:3, 1] = column_axis * first.spacing[0]
+    affine[:3, 2] = row_axis * first.spacing[1]
+    affine[:3, 3] = positions[lowest]
+    return _Grid(Geometry((int(index.max()) + 1, rows, columns), affine), index)
+
+
+def _slice_step(along: NDArray[np.float64], between: float) -> float:
+    """Distance between slices of the SEG: what positions say, else what the header says."""
+    places = np.unique(np.round(along, 3))
+    if len(places) < 2:
+        return between if between > 0 else 1.0
+    smallest = float(np.diff(places).min())
+    # Frames may be left out: the smallest step can be several of the SEG's own.
+    if between > 0:
+        ratio = smallest / between
+        if ratio > 0.9 and abs(ratio - round(ratio)) <= PLANE_TOLERANCE:
+            return smallest / round(ratio)
+    return float(np.median([d for d in np.diff(places) if d < 1.5 * smallest]))
+
+
+def _draw(
+    dataset: Dataset, frames: Sequence[_Frame], own: _Grid, threshold: float
+) -> dict[int, _Drawn]:
+    """Planes of every segment; only what is set is kept."""
+    labelmap = _is_labelmap(dataset)
+    kind = text(dataset, "SegmentationType").upper()
+    if not labelmap and kind not in {"BINARY", "FRACTIONAL"}:
+        raise Unsuitable(
+            "unsupported_segmentation",
+            f"found Segmentation Type {kind!r}, wanted BINARY, FRACTIONAL or LABELMAP",
+        )
+    limit = threshold * float(dataset.get("MaximumFractionalValue") or 255)
+    drawn: dict[int, _Drawn] = {}
+    for frame, stored in zip(frames, stored_frames(dataset), strict=True):
+        index = int(own.index[frame.number])
+        if labelmap:
+            for number in np.unique(stored).tolist():
+                if number:
+                    drawn.setdefault(int(number), _Drawn()).add(index, stored == number)
+            continue
+        plane = stored >= limit if kind == "FRACTIONAL" else stored.astype(bool)
+        if frame.segment is not None and plane.any():
+            drawn.setdefault(frame.segment, _Drawn()).add(index, plane)
+    return drawn
+
+
+def _segment(
+    description: Dataset, drawn: dict[int, _Drawn], own: _Grid, image: Geometry
+) -> Segment:
+    number = int(description.SegmentNumber)
+    planes = drawn[number].planes if number in drawn else {}
+    mask, notes, refusal = _placed(box_of(planes, own.geometry.shape), own.geometry, image)
+    algorithm = text(description, "SegmentAlgorithmType").upper() or "MANUAL"
+    return Segment(
+        number=number,
+        label=text(description, "SegmentLabel"),
+        mask=mask,
+        tracking_id=text(description, "TrackingID"),
+        tracking_uid=text(description, "TrackingUID"),
+        algorithm_type=algorithm,
+        algorithm_name=text(description, "SegmentAlgorithmName"),
+        category=codes.first_code(description, "SegmentedPropertyCategoryCodeSequence")
+        or codes.ABNORMAL,
+        finding=codes.first_code(description, "SegmentedPropertyTypeCodeSequence") or codes.LESION,
+        anatomy=codes.first_code(description, "AnatomicRegionSequence"),
+        description=text(description, "SegmentDescription"),
+        notes=tuple(notes),
+        refusal=refusal,
+    )
+
+
+def _placed(
+    mask: Mask, own: Geometry, image: Geometry
+) -> tuple[Mask | None, list[Note], Reason | None]:
+    if mask.n_voxels == 0:
+        return None, [], Reason("empty_segment", "found no voxel in this segment")
+    result, lost, resampled = place(mask, own, image)
+    notes = []
+    if resampled:
+        notes.append(
+            Note(
+                "other_grid",
+                "warn",
+                f"voxels of {own.spacing} mm",
+                f"voxels of {image.spacing} mm",
+                "the segment lies on another grid than the image: nearest neighbours were taken",
+            )
+        )
+    if result.n_voxels == 0:
+        return (
+            None,
+            notes,
+            Reason("outside_volume", f"found {lost} of {mask.n_voxels} voxels outside the image"),
+        )
+    if lost:
+        notes.append(
+            Note(
+                "partly_outside",
+                "warn",
+                f"{lost} of {mask.n_voxels} voxels",
+                "0",
+                "voxels outside the image were left out",
+            )
+        )
+    return result, notes, None
