@@ -1,82 +1,7 @@
-"""Which features a profile yields, known without an image and without loading PyRadiomics.
+"""Which features a profile yields, known without an image and without loading PyRadiomics."""
 
-Names are PyRadiomics' own, without the ``diagnostics_`` entries:
-``<image type>_<feature class>_<feature>``, shape first, then image type by image type.
-"""
-
-from functools import cache
-from itertools import product
-from typing import Any
-
+from config.feature_names import DEPRECATED, FEATURES, PLAIN_IMAGES, names_of
 from config.profiles import ExtractionProfile
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-FEATURES: dict[str, tuple[str, ...]] = {
-    "shape": _words(
-        "Elongation Flatness LeastAxisLength MajorAxisLength Maximum2DDiameterColumn "
-        "Maximum2DDiameterRow Maximum2DDiameterSlice Maximum3DDiameter MeshVolume "
-        "MinorAxisLength Sphericity SurfaceArea SurfaceVolumeRatio VoxelVolume"
-    ),
-    "shape2D": _words(
-        "Elongation MajorAxisLength MaximumDiameter MeshSurface MinorAxisLength Perimeter "
-        "PerimeterSurfaceRatio PixelSurface Sphericity"
-    ),
-    "firstorder": _words(
-        "10Percentile 90Percentile Energy Entropy InterquartileRange Kurtosis Maximum "
-        "MeanAbsoluteDeviation Mean Median Minimum Range RobustMeanAbsoluteDeviation "
-        "RootMeanSquared Skewness TotalEnergy Uniformity Variance"
-    ),
-    "glcm": _words(
-        "Autocorrelation ClusterProminence ClusterShade ClusterTendency Contrast Correlation "
-        "DifferenceAverage DifferenceEntropy DifferenceVariance Id Idm Idmn Idn Imc1 Imc2 "
-        "InverseVariance JointAverage JointEnergy JointEntropy MCC MaximumProbability "
-        "SumAverage SumEntropy SumSquares"
-    ),
-    "glrlm": _words(
-        "GrayLevelNonUniformity GrayLevelNonUniformityNormalized GrayLevelVariance "
-        "HighGrayLevelRunEmphasis LongRunEmphasis LongRunHighGrayLevelEmphasis "
-        "LongRunLowGrayLevelEmphasis LowGrayLevelRunEmphasis RunEntropy "
-        "RunLengthNonUniformity RunLengthNonUniformityNormalized RunPercentage RunVariance "
-        "ShortRunEmphasis ShortRunHighGrayLevelEmphasis ShortRunLowGrayLevelEmphasis"
-    ),
-    "glszm": _words(
-        "GrayLevelNonUniformity GrayLevelNonUniformityNormalized GrayLevelVariance "
-        "HighGrayLevelZoneEmphasis LargeAreaEmphasis LargeAreaHighGrayLevelEmphasis "
-        "LargeAreaLowGrayLevelEmphasis LowGrayLevelZoneEmphasis SizeZoneNonUniformity "
-        "SizeZoneNonUniformityNormalized SmallAreaEmphasis SmallAreaHighGrayLevelEmphasis "
-        "SmallAreaLowGrayLevelEmphasis ZoneEntropy ZonePercentage ZoneVariance"
-    ),
-    "ngtdm": _words("Busyness Coarseness Complexity Contrast Strength"),
-    "gldm": _words(
-        "DependenceEntropy DependenceNonUniformity DependenceNonUniformityNormalized "
-        "DependenceVariance GrayLevelNonUniformity GrayLevelVariance HighGrayLevelEmphasis "
-        "LargeDependenceEmphasis LargeDependenceHighGrayLevelEmphasis "
-        "LargeDependenceLowGrayLevelEmphasis LowGrayLevelEmphasis SmallDependenceEmphasis "
-        "SmallDependenceHighGrayLevelEmphasis SmallDependenceLowGrayLevelEmphasis"
-    ),
-}
-"""Every feature PyRadiomics 3.1.4 computes by default, by class, in its order."""
-
-DEPRECATED: dict[str, tuple[str, ...]] = {
-    "shape": ("Compactness1", "Compactness2", "SphericalDisproportion"),
-    "shape2D": ("SphericalDisproportion",),
-    "firstorder": ("StandardDeviation",),
-}
-"""Features PyRadiomics computes only when a profile names them."""
-
-PLAIN_IMAGES: dict[str, str] = {
-    "Original": "original",
-    "Square": "square",
-    "SquareRoot": "squareroot",
-    "Logarithm": "logarithm",
-    "Exponential": "exponential",
-    "Gradient": "gradient",
-}
-"""Image types that yield one image of a fixed name."""
 
 
 def feature_names(profile: ExtractionProfile) -> tuple[str, ...]:
@@ -86,18 +11,12 @@ def feature_names(profile: ExtractionProfile) -> tuple[str, ...]:
     ------
     ValueError
         The profile names a feature class, feature or image type that is not supported, or the
-        count differs from its ``n_features``.
+        count differs from its ``n_features``, or a selected feature is not among them.
     """
-    chosen = {kind: _chosen(profile, kind) for kind in profile.feature_classes}
-    names = [
-        f"original_{kind}_{feature}"
-        for kind in ("shape", "shape2D")
-        for feature in chosen.get(kind, ())
-    ]
-    textures = [(kind, features) for kind, features in chosen.items() if kind[:5] != "shape"]
-    for image_type, own in profile.image_types.items():
-        for image in _image_names(profile, image_type, {**profile.settings, **(own or {})}):
-            names += [f"{image}_{kind}_{feature}" for kind, found in textures for feature in found]
+    try:
+        names = names_of(profile.image_types, profile.feature_classes, profile.settings)
+    except ValueError as error:
+        raise ValueError(f"profile {profile.name}: {error}") from error
     if len(names) != profile.n_features:
         raise ValueError(
             f"profile {profile.name}: found {len(names)} features, wanted n_features = "
@@ -108,44 +27,7 @@ def feature_names(profile: ExtractionProfile) -> tuple[str, ...]:
             f"profile {profile.name}: selected features it does not yield: "
             f"{', '.join(sorted(unknown))}"
         )
-    return tuple(names)
+    return names
 
 
-def _chosen(profile: ExtractionProfile, kind: str) -> tuple[str, ...]:
-    if kind not in FEATURES:
-        raise ValueError(
-            f"profile {profile.name}: unknown feature class {kind!r}, "
-            f"wanted one of {', '.join(FEATURES)}"
-        )
-    wanted = profile.feature_classes[kind]
-    known = {*FEATURES[kind], *DEPRECATED.get(kind, ())}
-    if unknown := set(wanted or ()) - known:
-        raise ValueError(
-            f"profile {profile.name}: unknown {kind} feature {', '.join(sorted(unknown))}"
-        )
-    return tuple(dict.fromkeys(wanted)) if wanted else FEATURES[kind]
-
-
-def _image_names(
-    profile: ExtractionProfile, image_type: str, settings: dict[str, Any]
-) -> tuple[str, ...]:
-    if image_type in PLAIN_IMAGES:
-        return (PLAIN_IMAGES[image_type],)
-    if image_type == "LoG":
-        sigmas = settings.get("sigma", ())
-        return tuple(f"log-sigma-{str(s).replace('.', '-')}-mm-3D" for s in sigmas)
-    if image_type == "Wavelet":
-        return _wavelet_names(2 if settings.get("force2D") else 3, int(settings.get("level", 1)))
-    supported = ", ".join([*PLAIN_IMAGES, "LoG", "Wavelet"])
-    raise ValueError(
-        f"profile {profile.name}: image type {image_type!r} is not supported, "
-        f"wanted one of {supported}"
-    )
-
-
-@cache
-def _wavelet_names(dimensions: int, levels: int) -> tuple[str, ...]:
-    details = ["".join(p) for p in product("LH", repeat=dimensions)][1:]
-    stems = ["wavelet" if level == 1 else f"wavelet{level}" for level in range(1, levels + 1)]
-    names = [f"{stem}-{detail}" for stem in stems for detail in details]
-    return (*names, f"{stems[-1]}-{'L' * dimensions}")
+__all__ = ["DEPRECATED", "FEATURES", "PLAIN_IMAGES", "feature_names"]

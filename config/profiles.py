@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import re
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from config.feature_names import FEATURES, names_of
 
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
 
@@ -77,13 +80,174 @@ def load_profile(name_or_path: str) -> ExtractionProfile:
                 "a profile of your own is named by the path of its .yaml file"
             )
         path = PROFILE_FOLDER / f"{name_or_path}.yaml"
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return _checked(yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
+
+
+def dump_profile(profile: ExtractionProfile) -> str:
+    """A profile as YAML text that `load_profile` reads back."""
+    content = {**asdict(profile), "selected": list(profile.selected)}
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _checked(raw: Any, where: str) -> ExtractionProfile:
     if not isinstance(raw, dict):
-        raise ValueError(f"profile {path.name}: found {type(raw).__name__}, wanted a mapping")
+        raise ValueError(f"profile {where}: found {type(raw).__name__}, wanted a mapping")
     known = {field.name: field for field in fields(ExtractionProfile)}
     required = {name for name, field in known.items() if field.default is MISSING}
     if unknown := set(raw) - set(known):
-        raise ValueError(f"profile {path.name}: unknown field {', '.join(sorted(unknown))}")
+        raise ValueError(f"profile {where}: unknown field {', '.join(sorted(map(str, unknown)))}")
     if missing := required - set(raw):
-        raise ValueError(f"profile {path.name}: missing field {', '.join(sorted(missing))}")
-    return ExtractionProfile(**{**raw, "selected": tuple(raw.get("selected", ()))})
+        raise ValueError(f"profile {where}: missing field {', '.join(sorted(missing))}")
+    for name, wanted in SHAPES.items():
+        if name in raw and not isinstance(raw[name], wanted):
+            raise ValueError(
+                f"profile {where}: {name}: found {raw[name]!r}, wanted a {wanted.__name__}"
+            )
+    if not NAME.fullmatch(raw["name"]):
+        raise ValueError(
+            f"profile {where}: name: found {raw['name']!r}, wanted 1 to 64 letters, digits, _ or -"
+        )
+    for name, allowed in CHOICES.items():
+        if name in raw and raw[name] not in allowed:
+            raise ValueError(
+                f"profile {where}: {name}: found {raw[name]!r}, wanted one of {', '.join(allowed)}"
+            )
+    return ExtractionProfile(
+        **{
+            **raw,
+            "image_types": {kind: own or {} for kind, own in raw["image_types"].items()},
+            "feature_classes": {kind: own or [] for kind, own in raw["feature_classes"].items()},
+            "selected": tuple(raw.get("selected") or ()),
+        }
+    )
+
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SHAPES: dict[str, type] = {
+    "name": str,
+    "description": str,
+    "image_types": dict,
+    "feature_classes": dict,
+    "settings": dict,
+    "n_features": int,
+}
+CHOICES = {
+    "pixel_type": ("int16", "float32", "float64"),
+    "preprocessing": ("pyradiomics", "ibsi"),
+}
+
+
+INTERPOLATORS = (
+    "sitkNearestNeighbor",
+    "sitkLinear",
+    "sitkBSpline",
+    "sitkGaussian",
+    "sitkLabelGaussian",
+    "sitkHammingWindowedSinc",
+    "sitkCosineWindowedSinc",
+    "sitkWelchWindowedSinc",
+    "sitkLanczosWindowedSinc",
+    "sitkBlackmanWindowedSinc",
+)
+"""SimpleITK's interpolators; in a parameter file number n stands for the n-th."""
+
+DEFAULTS: dict[str, Any] = {
+    "interpolator": "sitkBSpline",
+    "padDistance": 5,
+    "minimumROIDimensions": 2,
+    "distances": [1],
+    "force2D": False,
+    "force2Ddimension": 0,
+    "voxelArrayShift": 0,
+    "symmetricalGLCM": True,
+    "gldm_a": 0,
+}
+"""What PyRadiomics assumes when a parameter file is silent: a profile says it."""
+
+WITHOUT_EFFECT = frozenset(
+    {"label", "label_channel", "additionalInfo", "geometryTolerance", "correctMask"}
+)
+"""Settings about handing images over, which the node does itself."""
+
+KNOWN_SETTINGS = frozenset(DEFAULTS) | {
+    *("binWidth", "binCount", "normalize", "normalizeScale", "removeOutliers", "preCrop"),
+    *("resampledPixelSpacing", "resegmentRange", "resegmentMode", "resegmentShape"),
+    *("minimumROISize", "sigma", "start_level", "level", "wavelet", "gradientUseSpacing"),
+    "weightingNorm",
+}
+
+
+def import_parameter_file(path: Path, name: str, *, pixel_type: str = "int16") -> ExtractionProfile:
+    """Take in a PyRadiomics parameter file (YAML or JSON) as a profile.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        The new profile's name.
+    pixel_type : str
+        Of CT images; parameter files are silent about it, and it changes most values.
+
+    Returns
+    -------
+    ExtractionProfile
+        With PyRadiomics' defaults written out. `dump_profile` makes a file of it.
+
+    Raises
+    ------
+    ValueError
+        Not a parameter file, or it asks for something the node does not do; says what.
+    """
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path.name}: found {type(raw).__name__}, wanted a mapping")
+    sections = {"setting", "imageType", "featureClass"}
+    if unknown := set(raw) - sections:
+        raise ValueError(
+            f"{path.name}: cannot take in section {', '.join(sorted(map(str, unknown)))}, "
+            f"wanted only {', '.join(sorted(sections))}"
+        )
+    image_types = {
+        kind: _settings(own, f"{path.name}: imageType {kind}")
+        for kind, own in (raw.get("imageType") or {"Original": {}}).items()
+    }
+    settings = {**DEFAULTS, **_settings(raw.get("setting"), f"{path.name}: setting")}
+    if "binCount" not in settings:
+        settings.setdefault("binWidth", 25)
+    classes = raw.get("featureClass") or {kind: [] for kind in FEATURES if kind != "shape2D"}
+    try:
+        names = names_of(image_types, classes, settings)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return _checked(
+        {
+            "name": name,
+            "description": f"Taken in from the PyRadiomics parameter file {path.name}.",
+            "pixel_type": pixel_type,
+            "image_types": image_types,
+            "feature_classes": {kind: list(own or []) for kind, own in classes.items()},
+            "settings": settings,
+            "n_features": len(names),
+        },
+        path.name,
+    )
+
+
+def _settings(raw: Any, where: str) -> dict[str, Any]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where}: found {type(raw).__name__}, wanted a mapping")
+    if unknown := set(raw) - KNOWN_SETTINGS - WITHOUT_EFFECT:
+        raise ValueError(f"{where}: unknown setting {', '.join(sorted(map(str, unknown)))}")
+    kept = {
+        key: value for key, value in raw.items() if value is not None and key not in WITHOUT_EFFECT
+    }
+    how = kept.get("interpolator")
+    if isinstance(how, int) and 1 <= how <= len(INTERPOLATORS):
+        kept["interpolator"] = INTERPOLATORS[how - 1]
+    elif how is not None and how not in INTERPOLATORS:
+        raise ValueError(f"{where}: interpolator: found {how!r}, wanted a name of SimpleITK's")
+    if "interpolator" in raw and how is None:
+        kept.pop("resampledPixelSpacing", None)  # PyRadiomics does not resample without one
+    return kept
