@@ -274,7 +274,11 @@ def recover(
     """
     full = full_indices(D)
     found: list[Recovery] = []
+    no_site = all(site == "unknown" for site in sites)
     for strategy in strategies:
+        if strategy.per_site and no_site:
+            found += [_without_sites(strategy, index, len(D)) for index in INDICES]
+            continue
         drawn = draw(strategy, sites, n_draws, random)
         m = sum(group.shape[1] for group in drawn)
         sampled = _sample_indices(D, drawn, strategy.estimand) if m else {}
@@ -286,6 +290,11 @@ def recover(
                 )
             )
     return found
+
+
+def _without_sites(strategy: Strategy, index: Index, n: int) -> Recovery:
+    reason = Reason("site_unknown", f"none of {n} lesions has a known site to draw by")
+    return Recovery(strategy.name, index, n, 0, np.zeros(0), None, reason=reason)
 
 
 def _recovery(
@@ -377,7 +386,8 @@ def recist_targets(
     """RECIST 1.1 target lesions (Eisenhauer 2009): largest first, 5 in all, 2 an organ.
 
     At least 10 mm in the long axis; lymph nodes at least 15 mm in the short axis. Bone lesions
-    are left out: whether they have a measurable soft-tissue part is not in the geometry.
+    are left out: whether they have a measurable soft-tissue part is not in the geometry. So are
+    lesions of unknown site: two an organ cannot be counted.
     `site` restricts to one organ (Dercle 2020: the liver).
     """
 
@@ -387,7 +397,7 @@ def recist_targets(
         return lesion.long_axis_mm or 0.0
 
     def measurable(lesion: Measured) -> bool:
-        return lesion.site != "bone" and size(lesion) >= (
+        return lesion.site not in ("bone", "unknown") and size(lesion) >= (
             15.0 if lesion.site == "lymph node" else 10.0
         )
 

@@ -1,5 +1,6 @@
 """Survival analyses with lifelines (SPEC R-SURV-1)."""
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from analysis.tables import numeric, require_columns
 Split = Literal[">=", ">"]
 EVENTS_PER_TERM = 10
 VIF_LIMIT = 5.0
+COLLINEAR = 1e8
+HOPELESS_ERROR = 100.0
+"""A log hazard ratio known no better than this has run off to infinity."""
 PRECISION = 1e-12
 """Newton steps until the gradient is this small: the default of 1e-7 differs from R in the sixth
 digit of a coefficient."""
@@ -199,9 +203,14 @@ def cox(
             raise Unsuitable("constant_feature", f"term {name!r} is the same for every patient")
     if n_events == 0:
         raise Unsuitable("no_event", f"none of {len(columns)} patients has an event")
-    fitter, training = _fit(columns, outcome, duration, event)
     names = [str(name) for name in columns]
     inflation = vif(columns.to_numpy(float))
+    tied = [name for name, v in zip(names, inflation, strict=True) if not v < COLLINEAR]
+    if tied:
+        raise Unsuitable(
+            "collinear_terms", f"terms {', '.join(tied)} are combinations of one another"
+        )
+    fitter, training, told = _fit(columns, outcome, duration, event)
     n_left_out = int((~there).sum())
     return Cox(
         terms=_terms(fitter, names, inflation),
@@ -210,27 +219,36 @@ def cox(
         n_events=n_events,
         n_left_out=n_left_out,
         concordance=float(fitter.concordance_index_),
-        cautions=_cautions(names, n_events, inflation, n_left_out),
+        cautions=(*_cautions(names, n_events, inflation, n_left_out), *told),
     )
 
 
 def _fit(
     columns: pd.DataFrame, outcome: pd.DataFrame, duration: str, event: str
-) -> tuple[CoxPHFitter, pd.DataFrame]:
+) -> tuple[CoxPHFitter, pd.DataFrame, tuple[str, ...]]:
     # lifelines reads formulas into column names: it gets plain ones.
     training = pd.DataFrame({f"x{i}": columns[name] for i, name in enumerate(columns)})
     training["T"], training["E"] = outcome[duration], outcome[event]
     fitter = CoxPHFitter()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ConvergenceWarning)
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always", ConvergenceWarning)
+        try:
             fitter.fit(training, "T", "E", fit_options={"precision": PRECISION})
-    except (ConvergenceError, ConvergenceWarning) as error:
-        first = str(error).splitlines()[0]
-        raise Unsuitable(
-            "no_convergence", f"Cox model of {len(columns.columns)} terms: {first}"
-        ) from error
-    return fitter, training
+        except ConvergenceError as error:
+            raise Unsuitable("no_convergence", _in_words(str(error), columns)) from error
+    errors = fitter.standard_errors_.to_numpy(float)
+    told = tuple(_in_words(str(warning.message), columns) for warning in raised)
+    if not np.all(errors < HOPELESS_ERROR):
+        worst = str(columns.columns[int(np.nan_to_num(errors, nan=np.inf).argmax())])
+        raise Unsuitable("no_convergence", f"term {worst!r} has no finite estimate; {told[:1]}")
+    return fitter, training, told
+
+
+def _in_words(text: str, columns: pd.DataFrame) -> str:
+    """The first sentence of what lifelines says, with the terms' own names."""
+    first = text.strip().splitlines()[0].split(". ")[0]
+    names = [str(name) for name in columns]
+    return re.sub(r"\bx(\d+)\b", lambda match: names[int(match[1])], first)
 
 
 def _terms(fitter: CoxPHFitter, names: Sequence[str], inflation: FloatArray) -> pd.DataFrame:

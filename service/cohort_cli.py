@@ -1,9 +1,296 @@
-"""The ``mirv cohort`` commands: the papers' analyses on tables of a cohort."""
+"""The ``mirv cohort`` commands on lesions; those on patients join them from their own module."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from service.cohort_options import (
+    OUT,
+    FeaturesOption,
+    FormatOption,
+    IdentifiedOption,
+    LesionOption,
+    Mode,
+    OutOption,
+    PatientOption,
+    ProfileOption,
+    Scaling,
+    ShortListOption,
+    SiteOption,
+    StudyOption,
+    names_in,
+    open_lesions,
+    running,
+    short_list,
+)
+from service.cohort_patients_cli import patients_app
+from service.shell import ConfigOption
 from service.space_cli import space_app
 
-app = typer.Typer(no_args_is_help=True, help="Analyses of a cohort's feature tables.")
+if TYPE_CHECKING:
+    from analysis.feature_space import FeatureSpace
+    from service.cohort.source import Cohort
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The papers' analyses on tables of a cohort, or on the node's own results.",
+)
+
+
+@app.command("variation")
+def variation(
+    features: FeaturesOption,
+    patient_column: PatientOption = "patient_id",
+    study_column: StudyOption = "",
+    lesion_column: LesionOption = "",
+    site_column: SiteOption = "",
+    profile: ProfileOption = "",
+    short_list_of: ShortListOption = "henry2022",
+    group_column: Annotated[
+        str, typer.Option(help="Column with two groups of patients to compare (oligo, multi).")
+    ] = "",
+    folder: OutOption = OUT,
+    table_format: FormatOption = "csv",
+    config: ConfigOption = None,
+    identified: IdentifiedOption = False,
+) -> None:
+    """Coefficient of variation of each feature by patient, class and site, with tests."""
+    with running("variation", folder, table_format, group_column=group_column) as sink:
+        from service.cohort.features import run_variation
+
+        cohort = open_lesions(
+            sink,
+            features,
+            (patient_column, study_column, lesion_column, site_column, profile),
+            config,
+            identified,
+        )
+        run_variation(cohort, sink, short_list(short_list_of), group_column)
+
+
+@app.command("robustness")
+def robustness(
+    features: FeaturesOption,
+    eroded: Annotated[Path, typer.Option(help="The same lesions on eroded masks.")],
+    dilated: Annotated[Path, typer.Option(help="The same lesions on dilated masks.")],
+    patient_column: PatientOption = "patient_id",
+    study_column: StudyOption = "",
+    lesion_column: LesionOption = "",
+    profile: ProfileOption = "",
+    keep_at: Annotated[float, typer.Option(help="Concordance a feature must reach.")] = 0.8,
+    fewest: Annotated[int, typer.Option(help="Lesions a concordance needs.")] = 10,
+    folder: OutOption = OUT,
+    table_format: FormatOption = "csv",
+) -> None:
+    """Lin's concordance of each feature with itself on eroded and dilated masks."""
+    options = {"keep_at": keep_at, "fewest": fewest}
+    with running("robustness", folder, table_format, **options) as sink:
+        from service.cohort.features import run_robustness
+
+        three = [
+            open_lesions(
+                sink, str(path), (patient_column, study_column, lesion_column, "", profile)
+            )
+            for path in (features, eroded, dilated)
+        ]
+        run_robustness(three[0], three[1], three[2], sink, keep_at, fewest)
+
+
+@app.command("reduce")
+def reduce(
+    features: FeaturesOption,
+    patient_column: PatientOption = "patient_id",
+    study_column: StudyOption = "",
+    lesion_column: LesionOption = "",
+    profile: ProfileOption = "",
+    mode: Annotated[Mode, typer.Option(help="Reduction of the 2025 paper.")] = "paper",
+    clusters: Annotated[
+        int, typer.Option(help="Instead: so many clusters of correlated features (2022 paper).")
+    ] = 0,
+    height: Annotated[float, typer.Option(help="Instead: clusters cut at 1 - |rho|.")] = 0.0,
+    correlation: Annotated[
+        Literal["pearson", "spearman"], typer.Option(help="Of the clusters.")
+    ] = "pearson",
+    short_list_of: ShortListOption = "henry2022",
+    only: Annotated[
+        Path | None, typer.Option(help="Text file of features to cluster (kept.txt).")
+    ] = None,
+    folder: OutOption = OUT,
+    table_format: FormatOption = "csv",
+    config: ConfigOption = None,
+    identified: IdentifiedOption = False,
+) -> None:
+    """Choose features: by variance, volume and pairs, or one a cluster of correlated ones."""
+    options = {"mode": mode, "clusters": clusters, "height": height, "correlation": correlation}
+    with running("reduce", folder, table_format, **options) as sink:
+        from service.cohort.features import run_clusters, run_reduce
+
+        cohort = open_lesions(
+            sink,
+            features,
+            (patient_column, study_column, lesion_column, "", profile),
+            config,
+            identified,
+        )
+        if not (clusters or height):
+            run_reduce(cohort, sink, mode)
+            return
+        run_clusters(
+            cohort,
+            sink,
+            n_clusters=clusters or None,
+            height=height or None,
+            method=correlation,
+            preference=short_list(short_list_of),
+            only=names_in(only),
+        )
+
+
+@app.command("mirv")
+def mirv(
+    features: FeaturesOption,
+    patient_column: PatientOption = "patient_id",
+    study_column: StudyOption = "",
+    lesion_column: LesionOption = "",
+    site_column: SiteOption = "",
+    profile: ProfileOption = "",
+    mode: Annotated[
+        Mode, typer.Option(help="Fit a space on this cohort by this reduction.")
+    ] = "paper",
+    population: Annotated[
+        Literal["all", "multiple"], typer.Option(help="Fit on all lesions, or multiple ones'.")
+    ] = "all",
+    space: Annotated[
+        str, typer.Option(help="Use this frozen space instead (name or path of a .json).")
+    ] = "",
+    explain: Annotated[bool, typer.Option(help="Write what sets the most divergent pair.")] = True,
+    maps: Annotated[bool, typer.Option(help="Draw each patient's dissimilarity map.")] = False,
+    folder: OutOption = OUT,
+    table_format: FormatOption = "csv",
+    config: ConfigOption = None,
+    identified: IdentifiedOption = False,
+) -> None:
+    """MIRV distance and dissimilarity of each patient, pairs, and the space they are in."""
+    options = {"mode": "" if space else mode, "population": population, "space": space}
+    with running("mirv", folder, table_format, **options) as sink:
+        from analysis.feature_space import load_space
+        from service.cohort.indices import fitted_space, run_indices
+
+        cohort = open_lesions(
+            sink,
+            features,
+            (patient_column, study_column, lesion_column, site_column, profile),
+            config,
+            identified,
+        )
+        chosen = (
+            load_space(space)
+            if space
+            else fitted_space(cohort, name=f"cohort-{mode}", mode=mode, population=population)
+        )
+        run_indices(cohort, sink, chosen, explain=explain, maps=maps)
+
+
+def henry_space(
+    cohort: "Cohort", space: str, scaling: Scaling, short_list_of: str
+) -> "FeatureSpace":
+    from analysis.feature_space import load_space
+    from service.cohort.indices import scaled_space
+
+    if space:
+        return load_space(space)
+    return scaled_space(cohort, scaling, short_list(short_list_of))
+
+
+@app.command("henry")
+def henry(
+    features: FeaturesOption,
+    patient_column: PatientOption = "patient_id",
+    study_column: StudyOption = "",
+    lesion_column: LesionOption = "",
+    site_column: SiteOption = "",
+    profile: ProfileOption = "",
+    scaling: Annotated[
+        Scaling, typer.Option(help="By this cohort, by each patient's own lesions, or none.")
+    ] = "reference_minmax",
+    space: Annotated[str, typer.Option(help="Use this frozen space instead.")] = "",
+    short_list_of: ShortListOption = "henry2022",
+    explain: Annotated[bool, typer.Option(help="Write what sets the most divergent pair.")] = True,
+    maps: Annotated[bool, typer.Option(help="Draw each patient's dissimilarity map.")] = False,
+    folder: OutOption = OUT,
+    table_format: FormatOption = "csv",
+    config: ConfigOption = None,
+    identified: IdentifiedOption = False,
+) -> None:
+    """MTD and ATH of each patient on the eight robust features, pairs and explanation."""
+    options = {"scaling": "" if space else scaling, "space": space, "short_list_of": short_list_of}
+    with running("henry", folder, table_format, **options) as sink:
+        from service.cohort.indices import run_indices
+
+        cohort = open_lesions(
+            sink,
+            features,
+            (patient_column, study_column, lesion_column, site_column, profile),
+            config,
+            identified,
+        )
+        chosen = henry_space(cohort, space, scaling, short_list_of)
+        run_indices(cohort, sink, chosen, explain=explain, maps=maps)
+
+
+@app.command("sampling")
+def sampling(
+    features: FeaturesOption,
+    patient_column: PatientOption = "patient_id",
+    study_column: StudyOption = "",
+    lesion_column: LesionOption = "",
+    site_column: SiteOption = "",
+    profile: ProfileOption = "",
+    scaling: Annotated[Scaling, typer.Option(help="As in henry.")] = "reference_minmax",
+    space: Annotated[str, typer.Option(help="Use this frozen space instead.")] = "",
+    short_list_of: ShortListOption = "henry2022",
+    draws: Annotated[int, typer.Option(min=1, help="Samples of each strategy.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same samples.")] = 0,
+    largest: Annotated[int, typer.Option(min=2, help="End of the recovery curve.")] = 15,
+    min_lesions: Annotated[int, typer.Option(min=2, help="Fewer: not sampled.")] = 2,
+    folder: OutOption = OUT,
+    table_format: FormatOption = "csv",
+    config: ConfigOption = None,
+    identified: IdentifiedOption = False,
+) -> None:
+    """What samples of the lesions recover: five strategies, fixed rules, and the curve."""
+    options = {
+        "scaling": "" if space else scaling,
+        "space": space,
+        "short_list_of": short_list_of,
+        "draws": draws,
+        "seed": seed,
+        "largest": largest,
+        "min_lesions": min_lesions,
+    }
+    with running("sampling", folder, table_format, **options) as sink:
+        from service.cohort.recovery import run_sampling
+
+        cohort = open_lesions(
+            sink,
+            features,
+            (patient_column, study_column, lesion_column, site_column, profile),
+            config,
+            identified,
+        )
+        chosen = henry_space(cohort, space, scaling, short_list_of)
+        run_sampling(
+            cohort,
+            sink,
+            chosen,
+            n_draws=draws,
+            seed=seed,
+            largest=largest,
+            min_lesions=min_lesions,
+        )
+
+
+app.add_typer(patients_app)
 
 __all__ = ["app", "space_app"]

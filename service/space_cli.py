@@ -7,17 +7,10 @@ from typing import Annotated, Literal
 import typer
 
 from analysis.errors import Unsuitable
-from analysis.feature_space import (
-    Population,
-    fit_space,
-    load_space,
-    space_to_json,
-    write_space,
-)
-from analysis.reduction import Mode
-from analysis.tables import feature_columns, identifiers, read_table
-from config.profiles import load_profile
 from config.spaces import space_names
+
+Mode = Literal["paper", "code_fixed", "published_compat"]
+Population = Literal["all", "multiple"]
 
 space_app = typer.Typer(no_args_is_help=True, help="Frozen feature spaces: fit, show, list.")
 
@@ -36,6 +29,8 @@ def refuse(error: Exception) -> typer.Exit:
 @space_app.command("list")
 def list_spaces() -> None:
     """Name the spaces that ship with the node, with profile, scaling, size and digest."""
+    from analysis.feature_space import load_space
+
     for name in space_names():
         space = load_space(name)
         typer.echo(
@@ -49,6 +44,8 @@ def show_space(
     name: Annotated[str, typer.Argument(help="Shipped name, or path of a .json")],
 ) -> None:
     """Print a space: features, centre, scale, provenance, reference quantiles, digest."""
+    from analysis.feature_space import load_space, space_to_json
+
     try:
         typer.echo(space_to_json(load_space(name)), nl=False)
     except ValueError as error:
@@ -74,6 +71,10 @@ def fit(
     description: Annotated[str, typer.Option(help="One sentence for people")] = "",
 ) -> None:
     """Fit a feature space on a cohort and write it as JSON with its provenance."""
+    from analysis.feature_space import fit_space, write_space
+    from analysis.tables import feature_columns, identifiers, read_table
+    from config.profiles import load_profile
+
     try:
         table = read_table(features, [patient_column])
         patients = identifiers(table, patient_column)

@@ -136,6 +136,12 @@ def test_bad_tables_name_column_and_row(change, arguments, named):
     assert named in str(refusal.value)
 
 
+def test_terms_that_make_up_one_another_are_named():
+    table = cohort(40).assign(twin=lambda t: 2 * t["x"])
+    with pytest.raises(Unsuitable, match=r"collinear_terms: terms x, twin"):
+        cox(table, "t", "e", ["x", "twin"])
+
+
 def test_complete_separation_does_not_converge():
     table = pd.DataFrame(
         {"t": np.arange(1.0, 21), "e": [1] * 10 + [0] * 10, "x": [1.0] * 10 + [0.0] * 10}

@@ -1,0 +1,1 @@
+"""Research runs over a cohort: tables in, analyses, tidy tables and provenance out."""

@@ -1,0 +1,295 @@
+"""A cohort's lesions from a CSV or Parquet table, or from the node's own store."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import Reason, Unsuitable
+from analysis.feature_space import FeatureSpace
+from analysis.model import FloatArray, LesionResult
+from analysis.reduction import VOLUME
+from analysis.tables import FEATURE_NAME, identifiers, numeric, read_table, require_columns
+
+STORE = "store"
+LESION_COLUMNS = ("tracking_uid", "lesion")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of a table are what; an empty name: found by itself where it can be.
+
+    Attributes
+    ----------
+    patient, study, lesion, site : str
+    profile : str
+        Rows of this profile only (column ``profile`` of the node's own tables).
+    """
+
+    patient: str = "patient_id"
+    study: str = ""
+    lesion: str = ""
+    site: str = ""
+    profile: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file that went into a run."""
+
+    name: str
+    sha256: str
+    n_rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cohort:
+    """Lesions of many patients.
+
+    Attributes
+    ----------
+    table : DataFrame
+        All columns, one row a lesion, rows numbered from 0.
+    keys : DataFrame
+        Patient (and study) of each row under the names the table gave them.
+    units : list of str
+        One text a row: what counts as one patient at one time.
+    labels, sites : list of str
+    features : list of str
+        Columns named like features.
+    profile : str
+    left_out : list of (row from 1, label, Reason)
+        Lesions the table itself says have no features.
+    inputs : list of Input
+    """
+
+    table: pd.DataFrame
+    keys: pd.DataFrame
+    units: list[str]
+    labels: list[str]
+    sites: list[str]
+    features: list[str]
+    profile: str
+    left_out: list[tuple[int, str, Reason]]
+    inputs: list[Input] = field(default_factory=list)
+
+    def rows(self) -> dict[str, list[int]]:
+        """Rows of each unit, in order of appearance."""
+        found: dict[str, list[int]] = {}
+        for row, unit in enumerate(self.units):
+            found.setdefault(unit, []).append(row)
+        return found
+
+    def key(self, rows: Sequence[int]) -> dict[str, str]:
+        """The key columns of a unit."""
+        first = self.keys.iloc[rows[0]]
+        return {str(name): str(first[name]) for name in self.keys.columns}
+
+    def values(self, names: Sequence[str]) -> FloatArray:
+        """Features of all lesions; a missing one is a fault that names column and row."""
+        return numeric(self.table, names).to_numpy(np.float64)
+
+    def volumes_ml(self) -> FloatArray | None:
+        """Lesion volumes in ml: ``volume_ml``, else the voxel volume; None without either."""
+        if "volume_ml" in self.table:
+            return numeric(self.table, ["volume_ml"])["volume_ml"].to_numpy(np.float64)
+        if VOLUME in self.table:
+            return numeric(self.table, [VOLUME])[VOLUME].to_numpy(np.float64) / 1000.0
+        return None
+
+    def lesions(self, names: Sequence[str]) -> list[LesionResult]:
+        """Every row as a lesion that carries the named features; a missing value stays one."""
+        values = numeric(self.table, names, missing_allowed=True).to_numpy(np.float64)
+        volumes = self.volumes_ml()
+        return [
+            LesionResult(
+                number=row + 1,
+                label=label,
+                tracking_id=label,
+                tracking_uid=label,
+                site=self.sites[row],
+                volume_ml=float(volumes[row]) if volumes is not None else 0.0,
+                profile=self.profile,
+                names=tuple(names),
+                values=values[row],
+            )
+            for row, label in enumerate(self.labels)
+        ]
+
+
+def open_cohort(
+    features: str, columns: Columns, config: Path | None = None, *, identified: bool = False
+) -> Cohort:
+    """Read lesions with their features.
+
+    Parameters
+    ----------
+    features : str
+        Path of a CSV or Parquet table, or ``store``: the node's current results.
+    columns : Columns
+    config : Path, optional
+        Settings of the node, for ``store``.
+    identified : bool
+        Patients of the store by their own identifiers, not by pseudonyms.
+
+    Raises
+    ------
+    Unsuitable
+        A column is missing, an identifier is empty, a lesion stands there twice, several profiles
+        and none chosen, no lesion left: names column and row.
+    """
+    if features == STORE:
+        table, inputs = _from_store(config, identified), []
+    else:
+        path = Path(features)
+        table = read_table(path, [columns.patient, columns.study or "study_uid"])
+        inputs = [input_of(path, len(table))]
+    table, profile = _one_profile(table, columns.profile)
+    table, left_out = _with_features(table, columns)
+    patients = identifiers(table, columns.patient)
+    keys = pd.DataFrame({columns.patient: patients})
+    study = columns.study or ("study_uid" if "study_uid" in table else "")
+    if study:
+        keys[study] = identifiers(table, study)
+    labels = _labels(table, columns.lesion)
+    units = ["|".join(row) for row in keys.itertuples(index=False)]
+    names = [str(name) for name in table.columns if FEATURE_NAME.match(str(name))]
+    _refuse_repeated(table, units, labels, names, columns.lesion)
+    return Cohort(
+        table=table,
+        keys=keys,
+        units=units,
+        labels=labels,
+        sites=_sites(table, columns.site),
+        features=[name for name in names if not _empty(table, name)],
+        profile=profile or "unknown",
+        left_out=left_out,
+        inputs=inputs,
+    )
+
+
+def input_of(path: Path, n_rows: int) -> Input:
+    """Name, digest and size of a file that is read."""
+    return Input(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), n_rows)
+
+
+def check_profile(cohort: Cohort, space: FeatureSpace) -> None:
+    """Refuse a space whose features come from another profile than the table says.
+
+    Raises
+    ------
+    Unsuitable
+        ``other_profile``.
+    """
+    if cohort.profile not in ("unknown", space.profile):
+        raise Unsuitable(
+            "other_profile",
+            f"space {space.name} is made of features of profile {space.profile}; "
+            f"the table holds profile {cohort.profile}",
+        )
+
+
+def _from_store(config: Path | None, identified: bool) -> pd.DataFrame:
+    from service import records, tables
+    from service.operate_cli import catalogue
+    from service.pseudonym import Pseudonymiser, load_key
+
+    with catalogue(config) as (settings, store, spool):
+        found = [
+            records.from_bytes(spool.path(run.result_sha256).read_bytes())
+            for run in store.runs.all(states=("finished",), current=True)
+            if run.result_sha256
+        ]
+        if not identified:
+            hide = Pseudonymiser(load_key(settings.folder / "pseudonym.key"))
+            found = [hide.record(record) for record in found]
+    if not found:
+        raise Unsuitable("no_lesions", "the store holds no finished result")
+    names, rows = tables.lesion_rows(tables.in_order(found))
+    return pd.DataFrame(rows, columns=list(names))
+
+
+def _one_profile(table: pd.DataFrame, wanted: str) -> tuple[pd.DataFrame, str]:
+    if "profile" not in table:
+        return table, wanted
+    there = sorted({str(name) for name in table["profile"].dropna()})
+    if not wanted and len(there) != 1:
+        raise Unsuitable(
+            "several_profiles",
+            f"column 'profile' holds {', '.join(there)}: choose one with --profile",
+        )
+    wanted = wanted or there[0]
+    kept = table[table["profile"].astype(str) == wanted].reset_index(drop=True)
+    if kept.empty:
+        raise Unsuitable(
+            "no_lesions", f"no row of profile {wanted!r}; column 'profile' holds {', '.join(there)}"
+        )
+    return kept, wanted
+
+
+def _with_features(
+    table: pd.DataFrame, columns: Columns
+) -> tuple[pd.DataFrame, list[tuple[int, str, Reason]]]:
+    """Set apart the lesions that the node's own table marks as excluded."""
+    if "status" not in table:
+        return table, []
+    excluded = (table["status"].astype(str) == "excluded").to_numpy()
+    labels = _labels(table, columns.lesion)
+    reasons = table["reason"] if "reason" in table else pd.Series([""] * len(table))
+    left_out = [
+        (int(row) + 1, labels[row], Reason("excluded", str(reasons.iloc[row])))
+        for row in np.flatnonzero(excluded)
+    ]
+    kept = table[~excluded].reset_index(drop=True)
+    if kept.empty:
+        raise Unsuitable("no_lesions", "every lesion of the table is excluded")
+    return kept, left_out
+
+
+def _labels(table: pd.DataFrame, column: str) -> list[str]:
+    if not column:
+        column = next((name for name in LESION_COLUMNS if name in table), "")
+    if not column:
+        return [f"row {row + 1}" for row in range(len(table))]
+    return identifiers(table, column)
+
+
+def _sites(table: pd.DataFrame, column: str) -> list[str]:
+    if column:
+        require_columns(table, [column])
+    column = column or "site"
+    if column not in table:
+        return ["unknown"] * len(table)
+    return [str(site) if pd.notna(site) else "unknown" for site in table[column]]
+
+
+def _empty(table: pd.DataFrame, name: str) -> bool:
+    """A column of another profile's features holds nothing in these rows."""
+    return bool(table[name].isna().all())
+
+
+def _refuse_repeated(
+    table: pd.DataFrame, units: Sequence[str], labels: Sequence[str], names: list[str], column: str
+) -> None:
+    if column or any(name in table for name in LESION_COLUMNS):
+        known: dict[tuple[str, str], int] = {}
+        for row, key in enumerate(zip(units, labels, strict=True)):
+            if key in known:
+                raise Unsuitable(
+                    "duplicate_lesion",
+                    f"rows {known[key] + 1} and {row + 1} are the same lesion {key[1]!r} of "
+                    f"patient {key[0]!r}",
+                )
+            known[key] = row
+    if not names:
+        return
+    doubled = table[names].assign(_unit=list(units)).duplicated(keep="first").to_numpy()
+    if doubled.any():
+        row = int(np.flatnonzero(doubled)[0])
+        raise Unsuitable(
+            "duplicate_lesion",
+            f"row {row + 1} repeats every feature of an earlier row of patient {units[row]!r}",
+        )
