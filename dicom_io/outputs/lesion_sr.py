@@ -22,7 +22,7 @@ from dicom_io.outputs.items import (
     text_item,
     uid_item,
 )
-from dicom_io.outputs.segmentation import LESION_SEG, drawn_lesions, region_of, segment_numbers
+from dicom_io.outputs.segmentation import drawn_lesions, region_of, seg_role, segment_numbers
 
 LESION_SR = Role(
     "lesion_sr", document.COMPREHENSIVE_3D_SR, "SR", 9001, "Lesion radiomics (research use)"
@@ -35,7 +35,7 @@ def lesion_sr(
     """Render the lesion report; none when no lesion has a voxel on the image grid."""
     if not drawn_lesions(study):
         return ()
-    segmentation = document.made_here(study, context, LESION_SEG)
+    segmentation = document.made_here(study, context, seg_role(study, context))
     ds = document.sr_header(study, context, LESION_SR, [*document.inputs(study), segmentation])
     builder = _Builder(study, result, context, segmentation)
     measurements = container_item(

@@ -18,7 +18,7 @@ from dicom_io.outputs.items import (
     text_item,
     uid_item,
 )
-from dicom_io.outputs.segmentation import LESION_SEG, drawn_lesions
+from dicom_io.outputs.segmentation import drawn_lesions, seg_role
 from dicom_io.uids import derive_uid
 
 PATIENT_SR = Role(
@@ -55,7 +55,7 @@ def patient_sr(
     """Render the patient report."""
     evidence = document.inputs(study)
     if drawn_lesions(study):
-        evidence.append(document.made_here(study, context, LESION_SEG))
+        evidence.append(document.made_here(study, context, seg_role(study, context)))
     ds = document.sr_header(study, context, PATIENT_SR, evidence)
     groups = [
         _group(study, result, context, profile, space) for profile, space in _views(result.measures)

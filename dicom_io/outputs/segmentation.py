@@ -1,31 +1,22 @@
 """The masks that were analysed, as a Segmentation object: one segment a lesion (PS3.3 A.51)."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 
-from analysis.model import BoolArray, Lesion, StudyResult
-from dicom_io.codes import SEGMENTATION, SOURCE_IMAGE, code_sequence
+from analysis.model import Lesion, StudyResult
+from dicom_io.codes import code_sequence
 from dicom_io.model import Artifact, Code, LesionSource, RenderContext, StudyInput
-from dicom_io.outputs import concepts, document
+from dicom_io.outputs import concepts, document, frames
 from dicom_io.outputs.document import Role
 from dicom_io.outputs.encoding import (
     clean,
     decimal_string,
-    decimals,
     element,
-    integers,
-    item,
     sequence,
-    text,
-    uid,
 )
-from dicom_io.outputs.items import code
 from dicom_io.uids import derive_uid
 
 LESION_SEG = Role(
@@ -35,6 +26,8 @@ LESION_SEG = Role(
     9002,
     "Lesions as analysed (research use)",
 )
+
+LABELMAP_SEG = replace(LESION_SEG, sop_class_uid="1.2.840.10008.5.1.4.1.1.66.7")
 
 _SITE_REGIONS = {
     "lung": concepts.sct("39607008", "Lung"),
@@ -46,17 +39,6 @@ _SITE_REGIONS = {
     "soft tissue": concepts.sct("87784001", "Soft tissue"),
     "adrenal": concepts.sct("23451007", "Adrenal gland"),
 }
-_SEGMENT_NUMBER, _SEGMENT_IDENTIFICATION = 0x0062000B, 0x0062000A
-_IMAGE_POSITION, _PLANE_POSITION = 0x00200032, 0x00209113
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """One plane of one segment."""
-
-    segment: int
-    plane: int
-    lesion: Lesion
 
 
 def drawn_lesions(study: StudyInput) -> tuple[Lesion, ...]:
@@ -74,33 +56,51 @@ def region_of(lesion: Lesion, source: LesionSource) -> Code | None:
     return source.anatomy or _SITE_REGIONS.get(lesion.site)
 
 
+def is_labelmap(study: StudyInput, context: RenderContext) -> bool:
+    """Whether the masks go out as a label map: as set, unless a voxel has two lesions."""
+    return context.segmentation == "LABELMAP" and not _overlap(study)
+
+
+def seg_role(study: StudyInput, context: RenderContext) -> Role:
+    """The role of the segmentation with the SOP class it has in this run."""
+    return LABELMAP_SEG if is_labelmap(study, context) else LESION_SEG
+
+
 def lesion_seg(
     study: StudyInput, result: StudyResult, context: RenderContext
 ) -> tuple[Artifact, ...]:
     """Render the segmentation; none when no lesion has a voxel on the image grid."""
     del result  # the masks are the study's; numbers do not enter
-    frames = list(_frames(study))
-    if not frames:
-        return ()
-    ds = document.header(study, context, LESION_SEG)
-    _describe(ds, study, context, len(frames))
-    ds.ReferencedSeriesSequence = _referenced_series(study)
-    per_frame = sequence(0x52009230, _per_frame(study, frames))
-    pixels = element(0x7FE00010, "OB", _packed(frames))
-    return (document.artifact(ds, LESION_SEG, context, per_frame + pixels),)
-
-
-def _frames(study: StudyInput) -> Iterator[_Frame]:
-    """Planes that hold voxels, segment by segment, upwards."""
     numbers = segment_numbers(study)
-    for lesion in drawn_lesions(study):
-        for offset in np.flatnonzero(lesion.mask.values.any(axis=(1, 2))).tolist():
-            plane = lesion.mask.start[0] + offset
-            yield _Frame(numbers[lesion.tracking_uid], plane, lesion)
+    if not numbers:
+        return ()
+    role, labelmap = seg_role(study, context), is_labelmap(study, context)
+    ds = document.header(study, context, role)
+    _describe(ds, study, context)
+    ds.ReferencedSeriesSequence = _referenced_series(study)
+    kind = frames.labelmap_frames if labelmap else frames.binary_frames
+    planes = list(kind(study, numbers, empty=context.empty_frames))
+    ds.NumberOfFrames = len(planes)
+    if labelmap:
+        dtype = "<u1" if len(numbers) < 256 else "<u2"
+        _set_bits(ds, 8 * np.dtype(dtype).itemsize)
+        pixels = frames.labelled(study, planes, numbers, dtype)
+    else:
+        _set_bits(ds, 1)
+        pixels = frames.packed(planes)
+    vr = "OB" if ds.BitsAllocated <= 8 else "OW"
+    groups = sequence(0x52009230, frames.per_frame(study, planes))
+    return (document.artifact(ds, role, context, groups + element(0x7FE00010, vr, pixels)),)
 
 
-def _describe(ds: Dataset, study: StudyInput, context: RenderContext, n_frames: int) -> None:
+def _set_bits(ds: Dataset, bits: int) -> None:
+    ds.BitsAllocated = ds.BitsStored = bits
+    ds.HighBit, ds.PixelRepresentation = bits - 1, 0
+
+
+def _describe(ds: Dataset, study: StudyInput, context: RenderContext) -> None:
     image = study.evidence.images[0]
+    labelmap = is_labelmap(study, context)
     ds.ImageType = ["DERIVED", "PRIMARY"]
     ds.ContentQualification = "RESEARCH"
     ds.ContentLabel, ds.ContentCreatorName = "LESIONS", None
@@ -108,20 +108,34 @@ def _describe(ds: Dataset, study: StudyInput, context: RenderContext, n_frames: 
     ds.FrameOfReferenceUID = image.get("FrameOfReferenceUID")
     ds.PositionReferenceIndicator = image.get("PositionReferenceIndicator")
     _, ds.Rows, ds.Columns = study.volume.geometry.shape
-    ds.NumberOfFrames = n_frames
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.BitsAllocated = ds.BitsStored = 1
-    ds.HighBit = ds.PixelRepresentation = 0
     ds.LossyImageCompression = "00"
-    ds.SegmentationType = "BINARY"
+    ds.SegmentationType = "LABELMAP" if labelmap else "BINARY"
     ds.SegmentsOverlap = "YES" if _overlap(study) else "NO"
     numbers = segment_numbers(study)
-    ds.SegmentSequence = [
+    segments = [
         _segment(numbers[lesion.tracking_uid], lesion, study.sources[lesion.tracking_uid])
         for lesion in drawn_lesions(study)
     ]
-    _set_dimensions(ds, derive_uid(context.run_digest, LESION_SEG.name, "dimensions"))
+    if labelmap:
+        ds.PixelPaddingValue = 0
+        ds["PixelPaddingValue"].VR = "US"
+        segments.insert(0, _background())
+    ds.SegmentSequence = segments
+    _set_dimensions(ds, derive_uid(context.run_digest, LESION_SEG.name, "dimensions"), labelmap)
     ds.SharedFunctionalGroupsSequence = [_shared_groups(study)]
+
+
+def _background() -> Dataset:
+    """What pixel value 0 of a label map means."""
+    background = concepts.dcm("125040", "Background")
+    segment = Dataset()
+    segment.SegmentNumber, segment.SegmentLabel = 0, "Background"
+    segment.SegmentAlgorithmType = "AUTOMATIC"
+    segment.SegmentAlgorithmName = document.MODEL_NAME
+    segment.SegmentedPropertyCategoryCodeSequence = code_sequence(background)
+    segment.SegmentedPropertyTypeCodeSequence = code_sequence(background)
+    return segment
 
 
 def _overlap(study: StudyInput) -> bool:
@@ -175,16 +189,15 @@ def _colour(number: int) -> list[int]:
     return [round(65535 * part) for part in scaled]
 
 
-def _set_dimensions(ds: Dataset, organization_uid: str) -> None:
-    """Frames are indexed by segment and position."""
+def _set_dimensions(ds: Dataset, organization_uid: str, labelmap: bool) -> None:
+    """Frames are indexed by segment and position; those of a label map by position."""
     organization = Dataset()
     organization.DimensionOrganizationUID = organization_uid
     ds.DimensionOrganizationSequence = [organization]
     indices = []
-    for pointer, group, label in (
-        (_SEGMENT_NUMBER, _SEGMENT_IDENTIFICATION, "Segment Number"),
-        (_IMAGE_POSITION, _PLANE_POSITION, "Image Position (Patient)"),
-    ):
+    by_segment = (frames.SEGMENT_NUMBER, frames.SEGMENT_IDENTIFICATION, "Segment Number")
+    by_position = (frames.IMAGE_POSITION, frames.PLANE_POSITION, "Image Position (Patient)")
+    for pointer, group, label in (by_position,) if labelmap else (by_segment, by_position):
         index = Dataset()
         index.DimensionOrganizationUID = organization_uid
         index.DimensionIndexPointer, index.FunctionalGroupPointer = pointer, group
@@ -224,73 +237,13 @@ def _referenced_series(study: StudyInput) -> list[Dataset]:
     return [reference]
 
 
-def _per_frame(study: StudyInput, frames: list[_Frame]) -> Iterator[bytes]:
-    """Functional groups of every frame: source, index, position, segment."""
-    planes = sorted({frame.plane for frame in frames})
-    rank = {plane: n for n, plane in enumerate(planes, start=1)}
-    derived = {plane: _derivation(study, plane) for plane in planes}
-    placed = {plane: _plane_position(study, plane) for plane in planes}
-    for frame in frames:
-        index = integers(0x00209157, "UL", (frame.segment, rank[frame.plane]))
-        yield item(
-            derived[frame.plane]
-            + sequence(0x00209111, [item(index)])
-            + placed[frame.plane]
-            + _segment_reference(frame.segment)
-        )
-
-
-@lru_cache(maxsize=4096)
-def _segment_reference(number: int) -> bytes:
-    return sequence(_SEGMENT_IDENTIFICATION, [item(integers(_SEGMENT_NUMBER, "US", (number,)))])
-
-
-def _derivation(study: StudyInput, plane: int) -> bytes:
-    """Derivation Image Sequence: the instance, or the frame of it, the plane was drawn on."""
-    index, frame_number = study.evidence.frame_of[plane]
-    image = study.evidence.images[index]
-    source = uid(0x00081150, str(image.SOPClassUID)) + uid(0x00081155, str(image.SOPInstanceUID))
-    if frame_number is not None:
-        source += text(0x00081160, "IS", str(frame_number))
-    source += text(0x0028135A, "CS", "YES") + code(0x0040A170, SOURCE_IMAGE)
-    content = sequence(0x00082112, [item(source)]) + code(0x00089215, SEGMENTATION)
-    return sequence(0x00089124, [item(content)])
-
-
-def _plane_position(study: StudyInput, plane: int) -> bytes:
-    """Where the frame lies: as its own slice says, else by the grid."""
-    index, frame_number = study.evidence.frame_of[plane]
-    stated = study.evidence.images[index].get("ImagePositionPatient")
-    if frame_number is None and stated is not None and len(stated) == 3:
-        position = [float(value) for value in stated]
-    else:
-        corner = study.volume.geometry.to_lps(np.array([[plane, 0, 0]], float))[0]
-        position = [round(float(value), 9) + 0.0 for value in corner]
-    return sequence(_PLANE_POSITION, [item(decimals(_IMAGE_POSITION, position))])
-
-
-def _packed(frames: list[_Frame]) -> bytes:
-    """Frames as bits, first pixel in the lowest bit, one after another without gaps.
-
-    One plane is unpacked at a time: the memory is that of the bits.
-    """
-    packed = bytearray()
-    left_over: NDArray[np.bool_] = np.zeros(0, bool)
-    for frame in frames:
-        bits = np.concatenate([left_over, plane_of(frame.lesion, frame.plane).ravel()])
-        whole = bits.size // 8 * 8
-        packed += np.packbits(bits[:whole], bitorder="little").tobytes()
-        left_over = bits[whole:]
-    packed += np.packbits(left_over, bitorder="little").tobytes()
-    return bytes(packed)
-
-
-def plane_of(lesion: Lesion, plane: int) -> BoolArray:
-    """One whole plane (rows, columns) of a lesion's mask."""
-    full = np.zeros(lesion.mask.grid_shape[1:], bool)
-    _, rows, columns = lesion.mask.slices
-    full[rows, columns] = lesion.mask.values[plane - lesion.mask.start[0]]
-    return full
-
-
-__all__ = ["LESION_SEG", "drawn_lesions", "lesion_seg", "plane_of", "region_of", "segment_numbers"]
+__all__ = [
+    "LABELMAP_SEG",
+    "LESION_SEG",
+    "drawn_lesions",
+    "is_labelmap",
+    "lesion_seg",
+    "region_of",
+    "seg_role",
+    "segment_numbers",
+]

@@ -11,7 +11,9 @@ import pytest
 
 from analysis.model import Mask, Volume
 from dicom_io.model import Artifact, StudyInput
-from dicom_io.outputs.segmentation import lesion_seg
+from dicom_io.outputs import render
+from dicom_io.outputs.checker import check_report
+from dicom_io.outputs.segmentation import lesion_seg, segment_numbers
 from dicom_io.phantom import write_study
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of, study_of, tilted
 
@@ -110,3 +112,44 @@ def test_only_frames_with_voxels_are_written(study: StudyInput) -> None:
         study.evidence.images[0].SeriesInstanceUID
     )
     assert seg.FrameOfReferenceUID == study.evidence.images[0].FrameOfReferenceUID
+
+
+def test_labelmap_holds_the_same_masks(study: StudyInput) -> None:
+    context = context_of("core", segmentation="LABELMAP")
+    artifacts = {a.role: a for a in render(study, result_of(study), context)}
+    artifact = artifacts["lesion_seg"]
+    assert artifact.sop_class_uid == "1.2.840.10008.5.1.4.1.1.66.7"
+    seg = highdicom.seg.segread(io.BytesIO(artifact.content))
+    assert seg.SegmentationType == "LABELMAP"
+    uids = [str(image.SOPInstanceUID) for image in study.evidence.images]
+    pixels = seg.get_pixels_by_source_instance(
+        uids, assert_missing_frames_are_empty=True, combine_segments=True
+    )
+    for lesion in study.lesions:
+        number = segment_numbers(study)[lesion.tracking_uid]
+        assert seg.get_segment_description(number).tracking_uid == lesion.tracking_uid
+        np.testing.assert_array_equal(pixels == number, lesion.mask.full())
+    # The reports refer to the label map as what it is.
+    assert check_report(artifacts["lesion_sr"].content, [artifact.content]) == ()
+
+
+def test_overlapping_lesions_go_out_as_binary_whatever_is_set(study: StudyInput) -> None:
+    twice = replace(study.lesions[1], mask=study.lesions[0].mask)
+    overlapping = replace(study, lesions=(study.lesions[0], twice))
+    context = context_of(segmentation="LABELMAP")
+    (artifact,) = lesion_seg(overlapping, result_of(study, PROFILES[:1]), context)
+    assert artifact.sop_class_uid == "1.2.840.10008.5.1.4.1.1.66.4"
+    assert pydicom.dcmread(io.BytesIO(artifact.content)).SegmentationType == "BINARY"
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_empty_frames_are_written_when_wanted(study: StudyInput, kind: str) -> None:
+    context = context_of(segmentation=kind, empty_frames=True)
+    (artifact,) = lesion_seg(study, result_of(study, PROFILES[:1]), context)
+    seg = pydicom.dcmread(io.BytesIO(artifact.content))
+    slices = study.volume.geometry.shape[0]
+    assert seg.NumberOfFrames == slices * (len(study.lesions) if kind == "BINARY" else 1)
+    if kind == "BINARY":
+        for uid, mask in _read_masks(artifact, study).items():
+            lesion = next(a for a in study.lesions if a.tracking_uid == uid)
+            np.testing.assert_array_equal(mask, lesion.mask.full())
