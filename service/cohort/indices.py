@@ -21,6 +21,12 @@ from service.cohort.source import Cohort, check_profile
 
 Scaling = Literal["reference_minmax", "patient_minmax", "reference_zscore", "none"]
 MOST_MAPS = 200
+PAIR_COLUMNS = ("space", "lesion_a", "lesion_b", "cosine", "euclidean", "reason")
+SHARE_COLUMNS = (
+    *("distance", "lesion_a", "lesion_b", "value"),
+    *("feature", "share", "term", "scaled_a", "scaled_b"),
+)
+CHANGE_COLUMNS = ("mtd_change", "ath_pairs_change", "ath_matrix_change")
 
 
 def fitted_space(
@@ -101,10 +107,13 @@ def run_indices(
         if maps and len(drawn) < MOST_MAPS:
             drawn += _map(space, own, key, sink, len(drawn))
     sink.table("patients", wide(patients))
-    sink.table("pairs", pd.DataFrame(pairs))
+    keys = [str(name) for name in cohort.keys.columns]
+    sink.table("pairs", pd.DataFrame(pairs, columns=[*keys, *PAIR_COLUMNS]))
     if explain:
-        sink.table("explanation", pd.DataFrame(shares))
-        sink.table("leave_one_out", pd.DataFrame(changes))
+        sink.table("explanation", pd.DataFrame(shares, columns=[*keys, *SHARE_COLUMNS]))
+        sink.table(
+            "leave_one_out", pd.DataFrame(changes, columns=[*keys, "lesion", *CHANGE_COLUMNS])
+        )
     if drawn:
         sink.table("maps", pd.DataFrame(drawn))
     sink.table("features", _feature_table(space))
@@ -166,10 +175,10 @@ def _changes(
     used, scaled = scaled_vectors(space, own)
     if len(used) < 2:
         return []
+    summaries = (henry2022.mtd, henry2022.ath_pairs, henry2022.ath_matrix)
     changes = {
-        "mtd_change": leave_one_out(scaled, henry2022.mtd),
-        "ath_pairs_change": leave_one_out(scaled, henry2022.ath_pairs),
-        "ath_matrix_change": leave_one_out(scaled, henry2022.ath_matrix),
+        name: leave_one_out(scaled, summary)
+        for name, summary in zip(CHANGE_COLUMNS, summaries, strict=True)
     }
     return [
         {

@@ -61,7 +61,9 @@ def run_sampling(
     sink.table("pooled", pd.DataFrame([_pooled_row(k, v) for k, v in pooled.items()]))
     sink.table("curve", _curve_table(curves))
     sink.table("needed", _needed_table(curves))
-    sink.table("not_sampled", pd.DataFrame(refused))
+    sink.table(
+        "not_sampled", pd.DataFrame(refused, columns=[*map(str, cohort.keys.columns), "reason"])
+    )
     sink.figure("recovery", plots.recovery_curves(curves))
     sink.text("space.json", space_to_json(space))
     unknown = sum(site == "unknown" for site in cohort.sites)
