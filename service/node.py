@@ -10,7 +10,7 @@ from pathlib import Path
 from analysis.errors import MirvError, Transient
 from analysis.extraction import Extractor, Limits
 from config.settings import Settings
-from service import workflows
+from service import doctor, workflows
 from service.http.app import create_app
 from service.http.server import HttpServer
 from service.listener import Listener
@@ -117,6 +117,7 @@ class Node:
         swept = self.spool.sweep()
         self.store = Store(catalogue_url(settings))
         self.store.events.add(time.time(), "node_started", swept=swept)
+        doctor.repair(self.spool, self.store, doctor.check(self.spool, self.store, in_flight_s=0))
         self._extractor = Extractor(
             settings.extraction.workers,
             Limits(settings.extraction.lesion_timeout_s, settings.extraction.lesion_memory_mb),

@@ -211,6 +211,26 @@ class Instances:
             query = sa.select(column).where(column == sop_instance_uid)
             return connection.execute(query).first() is not None
 
+    def contents(self) -> dict[str, str]:
+        """SHA-256 of every object that should be on disk, with its SOP Instance UID."""
+        table = schema.instances
+        query = sa.select(table.c.sha256, table.c.sop_instance_uid).where(
+            table.c.removed_at.is_(None)
+        )
+        with self._database.read() as connection:
+            return {row.sha256: row.sop_instance_uid for row in connection.execute(query)}
+
+    def remove(self, sop_instance_uid: str, why: str, now: float) -> None:
+        """Note that an object's file is gone; sent again, it is taken again."""
+        table = schema.instances
+        with self._database.write() as connection:
+            connection.execute(
+                table.update()
+                .where(table.c.sop_instance_uid == sop_instance_uid)
+                .values(removed_at=now)
+            )
+            record(connection, now, "removed", object_uid=sop_instance_uid, why=why)
+
     # Quarantine
 
     def put_aside(

@@ -343,6 +343,15 @@ class Runs:
         with self._database.read() as connection:
             return [ArtifactRow(**row) for row in connection.execute(query).mappings()]
 
+    def contents(self) -> set[str]:
+        """SHA-256 of every result and artifact that should be on disk."""
+        queries = (
+            sa.select(schema.artifacts.c.sha256),
+            sa.select(schema.runs.c.result_sha256).where(schema.runs.c.result_sha256.is_not(None)),
+        )
+        with self._database.read() as connection:
+            return {sha256 for query in queries for sha256 in connection.scalars(query)}
+
 
 def _end(connection: sa.Connection, run_id: str, state: str, reason: Reason, now: float) -> None:
     connection.execute(
