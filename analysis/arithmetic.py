@@ -25,7 +25,7 @@ from radiomics import imageoperations
 from radiomics.base import RadiomicsFeaturesBase
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-from analysis import mesh
+from analysis import ibsi, mesh
 from analysis.extraction_worker import out_of_memory
 from analysis.model import BoolArray, FloatArray
 from config.profiles import ExtractionProfile
@@ -53,7 +53,7 @@ def run(
         PyRadiomics' extractor and nothing else.
     """
     extractor = _extractor(profile)
-    if plain:
+    if plain and profile.preprocessing == "pyradiomics":
         return [_tried(partial(extractor.execute, image, mask)) for mask in masks]
     regions = [_tried(partial(_Region, image, mask, extractor)) for mask in masks]
     # Filters look at the whole window and not at the mask, so every mask shares them.
@@ -69,6 +69,10 @@ def run(
             if not isinstance(region, Exception):
                 fault = _tried(partial(region.add, values, name, settings))
                 regions[at] = fault if isinstance(fault, Exception) else region
+    if profile.preprocessing == "ibsi":
+        for region in regions:
+            if not isinstance(region, Exception):
+                ibsi.restate(region.found, float(np.prod(image.GetSpacing())))
     return [r if isinstance(r, Exception) else r.found for r in regions]
 
 
@@ -89,6 +93,7 @@ def _extractor(profile: ExtractionProfile) -> Any:
     extractor.settings.update(
         resampledPixelSpacing=None, preCrop=False, normalize=False, additionalInfo=False, label=1
     )
+    extractor.settings[ibsi.BINS] = profile.preprocessing == "ibsi"
     extractor.enabledImagetypes = {
         name: dict(own or {}) for name, own in profile.image_types.items()
     }
@@ -108,8 +113,8 @@ class _Region:
         settings = extractor.settings
         box, _ = imageoperations.checkMask(image, mask, **settings)
         drawn = mask
-        if settings.get("resegmentRange") is not None:
-            mask = imageoperations.resegmentMask(image, mask, **settings)
+        if settings.get(ibsi.OUTLIERS) is not None or settings.get("resegmentRange") is not None:
+            mask = _resegmented(image, mask, settings)
             box, _ = imageoperations.checkMask(image, mask, **settings)
             if settings.get("resegmentShape", False):
                 drawn = mask
@@ -135,6 +140,17 @@ class _Region:
                 self.found[f"{name}_{kind}_{feature}"] = value
 
 
+def _resegmented(image: Any, mask: Any, settings: Mapping[str, Any]) -> Any:
+    if settings.get(ibsi.OUTLIERS) is None:
+        return imageoperations.resegmentMask(image, mask, **settings)
+    kept = ibsi.resegment(
+        sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(mask) == 1, settings
+    )
+    result = sitk.GetImageFromArray(kept.astype(np.uint8))
+    result.CopyInformation(mask)
+    return result
+
+
 class _Shared:
     """One image in one mask, and its discretisation: the same for every feature class."""
 
@@ -143,8 +159,10 @@ class _Shared:
     ) -> None:
         self.values = values
         self.inside = inside
-        edges = bin_edges(values[inside], settings)
-        found = np.digitize(values[inside], edges)
+        if settings.get(ibsi.BINS):
+            found = ibsi.levels(values[inside], settings)
+        else:
+            found = np.digitize(values[inside], bin_edges(values[inside], settings))
         self.levels = np.zeros(values.shape, np.intc)  # what the matrices in C take uncopied
         self.levels[inside] = found
         self.present = np.flatnonzero(np.bincount(found))

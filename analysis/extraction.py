@@ -397,6 +397,7 @@ def _job(volume: Volume, order: _Order) -> Job:
         profile.settings,
         # A dilated mask needs image around the lesion's box as well.
         filtered=order.perturbed or set(profile.image_types) != {"Original"},
+        centred=profile.preprocessing == "ibsi",
     )
     # Normalising needs the mean of the whole image; the worker cuts the window out afterwards.
     wanted = volume.values if profile.settings.get("normalize") else volume.values[window.slices]

@@ -110,6 +110,7 @@ def compute(job: Job) -> Outcomes:
         job.mask,
         job.mask_start,
         profile.settings.get("interpolator", "sitkBSpline"),
+        ibsi=profile.preprocessing == "ibsi",
     )
     masks = [mask, *_perturbed(mask, profile)] if job.perturbed else [mask]
     reasons = [_too_small(each, profile.settings, at == 1) for at, each in enumerate(masks)]

@@ -77,6 +77,7 @@ def find_window(
     settings: Mapping[str, Any],
     *,
     filtered: bool,
+    centred: bool = False,
 ) -> Window:
     """Find the lattice PyRadiomics would use, and the image box it takes to fill it.
 
@@ -92,6 +93,8 @@ def find_window(
     filtered : bool
         The profile has image types other than Original. Without resampling they need the whole
         image, because filters there see all of it.
+    centred : bool
+        IBSI's lattice: centred on the image, instead of PyRadiomics' that starts at its corner.
     """
     size = np.array(shape[::-1])
     low = np.array(box_start[::-1])
@@ -110,13 +113,19 @@ def find_window(
     if np.allclose(own, new):
         return _cut_out("matching", size, low, span, pad, own)
     ratio = own / new
-    first = np.floor((low - 0.5) * ratio - pad)
-    last = np.ceil((low + span - 0.5) * ratio + pad)
     end = np.ceil(size * ratio) - 1
+    if centred:
+        shift = 0.5 * ((size - 1) - end / ratio)
+        first = np.floor((low - 0.5 - shift) * ratio - pad)
+        last = np.ceil((low + span - 0.5 - shift) * ratio + pad)
+    else:
+        shift = 0.5 * (new - own) / own
+        first = np.floor((low - 0.5) * ratio - pad)
+        last = np.ceil((low + span - 0.5) * ratio + pad)
     first = np.where(first < 0, 0, first)
     last = np.where(last > end, end, last)
     points = np.array(last - first + 1, dtype=int)
-    origin = 0.5 * (new - own) / own + first / ratio
+    origin = shift + first / ratio
     reach = origin + (points - 1) / ratio
     margin = FAR_MARGIN if interpolator in EXACT else int(size.max())
     start = np.clip(np.floor(origin).astype(int) - margin, 0, size - 1)

@@ -43,6 +43,8 @@ def fill(
     mask: BoolArray,
     mask_start: Index3,
     interpolator: str,
+    *,
+    ibsi: bool = False,
 ) -> tuple[Any, Any]:
     """Image and mask on the lattice, as SimpleITK images.
 
@@ -57,6 +59,9 @@ def fill(
         The lesion's box in the whole image.
     interpolator : str
         SimpleITK's name, for the image.
+    ibsi : bool
+        Image values rounded to integers; the mask interpolated linearly and cut at one half,
+        instead of its nearest neighbours.
 
     Returns
     -------
@@ -67,21 +72,42 @@ def fill(
     if window.branch != "resampled":
         corner = _corner(whole, window.start)
         image = _with_geometry(crop, whole, corner, window.spacing)
-        inside = np.zeros(crop.shape, np.uint8)
-        at = tuple(
-            slice(a - b, a - b + n)
-            for a, b, n in zip(mask_start, window.start, mask.shape, strict=True)
-        )
-        inside[at] = mask
+        inside = _embedded(mask, mask_start, window, crop.shape)
         return image, _with_geometry(inside, whole, corner, window.spacing)
     corner = whole.TransformContinuousIndexToPhysicalPoint(window.origin_index)
     index = lattice.continuous_index(_frame(whole, window.spacing, corner), window.size)
-    values = _image_values(crop, window, geometry.shape, whole, index, interpolator)
-    points = lattice.nearest(mask.view(np.uint8), mask_start, geometry.shape, index)
+    values: NDArray[Any] = _image_values(crop, window, geometry.shape, whole, index, interpolator)
+    points: NDArray[Any]
+    if ibsi:
+        values = np.floor(values + 0.5)
+        drawn = _embedded(mask, mask_start, window, crop.shape).astype(float)
+        known = lattice.inside(index, geometry.shape)
+        points = np.zeros(known.shape, np.uint8)
+        part = lattice.linear_values(drawn, window.start, geometry.shape, index[:, known])
+        points[known] = part >= 0.5 - HALF
+    else:
+        points = lattice.nearest(mask.view(np.uint8), mask_start, geometry.shape, index)
     return (
         _with_geometry(values, whole, corner, window.spacing),
         _with_geometry(points, whole, corner, window.spacing),
     )
+
+
+HALF = 1e-9
+"""Slack at the mask's cut, so that a half in exact arithmetic counts as one."""
+
+
+def _embedded(
+    mask: BoolArray, mask_start: Index3, window: Window, shape: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """The mask on the window's part of the image grid."""
+    drawn = np.zeros(shape, np.uint8)
+    at = tuple(
+        slice(a - b, a - b + n)
+        for a, b, n in zip(mask_start, window.start, mask.shape, strict=True)
+    )
+    drawn[at] = mask
+    return drawn
 
 
 def _corner(whole: Any, start: Index3) -> Any:
