@@ -90,14 +90,20 @@ def reduce_features(
     variance = values.var(axis=0, ddof=1)
     threshold = float(np.median(variance))
     varied = np.flatnonzero((variance >= threshold) & (np.ptp(values, axis=0) > 0))
-    rho = _rank_correlation(values[:, varied], values[:, list(names).index(volume)], volume)
+    size = values[:, list(names).index(volume)]
+    if np.ptp(size) == 0:
+        raise Unsuitable("constant_feature", f"column {volume!r} is the same for every lesion")
+    ranks = _ranks(values[:, varied])
+    rho = ranks.T @ _ranks(size[:, None])[:, 0]
     judged = np.abs(rho) if mode == "paper" else rho
-    candidates = varied[judged <= volume_limit]
+    passed = judged <= volume_limit
+    candidates = varied[passed]
     if mode == "published_compat":
         # The first feature has only the patient column before it: nothing to keep there.
         candidates = candidates[candidates > 0] - 1
         candidates = candidates[np.ptp(values[:, candidates], axis=0) > 0]
-    kept = candidates[_without_partner(values[:, candidates], mode == "paper", pair_limit)]
+    units = ranks[:, passed] if mode == "paper" else _standard(values[:, candidates])
+    kept = candidates[_without_partner(units, pair_limit)]
     if kept.size == 0:
         raise Unsuitable(
             "no_features_left",
@@ -123,20 +129,15 @@ def _standard(values: FloatArray) -> FloatArray:
     return result
 
 
-def _rank_correlation(values: FloatArray, volume: FloatArray, name: str) -> FloatArray:
-    """Spearman's rho of each (not constant) column with the volume."""
-    if np.ptp(volume) == 0:
-        raise Unsuitable("constant_feature", f"column {name!r} is the same for every lesion")
-    ranks = _standard(rankdata(np.column_stack([volume, values]), axis=0))
-    rho: FloatArray = ranks[:, 1:].T @ ranks[:, 0]
-    return rho
+def _ranks(values: FloatArray) -> FloatArray:
+    """Columns of standardised ranks: their inner products are Spearman's rho."""
+    return _standard(rankdata(values, axis=0))
 
 
-def _without_partner(values: FloatArray, spearman: bool, limit: float) -> BoolArray:
-    """True for columns that correlate with no other column above `limit`."""
-    if values.shape[1] == 0:
+def _without_partner(units: FloatArray, limit: float) -> BoolArray:
+    """True for standardised columns that correlate with no other column above `limit`."""
+    if units.shape[1] == 0:
         return np.zeros(0, bool)
-    units = _standard(rankdata(values, axis=0) if spearman else values)
     correlation = np.abs(units.T @ units)
     np.fill_diagonal(correlation, 0.0)
     lonely: BoolArray = correlation.max(axis=0) <= limit

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -284,3 +284,11 @@ def study_response(
         Of the tumour-specific response classification, in percent.
     """
     return response_measures(match_lesions(previous, current), threshold)
+
+
+def with_response(
+    result: StudyResult, previous: StudyResult, threshold: float = THRESHOLD_PERCENT
+) -> StudyResult:
+    """A follow-up's result with the response since an earlier study of the same patient."""
+    measures = study_response(volumes_of(previous), volumes_of(result), threshold)
+    return replace(result, measures=(*result.measures, *measures))

@@ -12,6 +12,7 @@ from analysis.response import (
     tsrc,
     volume_change,
     volumes_of,
+    with_response,
 )
 from analysis.study import analyse
 
@@ -144,3 +145,13 @@ def test_volumes_of_a_study_count_each_lesion_once(lesions, provenance):
     made += lesions([[1.0], [2.0], [3.0]], volumes=[1.0, 0.0, 3.0], profile="henry2022")
     found = volumes_of(analyse(made, [], [], provenance))
     assert [(v.tracking_uid, v.volume_ml) for v in found] == [("2.25.1", 1.0), ("2.25.3", 3.0)]
+
+
+def test_a_follow_up_carries_its_response_beside_its_own_measures(lesions, provenance):
+    before = analyse(lesions([[1.0], [2.0]], volumes=[4.0, 2.0]), [], [], provenance)
+    after = analyse(lesions([[1.0], [2.0]], volumes=[2.0, 3.0]), [], [], provenance)
+    found = with_response(after, before)
+    assert found.measures[: len(after.measures)] == after.measures
+    named = {m.name: m.value for m in found.measures}
+    assert named["volume_change_range_percent"] == 100
+    assert named["volume_total_ml"] == 5
