@@ -88,6 +88,29 @@ class Destination(_Section):
     )
 
 
+Range = tuple[float, float]
+
+
+class Quality(_Section):
+    """Checks of image series; what is not set is off. Each warns unless `refuse` names it."""
+
+    modalities: tuple[str, ...] = Field((), description="Modality values that are wanted")
+    thickness_range_mm: Range | None = None
+    scan_length_range_mm: Range | None = None
+    spacing_range_mm: Range | None = Field(None, description="Pixel spacing, which must be square")
+    matrix: tuple[int, int] | None = Field(None, description="Rows and columns that are wanted")
+    kernels: tuple[str, ...] = Field((), description="Convolution kernels that are wanted")
+    max_slice_distance_mm: float = Field(5.0, gt=0)
+    metal_hu: float = Field(2500, description="Voxels of a lesion from this value on are metal")
+    saturated_hu: float = Field(3071, description="Voxels from this value on are saturated")
+    max_artifact_percent: float = Field(1.0, ge=0, description="Of a lesion's voxels, each kind")
+    phases: tuple[str, ...] = Field(
+        ("portal", "venous", "arterial", "delayed", "native", "nonenhanced", "unenhanced"),
+        description="Words in the series description that tell the contrast phase",
+    )
+    refuse: tuple[str, ...] = Field((), description="Names of checks that refuse the study")
+
+
 class Reading(_Section):
     """How segmentations become lesions. Part of what a result's identity is derived from."""
 
@@ -100,6 +123,7 @@ class Reading(_Section):
     prefer: Literal["seg", "rtstruct", "both"] = Field(
         "seg", description="Which lesion set counts when one image has SEG and RTSTRUCT"
     )
+    quality: Quality = Quality()
 
 
 class Extraction(_Section):
@@ -119,8 +143,10 @@ class Outputs(_Section):
     sr_features: Literal["core", "original", "all"] = Field(
         "all", description="Which features the lesion SR carries"
     )
-    extras: tuple[Literal["headline_sr", "report_pdf"], ...] = Field(
-        ("headline_sr", "report_pdf"), description="Made beside the two reports and the SEG"
+    extras: tuple[Literal["headline_sr", "report_pdf", "derived_measurements"], ...] = Field(
+        ("headline_sr", "report_pdf", "derived_measurements"),
+        description="Made beside the two reports and the SEG; derived_measurements: TID 1420 in "
+        "the lesion SR",
     )
     segmentation: Literal["BINARY", "LABELMAP"] = Field(
         "BINARY", description="LABELMAP where no two lesions overlap, else BINARY"
