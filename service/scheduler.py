@@ -108,14 +108,14 @@ class Scheduler:
         return new
 
     def _queue(self, selection: Selection, headers: Iterable[InstanceHeader], now: float) -> bool:
-        image = selection.images[0]
+        dates = {one.study_date for one in headers if one.sop_instance_uid in selection.images}
         return self._store.runs.queue(
             NewRun(
                 run_id=run_digest(selection.input_digest, self._plan),
-                study_uid=image.study_uid,
-                series_uid=image.series_uid,
-                patient_id=image.patient_id,
-                study_date=image.study_date,
+                study_uid=selection.study_uid,
+                series_uid=selection.series_uid,
+                patient_id=selection.patient_id,
+                study_date=max(dates, default=""),
                 input_digest=selection.input_digest,
                 plan_digest=self._plan.digest,
                 selection=selection.to_json(),
@@ -141,7 +141,9 @@ class Scheduler:
 
 
 def _waiting(outcome: MatchOutcome) -> list[tuple[str, str, str]]:
-    return [(one.study_uid, one.object_uid, one.waits_for) for one in outcome.waiting]
+    return [
+        (one.study_uid, one.object_uid or one.series_uid, one.waits_for) for one in outcome.waiting
+    ]
 
 
 def _matching_fault(study_uid: str) -> QualityRow:

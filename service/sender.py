@@ -30,6 +30,7 @@ EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _CONNECT_S = 10.0
 _ANSWER_S = 60.0
 _SAME_ASSOCIATION_S = 1.0
+_NO_ANSWER = "no answer: timed out or aborted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,17 @@ def send(
         # pynetdicom aborts when the peer takes none of the contexts: no use trying again.
         verdict = "park" if association.rejected_contexts else "retry"
         return [Outcome(one.delivery_id, verdict, None, _why_not(association)) for one in outgoing]
+    outcomes: list[Outcome] = []
     try:
-        return [_send_one(association, one) for one in outgoing]
+        for one in outgoing:
+            if outcomes and outcomes[-1].detail == _NO_ANSWER:
+                # pynetdicom may not have noticed yet, and would wait for an answer once more.
+                outcomes.append(Outcome(one.delivery_id, "retry", None, _NO_ANSWER))
+            else:
+                outcomes.append(_send_one(association, one))
     finally:
         association.release()
+    return outcomes
 
 
 def request_commitment(
@@ -112,7 +120,7 @@ def request_commitment(
             request(transaction_uid, references), REQUEST, PUSH_MODEL, PUSH_INSTANCE
         )
         if "Status" not in answer:
-            return "no answer: timed out or aborted"
+            return _NO_ANSWER
         if answer.Status != 0x0000:
             return f"storage commitment refused with status 0x{answer.Status:04X}"
         deadline = time.monotonic() + _SAME_ASSOCIATION_S
@@ -193,7 +201,7 @@ def _send_one(association: Any, one: Outgoing) -> Outcome:
     except RuntimeError as fault:
         return Outcome(one.delivery_id, "retry", None, f"association lost: {fault}")
     if "Status" not in answer:
-        return Outcome(one.delivery_id, "retry", None, "no answer: timed out or aborted")
+        return Outcome(one.delivery_id, "retry", None, _NO_ANSWER)
     return judge(one.delivery_id, int(answer.Status), str(answer.get("ErrorComment", "")))
 
 

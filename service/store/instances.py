@@ -92,7 +92,10 @@ class StudyRow:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRow:
-    """An object that cannot be processed yet, and what it waits for."""
+    """What cannot be processed yet, and what it waits for.
+
+    `object_uid` is a segmentation's SOP Instance UID, or an image series' own UID.
+    """
 
     study_uid: str
     object_uid: str
