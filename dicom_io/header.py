@@ -7,6 +7,7 @@ import re
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
 from analysis.errors import Unsuitable
+from dicom_io.model import QualityRow
 from dicom_io.structure import check_structure
 
 OWN_MANUFACTURER = "mirv-node"
@@ -284,7 +286,7 @@ def _header(dataset: Dataset, syntax: str, content: bytes) -> InstanceHeader:
         position=numbers(dataset, "ImagePositionPatient"),
         orientation=numbers(dataset, "ImageOrientationPatient"),
         pixel_spacing=numbers(dataset, "PixelSpacing"),
-        created=_created(dataset),
+        created=creation_time(dataset),
         referenced_instances=instances,
         referenced_series=series,
         referenced_frames=frames,
@@ -311,7 +313,7 @@ def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     return tuple(str(part) for part in value)
 
 
-def _created(dataset: Dataset) -> str:
+def creation_time(dataset: Dataset) -> str:
     """Date and time an object was made, from the most specific pair that is there."""
     pairs = ("StructureSet", "Content", "InstanceCreation", "Series", "Study")
     for name in pairs:
@@ -420,3 +422,85 @@ NATIVE = frozenset(
     }
 )
 MAX_PIXEL_BYTES = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class FolderHeaders:
+    """What was found in folders.
+
+    Attributes
+    ----------
+    headers : tuple of InstanceHeader
+        One an object, by SOP Instance UID.
+    paths : mapping of SOP Instance UID to Path
+    quality : tuple of QualityRow
+        One a file that cannot be read or repeats a UID with other content.
+    """
+
+    headers: tuple[InstanceHeader, ...]
+    paths: dict[str, Path]
+    quality: tuple[QualityRow, ...]
+
+
+def headers_of_folder(paths: Sequence[Path]) -> FolderHeaders:
+    """Read the headers of all files in folders, to the bottom.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders. A DICOMDIR is passed over.
+
+    Raises
+    ------
+    FileNotFoundError
+        A path that is not there.
+    """
+    headers: dict[str, InstanceHeader] = {}
+    where: dict[str, Path] = {}
+    quality = []
+    for path, name in _files(paths):
+        try:
+            header = read_header(path)
+        except Unsuitable as error:
+            if not (path.name.upper() == "DICOMDIR" and error.reason.code == "missing_uid"):
+                quality.append(_refused(name, error.reason.code, error.reason.detail))
+            continue
+        except OSError as error:
+            quality.append(_refused(name, "unreadable_file", str(error.strerror or error)))
+            continue
+        known = headers.get(header.sop_instance_uid)
+        if known is None:
+            headers[header.sop_instance_uid] = header
+            where[header.sop_instance_uid] = path
+        elif known.sha256 != header.sha256:
+            detail = f"other content under SOP Instance UID {header.sop_instance_uid}; first kept"
+            quality.append(_refused(name, "other_content", detail))
+    return FolderHeaders(tuple(headers[uid] for uid in sorted(headers)), where, tuple(quality))
+
+
+def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Files and the names to call them by, relative to what the user gave; sorted."""
+    for given in paths:
+        if given.is_file():
+            yield given, given.name
+        elif given.is_dir():
+            for path in sorted(given.rglob("*")):
+                if path.is_file():
+                    yield path, str(path.relative_to(given))
+        else:
+            raise FileNotFoundError(f"no file or folder {given}")
+
+
+def _refused(name: str, code: str, detail: str) -> QualityRow:
+    return QualityRow(
+        study_uid="",
+        series_uid="",
+        object_uid="",
+        lesion="",
+        check=code,
+        outcome="refused",
+        found="",
+        wanted="",
+        detail=detail,
+        file=name,
+    )

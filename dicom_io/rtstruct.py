@@ -102,6 +102,9 @@ def _sort(sequence: Sequence[Dataset], image: Geometry) -> _Sorted:
     for contour in sequence:
         found.total += 1
         kind = text(contour, "ContourGeometricType").upper()
+        if kind == "CLOSED_NONPLANAR":
+            found.tilted += 1
+            continue
         if kind not in CLOSED:
             found.other_types[kind] = found.other_types.get(kind, 0) + 1
             continue
@@ -260,6 +263,8 @@ def _refusal(found: _Sorted) -> Reason | None:
         return Reason(
             "outside_volume", f"found {found.outside} of {found.total} contours outside the image"
         )
+    if set(found.other_types) == {"POINT"}:
+        return Reason("point_marker", f"found {found.total} POINT, which has no volume")
     if found.other_types:
         kinds = ", ".join(
             f"{n} {kind or 'untyped'}" for kind, n in sorted(found.other_types.items())
