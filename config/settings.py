@@ -144,9 +144,9 @@ class Outputs(_Section):
         "all", description="Which features the lesion SR carries"
     )
     extras: tuple[Literal["headline_sr", "report_pdf", "derived_measurements"], ...] = Field(
-        ("headline_sr", "report_pdf", "derived_measurements"),
+        ("headline_sr", "report_pdf"),
         description="Made beside the two reports and the SEG; derived_measurements: TID 1420 in "
-        "the lesion SR",
+        "the lesion SR, which highdicom 0.28 then cannot read",
     )
     segmentation: Literal["BINARY", "LABELMAP"] = Field(
         "BINARY", description="LABELMAP where no two lesions overlap, else BINARY"

@@ -165,7 +165,8 @@ class RenderContext:
     profiles : tuple of ExtractionProfile
         What was extracted with: discretisation and shifts as the outputs state them.
     extras : tuple of str
-        Roles made beside the two reports and the segmentation.
+        Roles made beside the two reports and the segmentation, and ``derived_measurements``
+        (TID 1420 in the lesion report).
     segmentation : str
         ``BINARY`` or ``LABELMAP``.
     empty_frames : bool
