@@ -27,7 +27,7 @@ from dicom_io.outputs.items import (
     text_item,
 )
 from dicom_io.outputs.lesion_sr import finding_items
-from dicom_io.outputs.patient_sr import measure_code
+from dicom_io.outputs.measures import measure_code
 from dicom_io.outputs.segmentation import drawn_lesions
 
 HEADLINE_SR = Role(

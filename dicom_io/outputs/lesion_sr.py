@@ -8,6 +8,7 @@ from analysis.model import Lesion, LesionResult, StudyResult
 from dicom_io.model import Artifact, Code, LesionSource, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, templates
 from dicom_io.outputs.axes import axial_axes
+from dicom_io.outputs.derived import VOLUME_NAME, Places, derived_measurements
 from dicom_io.outputs.document import Reference, Role
 from dicom_io.outputs.features import FeatureForm, feature_form
 from dicom_io.outputs.items import (
@@ -38,20 +39,20 @@ def lesion_sr(
     segmentation = document.made_here(study, context, seg_role(study, context))
     ds = document.sr_header(study, context, LESION_SR, [*document.inputs(study), segmentation])
     builder = _Builder(study, result, context, segmentation)
+    before = templates.algorithm(context, templates.profile_parameters(context, result))
     measurements = container_item(
-        CONTAINS,
-        concepts.IMAGING_MEASUREMENTS,
-        [
-            *templates.algorithm(context, templates.profile_parameters(context, result)),
-            *builder.groups(),
-        ],
+        CONTAINS, concepts.IMAGING_MEASUREMENTS, [*before, *builder.groups()]
     )
+    body = [measurements]
+    if "derived_measurements" in context.extras:
+        path = (1, len(templates.preamble(study, context)) + 1, len(before))
+        body.append(derived_measurements(result, context, builder.places.under(path)))
     unmeasured = [
         text_item(CONTAINS, concepts.NOT_MEASURED, f"{lesion.tracking_id}: no voxel on the image")
         for lesion in study.lesions
         if lesion.mask.n_voxels == 0
     ]
-    body = [measurements, templates.statements(study, unmeasured)]
+    body.append(templates.statements(study, unmeasured))
     content = templates.measurement_report(study, context, body)
     return (document.artifact(ds, LESION_SR, context, content),)
 
@@ -80,13 +81,18 @@ class _Builder:
         self._time_point = templates.time_point(study)
         self._by_lesion = _by_lesion(result.lesions)
         self._profiles = _profiles(study, result, context)
+        self._selected = context.selected
+        self.places = Places()
         self._source_series = str(study.evidence.images[0].SeriesInstanceUID)
 
     def groups(self) -> list[bytes]:
         """TID 1411 of every lesion that has voxels, in the lesions' order."""
-        return [self._group(lesion) for lesion in drawn_lesions(self._study)]
+        return [
+            self._group(position, lesion)
+            for position, lesion in enumerate(drawn_lesions(self._study), start=1)
+        ]
 
-    def _group(self, lesion: Lesion) -> bytes:
+    def _group(self, position: int, lesion: Lesion) -> bytes:
         results = self._by_lesion.get(lesion.tracking_uid, ())
         source = self._study.sources[lesion.tracking_uid]
         children = [
@@ -95,10 +101,11 @@ class _Builder:
             *self._time_point,
             *self._region(lesion),
             *_identity(lesion, source),
-            *self._size(lesion, results),
         ]
+        self.places.add("", VOLUME_NAME, position, len(children) + 1)
+        children += self._size(lesion, results)
         for lesion_result in results:
-            children += self._features(lesion_result)
+            children += self._features(lesion_result, position, len(children))
         return container_item(CONTAINS, concepts.MEASUREMENT_GROUP, children, "1411")
 
     def _region(self, lesion: Lesion) -> list[bytes]:
@@ -129,7 +136,8 @@ class _Builder:
             num_item(CONTAINS, concepts.SHORT_AXIS, axes.short_mm, concepts.MM, [largest]),
         ]
 
-    def _features(self, result: LesionResult) -> list[bytes]:
+    def _features(self, result: LesionResult, group: int, before: int) -> list[bytes]:
+        """Items of one profile; `before` items stand above them in group number `group`."""
         profile = self._profiles[result.profile]
         of_profile = code_item(HAS_CONCEPT_MOD, concepts.MEASUREMENT_METHOD, profile.method)
         items = [
@@ -140,12 +148,15 @@ class _Builder:
             items.append(templates.reason_item(concepts.NO_FEATURES, result.excluded, [of_profile]))
             return items
         values = result.values.tolist()
+        selected = frozenset(self._selected.get(result.profile, ()))
         for index, form in profile.forms:
             value = values[index]
             if form.name in result.missing or not templates.is_number(value):
                 items.append(_missing(form, result))
-            else:
-                items.append(num_item(CONTAINS, form.concept, value, form.unit, (form.modifiers,)))
+                continue
+            items.append(num_item(CONTAINS, form.concept, value, form.unit, (form.modifiers,)))
+            if form.name in selected:
+                self.places.add(result.profile, form.name, group, before + len(items))
         return items
 
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from analysis.model import Measure, StudyResult
 from analysis.study import divergent_pair
-from dicom_io.model import Artifact, Code, RenderContext, StudyInput
+from dicom_io.model import Artifact, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, templates
-from dicom_io.outputs.concepts import own, ucum
 from dicom_io.outputs.document import Role
 from dicom_io.outputs.items import (
     CONTAINS,
@@ -18,6 +17,7 @@ from dicom_io.outputs.items import (
     text_item,
     uid_item,
 )
+from dicom_io.outputs.measures import measure_code, measure_modifiers, measure_unit
 from dicom_io.outputs.segmentation import drawn_lesions, seg_role
 from dicom_io.uids import derive_uid
 
@@ -25,28 +25,7 @@ PATIENT_SR = Role(
     "patient_sr", document.COMPREHENSIVE_3D_SR, "SR", 9003, "Patient heterogeneity (research use)"
 )
 
-_MEANINGS = {
-    "n_lesions": "Number of lesions",
-    "n_sites": "Number of metastatic sites",
-    "volume_total_ml": "Total volume of lesions",
-    "volume_range_ml": "Range of lesion volumes",
-    "volume_sd_ml": "Standard deviation of lesion volumes",
-    "cv_mean_percent": "Mean coefficient of variation of features",
-    "cv_selected_mean_percent": "Mean coefficient of variation of selected features",
-    "mtd": "Maximum tumoral dissimilarity",
-    "ath_pairs": "Average tumoral heterogeneity over pairs",
-    "ath_matrix": "Average tumoral heterogeneity over the matrix",
-    "mirv_distance_max": "Inter-lesion Euclidean distance, maximum",
-    "mirv_distance_mean": "Inter-lesion Euclidean distance, mean",
-    "mirv_distance_median": "Inter-lesion Euclidean distance, median",
-    "mirv_distance_sd": "Inter-lesion Euclidean distance, SD",
-    "mirv_dissimilarity_max": "Inter-lesion cosine dissimilarity, maximum",
-    "mirv_dissimilarity_mean": "Inter-lesion cosine dissimilarity, mean",
-    "mirv_dissimilarity_median": "Inter-lesion cosine dissimilarity, median",
-    "mirv_dissimilarity_sd": "Inter-lesion cosine dissimilarity, SD",
-}
 _SET_BY_A_PAIR = frozenset({"mtd", "mirv_distance_max", "mirv_dissimilarity_max"})
-_COUNT = ucum("{count}", "count")
 
 
 def patient_sr(
@@ -114,28 +93,14 @@ def _parameters(context: RenderContext, result: StudyResult, profile: str, space
 
 def _measure(measure: Measure, result: StudyResult) -> bytes:
     """TID 300: a number with the lesions it came from, or the reason there is none."""
-    modifiers = [text_item(HAS_CONCEPT_MOD, concepts.EQUIVALENT_NAME, measure.name)]
-    if measure.space:
-        space = templates.space_code(measure.space, result)
-        modifiers.append(code_item(HAS_CONCEPT_MOD, concepts.FEATURE_SPACE, space))
-    count = num_item(INFERRED_FROM, concepts.LESION_COUNT, measure.n_lesions, _COUNT)
-    children = [*modifiers, count, *_pair(measure, result)]
+    children = [*measure_modifiers(measure, result), *_pair(measure, result)]
     name = measure_code(measure.name)
     if measure.value is None:
         if measure.reason is None:
             raise ValueError(f"{measure.name}: neither value nor reason")
-        unit = code_item(HAS_CONCEPT_MOD, concepts.UNIT, _unit(measure.unit))
+        unit = code_item(HAS_CONCEPT_MOD, concepts.UNIT, measure_unit(measure.unit))
         return templates.reason_item(name, measure.reason, [unit, *children])
-    return num_item(CONTAINS, name, measure.value, _unit(measure.unit), children)
-
-
-def measure_code(name: str) -> Code:
-    """A patient-level measure as concept."""
-    return own(name, _MEANINGS.get(name, name.replace("_", " ")))
-
-
-def _unit(unit: str) -> Code:
-    return ucum(unit, {"1": "no units", "{count}": "count", "%": "percent"}.get(unit))
+    return num_item(CONTAINS, name, measure.value, measure_unit(measure.unit), children)
 
 
 def _pair(measure: Measure, result: StudyResult) -> list[bytes]:
@@ -156,4 +121,4 @@ def _pair(measure: Measure, result: StudyResult) -> list[bytes]:
     return items
 
 
-__all__ = ["PATIENT_SR", "measure_code", "patient_sr", "patient_tracking_uid"]
+__all__ = ["PATIENT_SR", "patient_sr", "patient_tracking_uid"]

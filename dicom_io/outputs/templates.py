@@ -36,16 +36,19 @@ ALGORITHM = "mirv-node"
 
 def measurement_report(study: StudyInput, context: RenderContext, body: Iterable[bytes]) -> bytes:
     """TID 1500: template and content of the root container, which is the document itself."""
+    return root_content([*preamble(study, context), *body], "1500")
+
+
+def preamble(study: StudyInput, context: RenderContext) -> list[bytes]:
+    """TID 1500, rows 2 to 5: what stands before the measurements."""
     modality = str(study.evidence.images[0].get("Modality") or "")
     procedure = concepts.PROCEDURES.get(modality, concepts.sct("363679005", "Imaging procedure"))
-    children = [
+    return [
         *language(),
         *device_observer(context),
         code_item(HAS_CONCEPT_MOD, concepts.PROCEDURE_REPORTED, procedure),
         image_library(study),
-        *body,
     ]
-    return root_content(children, "1500")
 
 
 def language() -> list[bytes]:

@@ -132,3 +132,25 @@ def test_pixelmed_finds_no_template_error(tmp_path: Path) -> None:
             path = tmp_path / f"{artifact.role}.dcm"
             path.write_bytes(artifact.content)
             assert pixelmed(path) == []
+
+
+def test_derived_measurements_pass_the_validators(
+    study: StudyInput, result: StudyResult, tmp_path: Path
+) -> None:
+    context = context_of("core", extras=("derived_measurements",))
+    path = tmp_path / "lesion_sr.dcm"
+    path.write_bytes(render(study, result, context)[0].content)
+    assert dciodvfy(path) == []
+    assert run("dsrdump", "-Ee", path).code == 0
+    assert len(tid1500(path, tmp_path)) == len(study.lesions)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_masks_of_every_kind_pass_dciodvfy(
+    study: StudyInput, result: StudyResult, tmp_path: Path, kind: str
+) -> None:
+    context = context_of("core", segmentation=kind, empty_frames=True)
+    for artifact in render(study, result, context):
+        path = tmp_path / f"{artifact.role}.dcm"
+        path.write_bytes(artifact.content)
+        assert dciodvfy(path) == []
