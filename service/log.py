@@ -10,7 +10,10 @@ from typing import Any
 
 import structlog
 
-_TALKATIVE = ("pynetdicom", "pydicom", "py.warnings", "highdicom", "radiomics", "alembic", "dbos")
+_TALKATIVE = (
+    "pynetdicom", "pydicom", "py.warnings", "highdicom", "radiomics", "alembic", "dbos", "httpx",
+    "httpcore",
+)  # fmt: skip
 
 
 def get_logger(name: str) -> Any:

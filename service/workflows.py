@@ -77,9 +77,17 @@ class Workbench:
 _bench: Workbench | None = None
 
 
+class Stopping(BaseException):
+    """The node stops while a workflow is at work.
+
+    Not an `Exception`: no one may take it for the run's own failure, so the workflow stays pending
+    and is taken up at the next launch.
+    """
+
+
 def _workbench() -> Workbench:
     if _bench is None:
-        raise RuntimeError("no workbench: workflows run only between launch and shutdown")
+        raise Stopping
     return _bench
 
 
@@ -135,6 +143,7 @@ def process_run(run_id: str) -> str:
         _refuse(run_id, fault.reason.code, fault.reason.detail)
         return "refused"
     except Exception as fault:  # noqa: BLE001 - the top of a run: a bug fails it, not the node
+        _workbench()  # while stopping, what broke is no fault of the run
         _fail(run_id, _fault_code(fault), _fault_text(fault))
         return "failed"
     for destination in destinations:
@@ -273,6 +282,7 @@ def deliver(run_id: str, destination: str) -> None:
     try:
         _attempt(run_id, destination)
     except Exception as fault:  # noqa: BLE001 - the top of a delivery: a bug parks it
+        _workbench()
         _park_all(run_id, destination, _fault_text(fault))
 
 

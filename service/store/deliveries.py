@@ -222,6 +222,16 @@ class Deliveries:
                     object_uid=row.sop_instance_uid,
                     destination=row.destination,
                 )
+                if row.state != values["state"] == "delivered":
+                    record(
+                        connection,
+                        now,
+                        "delivered",
+                        run_id=row.run_id,
+                        destination=row.destination,
+                        role=row.role,
+                        status=row.last_status,
+                    )
                 noted += 1
         return noted
 

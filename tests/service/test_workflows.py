@@ -1,6 +1,8 @@
 """Runs and deliveries as durable workflows; the pipeline itself is replaced by a small one."""
 
 import hashlib
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,7 @@ class Bench:
     answer: Callable[[Outgoing], tuple[str, int | None]] = lambda _one: ("delivered", 0)
     sent: list[tuple[str, list[str]]] = field(default_factory=list)
     contexts: list[Any] = field(default_factory=list)
+    relaunch: Callable[[], None] = lambda: None
 
     def queue(self, run_id: str, now: float = 1_700_000_000.5) -> RunRow:
         """Record a run and queue its workflow."""
@@ -99,6 +102,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = workflows.Workbench(settings, None, bench.spool, bench.store, None)  # type: ignore[arg-type]
     monkeypatch.setattr(type(made), "plan", _Plan(), raising=False)
     workflows.launch(made, sqlite_url(tmp_path / "workflows.sqlite"), "test")
+    bench.relaunch = lambda: workflows.launch(
+        made, sqlite_url(tmp_path / "workflows.sqlite"), "test"
+    )
     yield bench
     workflows.shutdown()
     bench.store.close()
@@ -238,3 +244,24 @@ def test_a_fault_while_sending_parks_with_the_traceback(bench: Bench) -> None:
     bench.answer = bug
     bench.queue("a")
     assert all("by a bug" in row.detail for row in bench.deliveries("parked", 3))
+
+
+def test_stopping_in_the_middle_is_no_failure_and_is_taken_up_again(bench: Bench) -> None:
+    at_work, stopped = threading.Event(), threading.Event()
+
+    def interrupted(_run: str) -> None:
+        if not stopped.is_set():
+            at_work.set()
+            stopped.wait(30)
+            raise RuntimeError("the pool was closed under it")
+
+    bench.analyse = interrupted
+    bench.queue("a")
+    assert at_work.wait(30)
+    workflows.shutdown()
+    stopped.set()
+    time.sleep(0.5)
+    assert bench.run("a").state == "running"
+    bench.relaunch()
+    workflows.reconcile()
+    assert bench.ended("a").state == "finished"
