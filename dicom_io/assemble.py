@@ -12,14 +12,8 @@ from scipy import ndimage
 from analysis.errors import Unsuitable
 from analysis.model import Geometry, Lesion, Mask
 from config.settings import Reading
-from dicom_io.header import (
-    PARSE_FAULTS,
-    RTSTRUCT_CLASS,
-    creation_time,
-    numbers,
-    read_dataset,
-    text,
-)
+from dicom_io.classes import RTSTRUCT_CLASS
+from dicom_io.header import PARSE_FAULTS, creation_time, numbers, read_dataset, text
 from dicom_io.matching import Selection
 from dicom_io.model import Evidence, LesionSource, QualityRow, StudyInput
 from dicom_io.quality import artifact_rows, require, series_rows

@@ -17,38 +17,17 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 
 from analysis.errors import Unsuitable
+from dicom_io.classes import (
+    IMAGE_CLASSES,
+    NATIVE,
+    RTSTRUCT_CLASS,
+    SEG_CLASSES,
+    SEGMENTATION_CLASSES,
+)
 from dicom_io.model import QualityRow
 from dicom_io.structure import check_structure
 
 OWN_MANUFACTURER = "mirv-node"
-
-CT_CLASSES = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.2",  # CT
-        "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
-        "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
-    }
-)
-MR_CLASSES = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.4",  # MR
-        "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR
-        "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR
-    }
-)
-PET_CLASSES = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.128",  # PET
-        "1.2.840.10008.5.1.4.1.1.130",  # Enhanced PET
-        "1.2.840.10008.5.1.4.1.1.128.1",  # Legacy Converted Enhanced PET
-    }
-)
-IMAGE_CLASSES = CT_CLASSES | MR_CLASSES | PET_CLASSES
-SEG_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
-LABELMAP_CLASS = "1.2.840.10008.5.1.4.1.1.66.7"
-RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
-SEG_CLASSES = frozenset({SEG_CLASS, LABELMAP_CLASS})
-SEGMENTATION_CLASSES = SEG_CLASSES | {RTSTRUCT_CLASS}
 
 PARSE_FAULTS: tuple[type[Exception], ...] = (
     InvalidDicomError,
@@ -267,7 +246,7 @@ def _uid(dataset: Dataset, keyword: str, *, required: bool = False) -> str:
 
 def _header(dataset: Dataset, syntax: str, content: bytes) -> InstanceHeader:
     sop_class = _uid(dataset, "SOPClassUID", required=True)
-    instances, series, frames = _references(dataset, sop_class)
+    named = references(dataset)
     return InstanceHeader(
         sop_class_uid=sop_class,
         sop_instance_uid=_uid(dataset, "SOPInstanceUID", required=True),
@@ -287,9 +266,9 @@ def _header(dataset: Dataset, syntax: str, content: bytes) -> InstanceHeader:
         orientation=numbers(dataset, "ImageOrientationPatient"),
         pixel_spacing=numbers(dataset, "PixelSpacing"),
         created=creation_time(dataset),
-        referenced_instances=instances,
-        referenced_series=series,
-        referenced_frames=frames,
+        referenced_instances=tuple(sorted(named.instances | named.of_parts)),
+        referenced_series=tuple(sorted(named.series)),
+        referenced_frames=tuple(sorted(named.frames)),
         tracking_uids=tuple(
             text(segment, "TrackingUID") for segment in dataset.get("SegmentSequence") or ()
         ),
@@ -331,18 +310,37 @@ def _own(dataset: Dataset) -> bool:
     )
 
 
-def _references(
-    dataset: Dataset, sop_class: str
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Instances, series and frames of reference a segmentation names, sorted."""
+@dataclass(frozen=True, slots=True)
+class References:
+    """UIDs a segmentation names.
+
+    Attributes
+    ----------
+    instances : frozenset of str
+        Images of the object as a whole.
+    of_parts : frozenset of str
+        Images of single contours or frames.
+    series, frames : frozenset of str
+        Series and frames of reference.
+    """
+
+    instances: frozenset[str]
+    of_parts: frozenset[str]
+    series: frozenset[str]
+    frames: frozenset[str]
+
+
+def references(dataset: Dataset) -> References:
+    """What a SEG or RTSTRUCT refers to; nothing for other objects."""
+    sop_class = text(dataset, "SOPClassUID")
     if sop_class == RTSTRUCT_CLASS:
         found = _rtstruct_references(dataset)
     elif sop_class in SEG_CLASSES:
         found = _seg_references(dataset)
     else:
-        return (), (), ()
-    instances, series, frames = (tuple(sorted(uids - {""})) for uids in found)
-    return instances, series, frames
+        found = (set(), set(), set(), set())
+    instances, of_parts, series, frames = (frozenset(uids - {""}) for uids in found)
+    return References(instances, of_parts, series, frames)
 
 
 def _named(sequence: Any) -> set[str]:
@@ -350,8 +348,11 @@ def _named(sequence: Any) -> set[str]:
     return {text(reference, "ReferencedSOPInstanceUID") for reference in sequence or ()}
 
 
-def _rtstruct_references(dataset: Dataset) -> tuple[set[str], set[str], set[str]]:
-    instances, series = set(), set()
+_Uids = tuple[set[str], set[str], set[str], set[str]]
+
+
+def _rtstruct_references(dataset: Dataset) -> _Uids:
+    instances, of_contours, series = set(), set(), set()
     frames = {text(dataset, "FrameOfReferenceUID")}
     for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
         frames.add(text(frame, "FrameOfReferenceUID"))
@@ -363,12 +364,12 @@ def _rtstruct_references(dataset: Dataset) -> tuple[set[str], set[str], set[str]
         frames.add(text(roi, "ReferencedFrameOfReferenceUID"))
     for roi in dataset.get("ROIContourSequence") or ():
         for contour in roi.get("ContourSequence") or ():
-            instances |= _named(contour.get("ContourImageSequence"))
-    return instances, series, frames
+            of_contours |= _named(contour.get("ContourImageSequence"))
+    return instances, of_contours, series, frames
 
 
-def _seg_references(dataset: Dataset) -> tuple[set[str], set[str], set[str]]:
-    instances, series = set(), set()
+def _seg_references(dataset: Dataset) -> _Uids:
+    instances, of_frames, series = set(), set(), set()
     for of_series in dataset.get("ReferencedSeriesSequence") or ():
         series.add(text(of_series, "SeriesInstanceUID"))
         instances |= _named(of_series.get("ReferencedInstanceSequence"))
@@ -378,8 +379,8 @@ def _seg_references(dataset: Dataset) -> tuple[set[str], set[str], set[str]]:
     ]
     for group in groups:
         for derivation in group.get("DerivationImageSequence") or ():
-            instances |= _named(derivation.get("SourceImageSequence"))
-    return instances, series, {text(dataset, "FrameOfReferenceUID")}
+            of_frames |= _named(derivation.get("SourceImageSequence"))
+    return instances, of_frames, series, {text(dataset, "FrameOfReferenceUID")}
 
 
 def _check_size(header: InstanceHeader, dataset: Dataset, pixel_bytes: int) -> None:
@@ -413,14 +414,6 @@ def _check_size(header: InstanceHeader, dataset: Dataset, pixel_bytes: int) -> N
         )
 
 
-NATIVE = frozenset(
-    {
-        "1.2.840.10008.1.2",
-        "1.2.840.10008.1.2.1",
-        "1.2.840.10008.1.2.1.99",
-        "1.2.840.10008.1.2.2",
-    }
-)
 MAX_PIXEL_BYTES = 4 << 30
 
 

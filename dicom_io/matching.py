@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from config.settings import Reading
-from dicom_io.header import RTSTRUCT_CLASS, InstanceHeader
+from dicom_io.classes import RTSTRUCT_CLASS
+from dicom_io.header import InstanceHeader
 from dicom_io.model import QualityRow
 
 

@@ -4,6 +4,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import ExplicitVRBigEndian
 
 from analysis.errors import Unsuitable
-from dicom_io.header import NATIVE, PARSE_FAULTS
+from dicom_io.classes import NATIVE
+from dicom_io.header import PARSE_FAULTS
 
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 RLE = "1.2.840.10008.1.2.5"
@@ -25,7 +27,7 @@ def frame_count(dataset: Dataset) -> int:
     return int(dataset.get("NumberOfFrames") or 1)
 
 
-def stored_frames(dataset: Dataset, wanted: range | None = None) -> Iterator[NDArray[np.generic]]:
+def stored_frames(dataset: Dataset, wanted: range | None = None) -> Iterator[NDArray[Any]]:
     """Stored values, frame by frame, before any rescaling.
 
     Parameters
@@ -70,7 +72,7 @@ def stored_frames(dataset: Dataset, wanted: range | None = None) -> Iterator[NDA
         ) from error
 
 
-def _native(dataset: Dataset, syntax: str, frames: range) -> Iterator[NDArray[np.generic]]:
+def _native(dataset: Dataset, syntax: str, frames: range) -> Iterator[NDArray[Any]]:
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     bits = int(dataset.BitsAllocated)
     content = dataset.PixelData
@@ -110,9 +112,7 @@ def _bits(packed: NDArray[np.uint8], first: int, count: int) -> NDArray[np.bool_
     return result
 
 
-def _packed_fragments(
-    dataset: Dataset, syntax: str, frames: range
-) -> Iterator[NDArray[np.generic]]:
+def _packed_fragments(dataset: Dataset, syntax: str, frames: range) -> Iterator[NDArray[Any]]:
     """1-bit frames, each compressed on its own."""
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     size = rows * columns
@@ -156,7 +156,7 @@ def _rle(fragment: bytes, size: int) -> bytes:
     return bytes(result)
 
 
-def _compressed(dataset: Dataset, syntax: str, frames: range) -> Iterator[NDArray[np.generic]]:
+def _compressed(dataset: Dataset, syntax: str, frames: range) -> Iterator[NDArray[Any]]:
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     encoded = generate_frames(dataset.PixelData, number_of_frames=frame_count(dataset))
     last = frames[-1] if len(frames) else -1

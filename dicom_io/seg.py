@@ -10,8 +10,9 @@ from pydicom import Dataset
 from analysis.errors import Reason, Unsuitable
 from analysis.model import BoolArray, Geometry, Mask
 from dicom_io import codes
+from dicom_io.classes import LABELMAP_CLASS
 from dicom_io.grids import box_of, place
-from dicom_io.header import LABELMAP_CLASS, PARSE_FAULTS, numbers, text
+from dicom_io.header import PARSE_FAULTS, numbers, text
 from dicom_io.pixels import frame_count, stored_frames
 from dicom_io.segments import Note, Segment
 
@@ -74,6 +75,20 @@ def read_seg(dataset: Dataset, image: Geometry, threshold: float = 0.5) -> tuple
         raise Unsuitable(
             "malformed", f"the SEG cannot be read: {type(error).__name__}: {error}"[:300]
         ) from error
+
+
+def own_geometry(dataset: Dataset) -> Geometry:
+    """The grid a SEG is drawn on, from its first to its last frame.
+
+    Raises
+    ------
+    Unsuitable
+        The frames form no grid.
+    """
+    try:
+        return _own_grid(_frames(dataset), int(dataset.Rows), int(dataset.Columns)).geometry
+    except PARSE_FAULTS as error:
+        raise Unsuitable("malformed", f"the SEG cannot be read: {error}"[:300]) from error
 
 
 def _is_labelmap(dataset: Dataset) -> bool:
