@@ -84,14 +84,16 @@ def jobs_show(run: str, config: ConfigOption = None) -> None:
         outputs = Table("output", "SOP Instance UID", "destination", "state", "tries", "last")
         for artifact in store.runs.artifacts(found.run_id):
             sent = [d for d in store.deliveries.all(run_id=found.run_id) if d.role == artifact.role]
-            for row in sent or [None]:
+            if not sent:
+                outputs.add_row(artifact.role, artifact.sop_instance_uid)
+            for row in sent:
                 outputs.add_row(
                     artifact.role,
                     artifact.sop_instance_uid,
-                    row.destination if row else "",
-                    row.state if row else "",
-                    str(row.attempts) if row else "",
-                    Text(row.detail if row else ""),
+                    row.destination,
+                    row.state,
+                    str(row.attempts),
+                    Text(row.detail),
                 )
     out.print(facts)
     out.print(outputs)

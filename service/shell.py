@@ -1,5 +1,6 @@
 """What all commands share: where they print, how they load settings, how they fail."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -9,7 +10,9 @@ from rich.text import Text
 
 from config.settings import Settings, SettingsError, load_settings
 
-out = Console()
+_PLAIN_WIDTH = 120  # of tables that go to a file or pipe
+
+out = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 err = Console(stderr=True)
 
 ConfigOption = Annotated[

@@ -159,10 +159,10 @@ def stop(process: "subprocess.Popen[bytes]", seconds: float = 20) -> int:
 def storescu(
     port: int, paths: Sequence[Path], called: str = "MIRV", calling: str = "STORESCU", *more: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Send files and folders with DCMTK; compressed syntaxes are proposed as they are."""
+    """Send files and folders with DCMTK, proposing what the files need (-R)."""
     return subprocess.run(
         [
-            "storescu", "-v", "-aec", called, "-aet", calling, "+sd", "+r", *more,
+            "storescu", "-v", "-R", "-aec", called, "-aet", calling, "+sd", "+r", *more,
             "127.0.0.1", str(port), *map(str, paths),
         ],
         env=PEER_ENVIRONMENT,

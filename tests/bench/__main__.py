@@ -1,0 +1,29 @@
+"""``make bench``: each module's rows, ratios to named rivals measured in the same run.
+
+``python -m tests.bench [name ...]`` runs only the modules named.
+"""
+
+import importlib
+import sys
+import time
+
+MODULES = ("extraction", "reading", "analyses", "outputs", "service", "line")
+
+
+def main(names: list[str]) -> int:
+    """Run benches by name; all when none is named."""
+    unknown = [name for name in names if name not in MODULES]
+    if unknown:
+        print(f"no bench {', '.join(unknown)}: there are {', '.join(MODULES)}", file=sys.stderr)
+        return 2
+    for name in names or MODULES:
+        started = time.perf_counter()
+        print(f"== {name}", flush=True)
+        for row in importlib.import_module(f"tests.bench.{name}").run():
+            print(row, flush=True)
+        print(f"   ({time.perf_counter() - started:.0f} s)", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
