@@ -47,6 +47,8 @@ class FeatureSpace:
     names : tuple of str
     centre, scale : float64 (len(names),)
         In the features' units; empty for ``patient_minmax``.
+    low, high : float64 (len(names),) or empty
+        Range of each feature over the reference lesions; empty when it is not known.
     fitted_on : mapping
         Provenance: source and its SHA-256, population, counts, reduction.
     reference : mapping of measure to 101 quantiles
@@ -60,6 +62,8 @@ class FeatureSpace:
     names: tuple[str, ...]
     centre: FloatArray
     scale: FloatArray
+    low: FloatArray = field(default_factory=lambda: np.zeros(0))
+    high: FloatArray = field(default_factory=lambda: np.zeros(0))
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     description: str = ""
@@ -75,6 +79,8 @@ class FeatureSpace:
                 f"space {self.name}: found {self.centre.shape} centres and {self.scale.shape} "
                 f"scales, wanted {wanted} of each"
             )
+        if len(self.low) != len(self.high) or len(self.low) not in (0, len(self.names)):
+            raise ValueError(f"space {self.name}: wanted a range for every feature or none")
         if not (np.isfinite(self.centre).all() and np.all(self.scale > 0)):
             raise ValueError(f"space {self.name}: centres must be finite and scales above zero")
 
@@ -85,8 +91,8 @@ class FeatureSpace:
         del content["description"], content["fitted_on"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def scaled(self, values: FloatArray) -> tuple[FloatArray, int]:
-        """Scale features and count the values clipped into [0, 1].
+    def scaled(self, values: FloatArray) -> FloatArray:
+        """Scale features; ``minmax`` clips into [0, 1].
 
         Parameters
         ----------
@@ -96,12 +102,20 @@ class FeatureSpace:
         if self.kind == "patient_minmax":
             low, span = values.min(axis=0), np.ptp(values, axis=0)
             # A feature all lesions share says nothing about their differences: it becomes 0.
-            return (values - low) / np.where(span > 0, span, 1.0), 0
+            return (values - low) / np.where(span > 0, span, 1.0)
         result: FloatArray = (values - self.centre) / self.scale
-        if self.kind != "minmax":
-            return result, 0
-        clipped = np.clip(result, 0.0, 1.0)
-        return clipped, int(np.count_nonzero(clipped != result))
+        if self.kind == "minmax":
+            np.clip(result, 0.0, 1.0, out=result)
+        return result
+
+    def n_outside(self, values: FloatArray) -> int | None:
+        """How many feature values lie outside the reference range; None when it is not known.
+
+        There a frozen space extrapolates (``zscore``) or clips (``minmax``).
+        """
+        if len(self.low) == 0:
+            return None
+        return int(np.count_nonzero((values < self.low) | (values > self.high)))
 
     def percentile(self, measure: str, value: float) -> float | None:
         """Place of a patient's index among the reference cohort, in percent; None if unknown.
@@ -185,6 +199,8 @@ def _content(space: FeatureSpace) -> dict[str, Any]:
         "names": list(space.names),
         "centre": [float(value) for value in space.centre],
         "scale": [float(value) for value in space.scale],
+        "low": [float(value) for value in space.low],
+        "high": [float(value) for value in space.high],
         "fitted_on": dict(space.fitted_on),
         "reference": {name: list(values) for name, values in space.reference.items()},
     }
@@ -224,6 +240,8 @@ def load_space(name_or_path: str) -> FeatureSpace:
         names=tuple(raw["names"]),
         centre=np.asarray(raw["centre"], float),
         scale=np.asarray(raw["scale"], float),
+        low=np.asarray(raw["low"], float),
+        high=np.asarray(raw["high"], float),
         fitted_on=raw["fitted_on"],
         reference={name: tuple(values) for name, values in raw["reference"].items()},
         description=str(raw["description"]),
@@ -320,6 +338,8 @@ def fit_space(
         names=chosen,
         centre=centre,
         scale=scale,
+        low=kept.min(axis=0),
+        high=kept.max(axis=0),
         fitted_on=provenance,
         description=description,
     )
@@ -351,7 +371,7 @@ def reference_quantiles(
 ) -> dict[str, tuple[float, ...]]:
     """Quantiles (0 to 100 %) of each index over the patients with two or more lesions."""
     found: dict[str, list[float]] = {metric.name: [] for metric in METRICS}
-    scaled, _ = space.scaled(values)
+    scaled = space.scaled(values)
     for rows in groups(patients).values():
         if len(rows) < 2:
             continue

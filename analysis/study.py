@@ -50,7 +50,7 @@ def analyse(
         Passed on.
     """
     ordered = sorted(results, key=lambda lesion: (lesion.number, lesion.tracking_uid))
-    measures = list(_counts_and_volumes(ordered))
+    measures = list(counts_and_volumes(ordered))
     pairs: list[Pair] = []
     rows: list[Variation] = []
     for profile in profiles:
@@ -115,7 +115,8 @@ def divergent_pair(
 # --- counts and volumes ---------------------------------------------------------------------
 
 
-def _counts_and_volumes(results: Sequence[LesionResult]) -> tuple[Measure, ...]:
+def counts_and_volumes(results: Sequence[LesionResult]) -> tuple[Measure, ...]:
+    """How many lesions at how many sites, and their native volumes; no profile, no space."""
     lesions = {lesion.tracking_uid: lesion for lesion in results if lesion.volume_ml > 0}.values()
     volumes = np.array([lesion.volume_ml for lesion in lesions])
     known = [lesion.site for lesion in lesions if lesion.site != "unknown"]
@@ -154,6 +155,8 @@ def _mean_variation(
         ("cv_selected_mean_percent", set(profile.selected)),
     ):
         if wanted is not None and not wanted:
+            none = Reason("no_short_list", f"profile {profile.name} has no short list of features")
+            measures.append(Measure(name, None, "%", profile.name, "", 0, none))
             continue
         chosen = [
             row for row in rows if row.site == "" and (wanted is None or row.feature in wanted)
@@ -184,7 +187,7 @@ class _View:
     used: list[int]
     left_out: dict[int, Reason]
     between: Distances | None
-    n_clipped: int
+    n_outside: int | None
     refusal: Reason | None
 
 
@@ -197,9 +200,9 @@ def _look(space: FeatureSpace, lesions: Sequence[LesionResult]) -> _View:
             first = left_out[min(left_out)]
             detail += f" ({len(left_out)} left out; the first: {first.detail})"
         reason = Reason("too_few_lesions", f"{detail}, wanted at least {needed}")
-        return _View(space, lesions, used, left_out, None, 0, reason)
-    scaled, n_clipped = space.scaled(values)
-    return _View(space, lesions, used, left_out, distances(scaled), n_clipped, None)
+        return _View(space, lesions, used, left_out, None, None, reason)
+    between, outside = distances(space.scaled(values)), space.n_outside(values)
+    return _View(space, lesions, used, left_out, between, outside, None)
 
 
 def _indices(view: _View) -> list[Measure]:
@@ -207,20 +210,19 @@ def _indices(view: _View) -> list[Measure]:
     for metric in METRICS:
         measure = _index(metric, view)
         measures.append(measure)
-        if metric.name in PERCENTILES and view.space.reference:
+        if metric.name in PERCENTILES:
             measures.append(_percentile(measure, view.space))
-    if view.space.kind == "minmax" and view.between is not None:
-        measures.append(
-            Measure(
-                "n_clipped",
-                float(view.n_clipped),
-                "{count}",
-                view.space.profile,
-                view.space.name,
-                len(view.used),
-            )
-        )
-    return measures
+    return [*measures, _outside(view)]
+
+
+def _outside(view: _View) -> Measure:
+    """How many feature values the space has to extrapolate or clip."""
+    space, n, name = view.space, len(view.used), "n_outside_reference"
+    reason = view.refusal
+    if reason is None and view.n_outside is None:
+        reason = Reason("no_reference", f"space {space.name} has no reference lesions")
+    value = None if reason or view.n_outside is None else float(view.n_outside)
+    return Measure(name, value, "{count}", space.profile, space.name, n, reason)
 
 
 def _index(metric: Metric, view: _View) -> Measure:
@@ -291,6 +293,7 @@ __all__ = [
     "PATIENT_MINMAX",
     "PERCENTILES",
     "analyse",
+    "counts_and_volumes",
     "divergent_pair",
     "heterogeneity",
     "spaces_of",

@@ -136,7 +136,7 @@ def scaled_vectors(
 ) -> tuple[list[int], FloatArray]:
     """Positions and scaled features of the lesions that have every feature of the space."""
     used, values, _ = vectors(space, own)
-    return used, space.scaled(values)[0] if used else values
+    return used, space.scaled(values) if used else values
 
 
 def _shares(

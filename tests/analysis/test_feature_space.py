@@ -82,7 +82,7 @@ def test_published_features_and_patients_are_reproduced(cohort, shared):
     published = pd.read_csv(shared / "sarc021" / "expected_features_as_published.csv")
     assert list(space.names) == published["feature"].tolist()
     expected = pd.read_csv(shared / "sarc021" / "expected_mirv_as_published.csv")
-    scaled, _ = space.scaled(features[list(space.names)].to_numpy())
+    scaled = space.scaled(features[list(space.names)].to_numpy())
     found = {
         patient: distances(scaled[rows])
         for patient, rows in groups(patients).items()
@@ -237,24 +237,25 @@ def one(kind, centre, scale, reference=None) -> FeatureSpace:
 
 
 def test_reference_minmax_clips_and_counts():
-    scaled, clipped = one("minmax", [0.0, 10.0], [2.0, 5.0]).scaled(
-        np.array([[1.0, 9.0], [3.0, 15.0]])
+    values = np.array([[1.0, 9.0], [3.0, 15.0]])
+    space = replace(
+        one("minmax", [0.0, 10.0], [2.0, 5.0]), low=np.array([0.0, 10]), high=np.array([2.0, 15])
     )
-    assert scaled.tolist() == [[0.5, 0.0], [1.0, 1.0]]
-    assert clipped == 2
+    assert space.scaled(values).tolist() == [[0.5, 0.0], [1.0, 1.0]]
+    assert space.n_outside(values) == 2
+    assert one("minmax", [0.0, 10.0], [2.0, 5.0]).n_outside(values) is None
 
 
 def test_zscore_is_not_clipped():
-    scaled, clipped = one("zscore", [1.0], [2.0]).scaled(np.array([[7.0], [-1.0]]))
+    scaled = one("zscore", [1.0], [2.0]).scaled(np.array([[7.0], [-1.0]]))
     assert scaled.ravel().tolist() == [3.0, -1.0]
-    assert clipped == 0
 
 
 def test_patient_minmax_takes_the_patient_s_own_range():
     space = patient_minmax(load_profile("henry2022"))
     assert len(space.names) == 8
     values = np.column_stack([np.arange(5.0)] * 7 + [np.full(5, 3.0)])
-    scaled, _ = space.scaled(values)
+    scaled = space.scaled(values)
     assert scaled[:, 0].tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert not scaled[:, 7].any()
 

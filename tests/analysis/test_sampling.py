@@ -170,7 +170,7 @@ def test_recovery_on_the_public_lung_table(shared):
     """SPEC section 5, run: five patients with 8 lesions or more, cohort min-max, m = 2, 3, 4, 8."""
     table = read_table(shared / "sarc021" / "lung_baseline_features.csv.gz", ["USUBJID"])
     space = load_space("sarc021-lung-henry8-minmax")
-    scaled, _ = space.scaled(table[feature_columns(table)][list(space.names)].to_numpy())
+    scaled = space.scaled(table[feature_columns(table)][list(space.names)].to_numpy())
     large = {p: rows for p, rows in groups(identifiers(table, "USUBJID")).items() if len(rows) >= 8}
     assert len(large) == 5
     curves = [

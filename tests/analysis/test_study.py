@@ -119,7 +119,7 @@ def test_each_space_serves_its_own_profile(lesions, provenance):
         ("mirv2025", "sarc021-lung-henry8-minmax"),
     }
     found = measures(result, "mirv2025", frozen.name)
-    assert found["n_clipped"].value > 0
+    assert found["n_outside_reference"].value > 0
     assert 0 <= found["mtd_percentile"].value <= 100
     assert measures(result)["n_lesions"].value == 6
 
@@ -145,5 +145,8 @@ def test_all_values_overflowing_or_constant_give_reasons(lesions, provenance):
 def test_a_profile_without_short_list_and_space_has_no_indices(lesions, provenance):
     bare = ExtractionProfile("bare", "", "int16", {}, {}, {}, 2)
     result = analyse(lesions([[1, 2], [3, 4]], profile="bare"), [bare], [], provenance)
-    assert {m.name for m in result.measures if m.profile} == {"cv_mean_percent"}
+    assert {m.name: m.value is None for m in result.measures if m.profile} == {
+        "cv_mean_percent": False,
+        "cv_selected_mean_percent": True,
+    }
     assert result.pairs == ()

@@ -121,7 +121,7 @@ def _ours(table: pd.DataFrame, patients: list[str]) -> tuple[list[str], dict[str
     space = FeatureSpace(
         "bench", "made", "zscore", reduction.names, chosen.mean(axis=0), chosen.std(axis=0)
     )
-    scaled, _ = space.scaled(chosen)
+    scaled = space.scaled(chosen)
     found = {}
     for patient, rows in groups(patients).items():
         between = distances(scaled[rows])
