@@ -102,7 +102,8 @@ class FeatureSpace:
         if self.kind == "patient_minmax":
             low, span = values.min(axis=0), np.ptp(values, axis=0)
             # A feature all lesions share says nothing about their differences: it becomes 0.
-            return (values - low) / np.where(span > 0, span, 1.0)
+            own: FloatArray = (values - low) / np.where(span > 0, span, 1.0)
+            return own
         result: FloatArray = (values - self.centre) / self.scale
         if self.kind == "minmax":
             np.clip(result, 0.0, 1.0, out=result)

@@ -4,8 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from analysis.model import LesionResult, Provenance, Reason
+
+# The machine may be busy: no example is wrong for being slow.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 Maker = Callable[..., list[LesionResult]]
 
