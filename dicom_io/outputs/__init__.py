@@ -11,6 +11,7 @@ from dicom_io.model import Artifact, RenderContext, StudyInput
 from dicom_io.outputs.headline_sr import headline_sr
 from dicom_io.outputs.lesion_sr import lesion_sr
 from dicom_io.outputs.patient_sr import patient_sr
+from dicom_io.outputs.report_pdf import report_pdf
 from dicom_io.outputs.segmentation import lesion_seg
 
 Output = Callable[[StudyInput, StudyResult, RenderContext], tuple[Artifact, ...]]
@@ -20,6 +21,7 @@ OUTPUTS: tuple[tuple[str, Output], ...] = (
     ("patient_sr", patient_sr),
     ("lesion_seg", lesion_seg),
     ("headline_sr", headline_sr),
+    ("report_pdf", report_pdf),
 )
 ALWAYS = frozenset({"lesion_sr", "patient_sr", "lesion_seg"})
 """These refer to each other; the others are made when `RenderContext.extras` names them."""

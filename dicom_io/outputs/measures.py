@@ -18,26 +18,30 @@ _MEANINGS = {
     "volume_total_ml": "Total volume of lesions",
     "volume_range_ml": "Range of lesion volumes",
     "volume_sd_ml": "Standard deviation of lesion volumes",
-    "cv_mean_percent": "Mean coefficient of variation of features",
+    "cv_mean_percent": "Mean coefficient of variation",
     "cv_selected_mean_percent": "Mean coefficient of variation of selected features",
+    "n_clipped": "Feature values clipped to the reference",
+    "n_outside_reference": "Feature values outside the reference",
     "mtd": "Maximum tumoral dissimilarity",
     "ath_pairs": "Average tumoral heterogeneity over pairs",
     "ath_matrix": "Average tumoral heterogeneity over the matrix",
-    "mirv_distance_max": "Inter-lesion Euclidean distance, maximum",
-    "mirv_distance_mean": "Inter-lesion Euclidean distance, mean",
-    "mirv_distance_median": "Inter-lesion Euclidean distance, median",
-    "mirv_distance_sd": "Inter-lesion Euclidean distance, SD",
-    "mirv_dissimilarity_max": "Inter-lesion cosine dissimilarity, maximum",
-    "mirv_dissimilarity_mean": "Inter-lesion cosine dissimilarity, mean",
-    "mirv_dissimilarity_median": "Inter-lesion cosine dissimilarity, median",
-    "mirv_dissimilarity_sd": "Inter-lesion cosine dissimilarity, SD",
+    "mirv_distance_max": "Inter-lesion distance, maximum",
+    "mirv_distance_mean": "Inter-lesion distance, mean",
+    "mirv_distance_median": "Inter-lesion distance, median",
+    "mirv_distance_sd": "Inter-lesion distance, SD",
+    "mirv_dissimilarity_max": "Inter-lesion dissimilarity, maximum",
+    "mirv_dissimilarity_mean": "Inter-lesion dissimilarity, mean",
+    "mirv_dissimilarity_median": "Inter-lesion dissimilarity, median",
+    "mirv_dissimilarity_sd": "Inter-lesion dissimilarity, SD",
 }
 _COUNT = ucum("{count}", "count")
 
 
 def measure_code(name: str) -> Code:
     """A patient-level measure as concept."""
-    return own(name, _MEANINGS.get(name, name.replace("_", " ")))
+    base = name.removesuffix("_percentile")
+    meaning = _MEANINGS.get(base, base.replace("_", " "))
+    return own(name, meaning if base == name else f"{meaning}, percentile")
 
 
 def measure_unit(unit: str) -> Code:

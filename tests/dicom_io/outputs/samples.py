@@ -163,6 +163,7 @@ def context_of(features: str = "all", **changes: object) -> RenderContext:
         "sr_features": features,
         "selected": {profile.name: profile.selected for profile in PROFILES},
         "profiles": PROFILES,
+        "extras": ("headline_sr",),  # the PDF takes seconds: its own tests ask for it
     }
     return RenderContext(**{**fields, **changes})
 
