@@ -1,5 +1,6 @@
 """Axial diameters of a lesion and RECIST 1.1 response (SPEC R-REC-1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,8 @@ from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist, squareform
 
 from analysis.errors import Unsuitable
-from analysis.model import BoolArray, FloatArray, Geometry, Mask
+from analysis.model import BoolArray, FloatArray, Geometry, Mask, Reason
+from analysis.sampling import Measured, recist_targets
 
 Response = Literal["CR", "PR", "SD", "PD", "NE"]
 SHRINKS, GROWS, GROWS_MM = -30.0, 20.0, 5.0
@@ -136,3 +138,62 @@ def response(
     if 100 * (current_mm - baseline_mm) / baseline_mm <= SHRINKS:
         return "PR"
     return "SD"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """RECIST 1.1 between a baseline and one later time point.
+
+    Attributes
+    ----------
+    n_targets : int
+    baseline_mm, current_mm : float or None
+        Sums of target diameters, lymph nodes by their short axis; a vanished target adds 0.
+    change_percent : float or None
+    response : Response
+    reason : Reason or None
+        Why it is not evaluable ("NE").
+    """
+
+    n_targets: int
+    baseline_mm: float | None
+    current_mm: float | None
+    change_percent: float | None
+    response: Response
+    reason: Reason | None = None
+
+
+def outcome(
+    baseline: Sequence[Measured], current: Sequence[Measured | None], *, new_lesions: bool
+) -> Outcome:
+    """Choose targets at baseline, follow them, and class the change; the baseline is the nadir.
+
+    Parameters
+    ----------
+    baseline : sequence of Measured
+    current : sequence of Measured or None
+        Partner of each baseline lesion; None when it has vanished.
+    new_lesions : bool
+    """
+    targets = recist_targets(baseline)
+    if not targets:
+        reason = Reason("no_target", f"none of {len(baseline)} lesion(s) is a measurable target")
+        return Outcome(0, None, None, None, "PD" if new_lesions else "NE", reason)
+    before = sum(_size(baseline[i]) for i in targets)
+    partners = [current[i] for i in targets]
+    sizes = [0.0 if one is None else _size(one) for one in partners]
+    after = float(sum(sizes))
+    if not np.isfinite(after):
+        reason = Reason("no_diameter", "a target has no diameter at the later time point")
+        return Outcome(len(targets), before, None, None, "PD" if new_lesions else "NE", reason)
+    gone = all(
+        one is None or (one.site == "lymph node" and size < NODE_NORMAL_MM)
+        for one, size in zip(partners, sizes, strict=True)
+    )
+    found = response(before, before, after, new_lesions=new_lesions, all_gone=gone)
+    return Outcome(len(targets), before, after, 100.0 * (after - before) / before, found)
+
+
+def _size(lesion: Measured) -> float:
+    size = lesion.short_axis_mm if lesion.site == "lymph node" else lesion.long_axis_mm
+    return float("nan") if size is None else size

@@ -54,6 +54,8 @@ class LesionChange:
         ``100 (current - previous) / previous``; -100 vanished, +100 new, None unknown.
     reason : Reason or None
         Why `change_percent` is None.
+    previous_uid : str
+        Tracking UID at the earlier time point; "" for a new lesion.
     """
 
     tracking_uid: str
@@ -65,6 +67,7 @@ class LesionChange:
     current_ml: float | None
     change_percent: float | None
     reason: Reason | None = None
+    previous_uid: str = ""
 
 
 def volume_change(previous: float, current: float) -> float:
@@ -146,6 +149,7 @@ def _change(lesion: LesionVolume, earlier: LesionVolume | None, by: str) -> Lesi
         earlier.volume_ml,
         lesion.volume_ml,
         volume_change(earlier.volume_ml, lesion.volume_ml),
+        previous_uid=earlier.tracking_uid,
     )
 
 
@@ -159,6 +163,7 @@ def _vanished(lesion: LesionVolume) -> LesionChange:
         lesion.volume_ml,
         None,
         VANISHED_PERCENT,
+        previous_uid=lesion.tracking_uid,
     )
 
 

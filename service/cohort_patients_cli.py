@@ -48,6 +48,12 @@ def response(
     ] = "unknown",
     threshold: Annotated[float, typer.Option(min=0, help="TSRC threshold in percent.")] = 33.0,
     min_lesions: Annotated[int, typer.Option(min=1, help="Fewer: no response.")] = 2,
+    long_axis_column: Annotated[
+        str, typer.Option(help="Long axis in mm, for RECIST 1.1.")
+    ] = "original_shape_Maximum2DDiameterSlice",
+    short_axis_column: Annotated[
+        str, typer.Option(help="Short axis in mm; without it a lymph node is no target.")
+    ] = "",
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
 ) -> None:
@@ -79,6 +85,8 @@ def response(
             sink,
             threshold=threshold,
             min_lesions=min_lesions,
+            long_axis=long_axis_column,
+            short_axis=short_axis_column,
         )
 
 

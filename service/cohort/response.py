@@ -1,15 +1,16 @@
 """Run of ``mirv cohort response``: volumes at two time points."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import Reason, Unsuitable
 from analysis.model import FloatArray, Measure
+from analysis.recist import outcome
 from analysis.response import (
     DEFINITIONS,
     LesionChange,
@@ -18,6 +19,7 @@ from analysis.response import (
     response_measures,
     volume_change,
 )
+from analysis.sampling import Measured
 from analysis.tables import identifiers, numeric, read_table, require_columns
 from service.cohort.sink import Sink, wide
 from service.cohort.source import Cohort, input_of
@@ -82,7 +84,14 @@ def _paired(row: int, site: str, before: float, after: float, missing: Missing) 
 
 
 def run_response_cohorts(
-    previous: Cohort, current: Cohort, sink: Sink, *, threshold: float, min_lesions: int
+    previous: Cohort,
+    current: Cohort,
+    sink: Sink,
+    *,
+    threshold: float,
+    min_lesions: int,
+    long_axis: str,
+    short_axis: str,
 ) -> None:
     """Response from the lesions of two time points, matched by tracking UID, then by name."""
     sink.inputs([*previous.inputs, *current.inputs])
@@ -98,6 +107,43 @@ def run_response_cohorts(
     if not changes:
         raise Unsuitable("no_patients", "no patient stands in both tables")
     _write_response(changes, patient, sink, threshold, min_lesions)
+    if long_axis in previous.table and long_axis in current.table:
+        sizes = [_sizes(cohort, long_axis, short_axis) for cohort in (previous, current)]
+        rows = [{patient: owner, **_recist(owner, own, *sizes)} for owner, own in changes.items()]
+        sink.table("recist", pd.DataFrame(rows))
+
+
+def _sizes(cohort: Cohort, long_axis: str, short_axis: str) -> dict[tuple[str, str], Measured]:
+    """Diameters of every lesion by patient and tracking UID."""
+    columns = [long_axis, *([short_axis] if short_axis else [])]
+    values = numeric(cohort.table, columns, missing_allowed=True).to_numpy(float)
+    owners = cohort.keys.iloc[:, 0]
+    return {
+        (str(owners.iloc[row]), label): Measured(
+            cohort.sites[row],
+            0.0,
+            *(None if np.isnan(value) else float(value) for value in values[row]),
+        )
+        for row, label in enumerate(cohort.labels)
+    }
+
+
+def _recist(
+    owner: str,
+    changes: Sequence[LesionChange],
+    before: Mapping[tuple[str, str], Measured],
+    after: Mapping[tuple[str, str], Measured],
+) -> dict[str, Any]:
+    followed = [change for change in changes if change.state != "new"]
+    found = outcome(
+        [before[owner, change.previous_uid] for change in followed],
+        [
+            after[owner, change.tracking_uid] if change.state == "matched" else None
+            for change in followed
+        ],
+        new_lesions=any(change.state == "new" for change in changes),
+    )
+    return {**asdict(found), "reason": str(found.reason) if found.reason else None}
 
 
 def _volumes_by_patient(cohort: Cohort) -> dict[str, list[LesionVolume]]:

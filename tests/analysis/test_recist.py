@@ -5,7 +5,8 @@ import pytest
 
 from analysis.errors import Unsuitable
 from analysis.model import Geometry, Mask
-from analysis.recist import axial_diameters, response
+from analysis.recist import axial_diameters, outcome, response
+from analysis.sampling import Measured
 
 
 def grid(shape, spacing=(1.0, 1.0, 1.0)) -> Geometry:
@@ -82,3 +83,29 @@ def test_an_empty_mask_has_no_diameter():
 def test_response_by_its_thresholds(sums, extra, wanted):
     """Eisenhauer 2009: -30 % of baseline; +20 % and 5 mm above nadir."""
     assert response(*sums, **extra) == wanted
+
+
+def test_outcome_follows_the_targets_of_the_baseline():
+    """Targets 40 + 30 (two a lung) and a node of 16 mm: 86; later 20 + gone + 9: 29."""
+    baseline = [
+        Measured("lung", 1, 40.0),
+        Measured("lung", 1, 30.0),
+        Measured("lung", 1, 25.0),
+        Measured("lymph node", 1, 30.0, 16.0),
+    ]
+    current = [Measured("lung", 1, 20.0), None, None, Measured("lymph node", 1, 12.0, 9.0)]
+    found = outcome(baseline, current, new_lesions=False)
+    assert (found.n_targets, found.baseline_mm, found.current_mm) == (3, 86, 29)
+    assert found.change_percent == pytest.approx(-66.279, abs=1e-3)
+    assert found.response == "PR"
+    assert outcome(baseline, current, new_lesions=True).response == "PD"
+    gone = [None, None, None, Measured("lymph node", 1, 12.0, 9.0)]
+    assert outcome(baseline, gone, new_lesions=False).response == "CR"
+
+
+def test_outcome_without_targets_or_diameters_is_not_evaluable():
+    small = [Measured("liver", 1, 9.0)]
+    found = outcome(small, small, new_lesions=False)
+    assert (found.response, found.reason.code) == ("NE", "no_target")
+    found = outcome([Measured("liver", 1, 20.0)], [Measured("liver", 1)], new_lesions=False)
+    assert (found.response, found.reason.code) == ("NE", "no_diameter")

@@ -248,6 +248,30 @@ def test_response_of_two_time_points(tmp_path):
     assert (patient["n_matched"], patient["n_vanished"], patient["n_new"]) == (2, 1, 1)
     assert patient["volume_change_range_percent"] == 200
     assert patient["tsrc_methods"] == 0
+    assert "recist" not in found
+
+
+def test_recist_of_two_time_points(tmp_path):
+    """B is matched by name; a new lesion in q makes its response PD."""
+    long_axis = "original_shape_Maximum2DDiameterSlice"
+    columns = ["patient_id", "tracking_uid", "lesion", "site", "volume_ml", long_axis]
+    before = [
+        ("p", "1", "A", "liver", 4, 30),
+        ("p", "2", "B", "lung", 2, 20),
+        ("q", "3", "C", "lung", 1, 9),
+    ]
+    after = [
+        ("p", "1", "A", "liver", 2, 15),
+        ("p", "9", "B", "lung", 1, 10),
+        ("q", "4", "D", "lung", 1, 9),
+    ]
+    paths = [tmp_path / "before.csv", tmp_path / "after.csv"]
+    for path, rows in zip(paths, (before, after), strict=True):
+        pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    run("response", "--previous", paths[0], "--current", paths[1], "--out", tmp_path / "out")
+    found = written(tmp_path / "out")["recist"].set_index("patient_id")
+    assert found.loc["p", ["baseline_mm", "current_mm", "change_percent"]].tolist() == [50, 25, -50]
+    assert found["response"].to_dict() == {"p": "PR", "q": "PD"}
 
 
 def test_survival_with_categories_split_and_subgroup(tmp_path):
