@@ -1,0 +1,96 @@
+"""``mirv cohort --features store``: the node's own results, pseudonymised unless told otherwise."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from analysis.model import LesionResult, Provenance
+from analysis.study import analyse
+from config.profiles import load_profile
+from config.settings import Settings
+from service import records
+from service.cohort_cli import app
+from service.node import catalogue_url
+from service.spool import Spool
+from service.store import Store
+from service.store.runs import NewRun
+
+HENRY = load_profile("henry2022")
+
+
+def store_result(store: Store, spool: Spool, patient: str, n_lesions: int) -> records.ResultRecord:
+    """One finished run of a patient, as the node leaves it behind."""
+    random = np.random.default_rng(n_lesions)
+    lesions = [
+        LesionResult(
+            number=number,
+            label=f"L{number}",
+            tracking_id=f"L{number}",
+            tracking_uid=f"2.25.{n_lesions}{number}",
+            site="lung",
+            volume_ml=float(number),
+            profile=HENRY.name,
+            names=HENRY.selected,
+            values=random.lognormal(size=8) + 0.1,
+        )
+        for number in range(1, n_lesions + 1)
+    ]
+    result = analyse(lesions, [HENRY], [], Provenance("0", {}, {}, {}))
+    record = records.ResultRecord(patient, f"1.{n_lesions}", "20260101", "1.8", {}, result, ())
+    content = spool.put([records.to_bytes(record)])
+    new = NewRun(patient, f"1.{n_lesions}", f"1.8.{n_lesions}", patient, "20260101", "i", "p", "{}")
+    assert store.runs.queue(new, 0)
+    assert store.runs.start(patient, 1)
+    store.runs.note_result(patient, content.sha256)
+    assert store.runs.finish(patient, [], [], 1, 2)
+    return record
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> tuple[Path, list[records.ResultRecord]]:
+    """A node's folder with two patients; gives its settings file and the records."""
+    folder = tmp_path / "node"
+    folder.mkdir()
+    config = tmp_path / "mirv.yaml"
+    config.write_text(f"folder: {folder}\n")
+    store = Store(catalogue_url(Settings(folder=folder)))
+    spool = Spool(folder / "spool")
+    made = [store_result(store, spool, f"SENTINEL-{n}", n) for n in (6, 7)]
+    store.close()
+    return config, made
+
+
+@pytest.mark.parametrize("identified", [True, False])
+def test_the_store_gives_the_numbers_the_node_gave(node, tmp_path, identified):
+    config, made = node
+    out = tmp_path / "out"
+    words = ["henry", "--features", "store", "--config", str(config), "--out", str(out)]
+    words += ["--scaling", "patient_minmax", *(["--identified"] if identified else [])]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    patients = pd.read_csv(out / "patients.csv").set_index("n_lesions")
+    for record in made:
+        named = {m.name: m.value for m in record.result.measures if m.space}
+        row = patients.loc[named_count(record)]
+        assert row["mtd"] == pytest.approx(named["mtd"], abs=1e-15)
+        assert row["ath_matrix"] == pytest.approx(named["ath_matrix"], abs=1e-15)
+    everything = b"".join(path.read_bytes() for path in out.iterdir())
+    assert (b"SENTINEL" in everything) == identified
+
+
+def named_count(record: records.ResultRecord) -> int:
+    return len(record.result.lesions)
+
+
+def test_an_empty_store_is_refused(tmp_path):
+    folder = tmp_path / "node"
+    folder.mkdir()
+    config = tmp_path / "mirv.yaml"
+    config.write_text(f"folder: {folder}\n")
+    words = ["variation", "--features", "store", "--config", str(config), "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "no finished result" in result.stderr
