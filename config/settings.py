@@ -167,6 +167,17 @@ class Delivery(_Section):
     )
 
 
+class Retention(_Section):
+    """How long received objects are kept; results, artifacts and the audit trail stay."""
+
+    keep_days: float | None = Field(
+        None, ge=0, description="After the last object, once all is delivered; none: for ever"
+    )
+    keep_unused_days: float | None = Field(
+        None, ge=0, description="Studies that never gave a run; none: for ever"
+    )
+
+
 class Http(_Section):
     """Status page, health and metrics."""
 
@@ -205,6 +216,7 @@ class Settings(BaseSettings):
     extraction: Extraction = Extraction()
     outputs: Outputs = Outputs()
     delivery: Delivery = Delivery()
+    retention: Retention = Retention()
     http: Http = Http()
 
     def reading_digest(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from analysis.errors import MirvError, Transient
 from analysis.extraction import Extractor, Limits
 from config.settings import Settings
-from service import doctor, workflows
+from service import doctor, retention, workflows
 from service.http.app import create_app
 from service.http.server import HttpServer
 from service.listener import Listener
@@ -22,12 +22,13 @@ from service.store import Store, sqlite_url
 
 _SLOWEST_TICK_S = 1.0
 _FASTEST_TICK_S = 0.05
+_RETENTION_EVERY_S = 3600.0
 SERVE_EXECUTOR = "serve"
 
 log = get_logger("node")
 
 
-class AlreadyRunning(MirvError):  # noqa: N818 - the name says what is the case
+class AlreadyRunning(MirvError, RuntimeError):  # noqa: N818 - the name says what is the case
     """Another node serves this folder."""
 
 
@@ -148,9 +149,13 @@ class Node:
             workflows.enqueue_delivery,
         )
         pause = min(_SLOWEST_TICK_S, max(_FASTEST_TICK_S, self.settings.quiet_s / 10))
+        next_sweep = time.monotonic()
         while not self._stopping.wait(pause):
             try:
                 scheduler.tick(time.time())
+                if time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + _RETENTION_EVERY_S
+                    retention.sweep(self.spool, self.store, self.settings.retention, time.time())
             except Transient as fault:
                 log.warning("tick postponed", why=str(fault))
             except Exception:
