@@ -33,6 +33,8 @@ from dicom_io.outputs.segmentation import drawn_lesions
 HEADLINE_SR = Role(
     "headline_sr", document.COMPREHENSIVE_3D_SR, "SR", 9004, "Lesion diameters (research use)"
 )
+VIEWER_TAG = "Cornerstone3DTools@^0.1.0:Bidirectional"
+"""What OHIF's loader knows a pair of axes by; the lesion's own identifier follows it."""
 _INDICES = (
     "n_lesions",
     "n_sites",
@@ -93,7 +95,8 @@ def _group(study: StudyInput, lesion: Lesion) -> bytes:
     source = study.sources[lesion.tracking_uid]
     native = text_item(HAS_CONCEPT_MOD, concepts.EQUIVALENT_NAME, "native volume")
     children = [
-        *templates.tracking(lesion.tracking_id, lesion.tracking_uid),
+        *templates.tracking(f"{VIEWER_TAG}:{lesion.tracking_id}", lesion.tracking_uid),
+        text_item(CONTAINS, concepts.COMMENT, lesion.tracking_id),
         *finding_items(lesion, source),
         *templates.time_point(study),
         scoord_item(
