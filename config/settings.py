@@ -141,7 +141,9 @@ class Outputs(_Section):
     """What is written."""
 
     sr_features: Literal["core", "original", "all"] = Field(
-        "all", description="Which features the lesion SR carries"
+        "core",
+        description="Features in the lesion SR: a profile's short list, those of the "
+        "original image, or all (tens of MB for many lesions: slow in most PACS)",
     )
     extras: tuple[Literal["headline_sr", "report_pdf", "derived_measurements"], ...] = Field(
         ("headline_sr", "report_pdf"),
