@@ -115,6 +115,15 @@ def read_series(paths: Sequence[Path], tolerance_mm: float = 0.1) -> ImageSeries
                 "left out of the volume",
             )
         )
+    if lossy := sum(text(headers[i], "LossyImageCompression") == "01" for i in used):
+        notes.append(
+            (
+                "lossy_compression",
+                f"{lossy} of {len(used)} images",
+                "0",
+                "values are not those the scanner measured",
+            )
+        )
     return ImageSeries(
         Volume(values, geometry, unit),
         tuple(headers[i] for i in used),
