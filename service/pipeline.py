@@ -182,11 +182,19 @@ def render_context(
         software_version=SOFTWARE_VERSION,
         ae_title=settings.listener.ae_title,
         sr_features=settings.outputs.sr_features,
-        selected={profile.name: profile.selected for profile in plan.profiles},
+        selected={profile.name: _short_list(profile, plan) for profile in plan.profiles},
         profiles=plan.profiles,
         predecessor=dict(predecessor or {}),
         predecessor_series=dict(predecessor_series or {}),
     )
+
+
+def _short_list(profile: ExtractionProfile, plan: Plan) -> tuple[str, ...]:
+    """The features patient-level indices are made of: the profile's own, then those of its spaces."""
+    of_spaces = (
+        name for space in plan.spaces if space.profile == profile.name for name in space.names
+    )
+    return tuple(dict.fromkeys((*profile.selected, *of_spaces)))
 
 
 def render_outputs(
