@@ -25,7 +25,7 @@ from service.cohort_options import (
     short_list,
 )
 from service.cohort_patients_cli import patients_app
-from service.shell import ConfigOption
+from service.shell import ConfigOption, settings_or_exit
 from service.space_cli import space_app
 
 if TYPE_CHECKING:
@@ -71,9 +71,15 @@ def variation(
 
 @app.command("robustness")
 def robustness(
-    features: FeaturesOption,
-    eroded: Annotated[Path, typer.Option(help="The same lesions on eroded masks.")],
-    dilated: Annotated[Path, typer.Option(help="The same lesions on dilated masks.")],
+    features: Annotated[
+        Path | None, typer.Option(help="Feature table, one row a lesion (CSV or Parquet).")
+    ] = None,
+    eroded: Annotated[Path | None, typer.Option(help="The same lesions, eroded masks.")] = None,
+    dilated: Annotated[Path | None, typer.Option(help="The same lesions, dilated masks.")] = None,
+    dicom: Annotated[
+        list[Path] | None,
+        typer.Option(help="Instead: folder of DICOM; masks are perturbed here; repeat for more."),
+    ] = None,
     patient_column: PatientOption = "patient_id",
     study_column: StudyOption = "",
     lesion_column: LesionOption = "",
@@ -82,19 +88,29 @@ def robustness(
     fewest: Annotated[int, typer.Option(help="Lesions a concordance needs.")] = 10,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
+    config: ConfigOption = None,
 ) -> None:
     """Lin's concordance of each feature with itself on eroded and dilated masks."""
-    options = {"keep_at": keep_at, "fewest": fewest}
+    options = {"keep_at": keep_at, "fewest": fewest, "profile": profile}
     with running("robustness", folder, table_format, **options) as sink:
         from service.cohort.features import run_robustness
 
-        three = [
-            open_lesions(
-                sink, str(path), (patient_column, study_column, lesion_column, "", profile)
+        if dicom and not (features or eroded or dilated):
+            from config.profiles import load_profile
+            from service.cohort.perturbed import extract_perturbed
+
+            chosen = load_profile(profile or "henry2022")
+            three = extract_perturbed(dicom, settings_or_exit(config), chosen, sink)
+        elif features and eroded and dilated and not dicom:
+            columns = (patient_column, study_column, lesion_column, "", profile)
+            three = (
+                open_lesions(sink, str(features), columns),
+                open_lesions(sink, str(eroded), columns),
+                open_lesions(sink, str(dilated), columns),
             )
-            for path in (features, eroded, dilated)
-        ]
-        run_robustness(three[0], three[1], three[2], sink, keep_at, fewest)
+        else:
+            raise ValueError("give --features, --eroded and --dilated, or --dicom")
+        run_robustness(*three, sink, keep_at, fewest)
 
 
 @app.command("reduce")

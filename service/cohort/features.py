@@ -141,7 +141,7 @@ def run_robustness(
     ]
     if not features:
         raise Unsuitable("missing_column", "the three tables have no feature in common")
-    base = original.table[features].to_numpy(np.float64)
+    base = numeric(original.table, features, missing_allowed=True).to_numpy(np.float64)
     sides = [_aligned(original, other, features) for other in (eroded, dilated)]
     found = judge(features, base, *sides, keep_at=keep_at, fewest=fewest)
     rows = [{**asdict(row), "reason": str(row.reason) if row.reason else None} for row in found]

@@ -147,6 +147,11 @@ def open_cohort(
         path = Path(features)
         table = read_table(path, [columns.patient, columns.study or "study_uid"])
         inputs = [input_of(path, len(table))]
+    return cohort_of(table, columns, inputs)
+
+
+def cohort_of(table: pd.DataFrame, columns: Columns, inputs: list[Input]) -> Cohort:
+    """A table as a cohort; refuses as `open_cohort` says."""
     table, profile = _one_profile(table, columns.profile)
     table, left_out = _with_features(table, columns)
     patients = identifiers(table, columns.patient)

@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from config.profiles import load_profile
+from dicom_io.phantom import write_study
+from service.cohort.perturbed import MASKS
 from service.cohort_cli import app, space_app
 
 SHORT = load_profile("henry2022").selected
@@ -204,6 +206,24 @@ def test_robustness_keeps_at_08_and_counts_absent_masks(tmp_path):
     assert (rows["n_eroded"] == len(base) - 3).all()
     assert "3 of 36 lesion(s) have no eroded mask" in result.stderr
     assert (out / "kept.txt").read_text().splitlines() == list(SHORT[1:])
+
+
+def test_robustness_from_dicom(tmp_path):
+    """The node perturbs the masks itself: a millimetre less is a smaller lesion."""
+    write_study(tmp_path / "dicom", n_lesions=3, seed=1)
+    run(
+        *("robustness", "--dicom", tmp_path / "dicom", "--profile", "henry2022"),
+        *("--fewest", 2, "--out", tmp_path / "out"),
+    )
+    found = written(tmp_path / "out")
+    volumes = [found[name].set_index("tracking_uid")[VOLUME] for name in MASKS]
+    assert len(volumes[0]) == 3
+    both = volumes[1].dropna().index
+    assert (volumes[1][both] < volumes[0][both]).all()
+    assert (volumes[2] > volumes[0]).all()
+    rows = found["robustness"].set_index("feature")
+    assert len(rows) == 107
+    assert (rows["n_dilated"] == 3).all()
 
 
 def test_reduce_and_clusters(lesions, tmp_path):
@@ -416,6 +436,7 @@ def test_one_patient_with_one_lesion_is_null_with_a_reason(tmp_path):
     [
         (("henry", "--features", "nowhere.csv"), "nowhere.csv"),
         (("correlate", "--table", "nowhere.csv"), "nowhere.csv"),
+        (("robustness", "--features", "{lesions}"), "or --dicom"),
         (("response",), "--volumes, or --previous and --current"),
         (("henry", "--features", "{lesions}", "--space", "nowhere"), "no feature space 'nowhere'"),
         (("henry", "--features", "{lesions}", "--short-list-of", "mirv2025"), "no short list"),
