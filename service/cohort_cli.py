@@ -10,6 +10,7 @@ from service.cohort_options import (
     FeaturesOption,
     FormatOption,
     IdentifiedOption,
+    IncompleteOption,
     LesionOption,
     Mode,
     OutOption,
@@ -132,13 +133,20 @@ def reduce(
     only: Annotated[
         Path | None, typer.Option(help="Text file of features to cluster (kept.txt).")
     ] = None,
+    incomplete: IncompleteOption = "refuse",
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
     identified: IdentifiedOption = False,
 ) -> None:
     """Choose features: by variance, volume and pairs, or one a cluster of correlated ones."""
-    options = {"mode": mode, "clusters": clusters, "height": height, "correlation": correlation}
+    options = {
+        "incomplete": incomplete,
+        "mode": mode,
+        "clusters": clusters,
+        "height": height,
+        "correlation": correlation,
+    }
     with running("reduce", folder, table_format, **options) as sink:
         from service.cohort.features import run_clusters, run_reduce
 
@@ -149,6 +157,8 @@ def reduce(
             config,
             identified,
         )
+        if incomplete == "leave-out":
+            cohort = cohort.complete(names_in(only) or cohort.features)
         if not (clusters or height):
             run_reduce(cohort, sink, mode)
             return
@@ -182,13 +192,19 @@ def mirv(
     ] = "",
     explain: Annotated[bool, typer.Option(help="Write what sets the most divergent pair.")] = True,
     maps: Annotated[bool, typer.Option(help="Draw each patient's dissimilarity map.")] = False,
+    incomplete: IncompleteOption = "refuse",
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
     identified: IdentifiedOption = False,
 ) -> None:
     """MIRV distance and dissimilarity of each patient, pairs, and the space they are in."""
-    options = {"mode": "" if space else mode, "population": population, "space": space}
+    options = {
+        "incomplete": incomplete,
+        "mode": "" if space else mode,
+        "population": population,
+        "space": space,
+    }
     with running("mirv", folder, table_format, **options) as sink:
         from analysis.feature_space import load_space
         from service.cohort.indices import fitted_space, run_indices
@@ -200,6 +216,8 @@ def mirv(
             config,
             identified,
         )
+        if incomplete == "leave-out" and not space:
+            cohort = cohort.complete(cohort.features)
         chosen = (
             load_space(space)
             if space
@@ -234,13 +252,19 @@ def henry(
     short_list_of: ShortListOption = "henry2022",
     explain: Annotated[bool, typer.Option(help="Write what sets the most divergent pair.")] = True,
     maps: Annotated[bool, typer.Option(help="Draw each patient's dissimilarity map.")] = False,
+    incomplete: IncompleteOption = "refuse",
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
     identified: IdentifiedOption = False,
 ) -> None:
     """MTD and ATH of each patient on the eight robust features, pairs and explanation."""
-    options = {"scaling": "" if space else scaling, "space": space, "short_list_of": short_list_of}
+    options = {
+        "incomplete": incomplete,
+        "scaling": "" if space else scaling,
+        "space": space,
+        "short_list_of": short_list_of,
+    }
     with running("henry", folder, table_format, **options) as sink:
         from service.cohort.indices import run_indices
 
@@ -251,6 +275,8 @@ def henry(
             config,
             identified,
         )
+        if incomplete == "leave-out" and not space:
+            cohort = cohort.complete(short_list(short_list_of))
         chosen = henry_space(cohort, space, scaling, short_list_of)
         run_indices(cohort, sink, chosen, explain=explain, maps=maps)
 
@@ -270,6 +296,7 @@ def sampling(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same samples.")] = 0,
     largest: Annotated[int, typer.Option(min=2, help="End of the recovery curve.")] = 15,
     min_lesions: Annotated[int, typer.Option(min=2, help="Fewer: not sampled.")] = 2,
+    incomplete: IncompleteOption = "refuse",
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
@@ -277,6 +304,7 @@ def sampling(
 ) -> None:
     """What samples of the lesions recover: five strategies, fixed rules, and the curve."""
     options = {
+        "incomplete": incomplete,
         "scaling": "" if space else scaling,
         "space": space,
         "short_list_of": short_list_of,
@@ -295,6 +323,8 @@ def sampling(
             config,
             identified,
         )
+        if incomplete == "leave-out" and not space:
+            cohort = cohort.complete(short_list(short_list_of))
         chosen = henry_space(cohort, space, scaling, short_list_of)
         run_sampling(
             cohort,

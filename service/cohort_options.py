@@ -46,6 +46,10 @@ IdentifiedOption = Annotated[
 ShortListOption = Annotated[
     str, typer.Option("--short-list-of", help="Profile whose short list of features is used.")
 ]
+IncompleteOption = Annotated[
+    Literal["refuse", "leave-out"],
+    typer.Option("--incomplete", help="Lesions without a feature needed to fit the space."),
+]
 TablesOption = Annotated[
     list[Path], typer.Option("--table", help="Table, one row a patient; repeat to join more.")
 ]

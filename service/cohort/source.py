@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.errors import Reason, Unsuitable
 from analysis.feature_space import FeatureSpace
-from analysis.model import FloatArray, LesionResult
+from analysis.model import BoolArray, FloatArray, LesionResult
 from analysis.reduction import VOLUME
 from analysis.tables import FEATURE_NAME, identifiers, numeric, read_table, require_columns
 
@@ -100,6 +100,25 @@ class Cohort:
             return numeric(self.table, [VOLUME])[VOLUME].to_numpy(np.float64) / 1000.0
         return None
 
+    def complete(self, names: Sequence[str]) -> "Cohort":
+        """Without the lesions that lack one of the named features; they join `left_out`."""
+        values = numeric(self.table, names, missing_allowed=True).to_numpy(np.float64)
+        holes = np.isnan(values)
+        kept = np.flatnonzero(~holes.any(axis=1))
+        gone = [
+            (int(row) + 1, self.labels[row], _lacks(names, holes[row]))
+            for row in np.flatnonzero(holes.any(axis=1))
+        ]
+        return replace(
+            self,
+            table=self.table.iloc[kept].reset_index(drop=True),
+            keys=self.keys.iloc[kept].reset_index(drop=True),
+            units=[self.units[row] for row in kept],
+            labels=[self.labels[row] for row in kept],
+            sites=[self.sites[row] for row in kept],
+            left_out=[*self.left_out, *gone],
+        )
+
     def lesions(self, names: Sequence[str]) -> list[LesionResult]:
         """Every row as a lesion that carries the named features; a missing value stays one."""
         values = numeric(self.table, names, missing_allowed=True).to_numpy(np.float64)
@@ -118,6 +137,11 @@ class Cohort:
             )
             for row, label in enumerate(self.labels)
         ]
+
+
+def _lacks(names: Sequence[str], holes: BoolArray) -> Reason:
+    first = names[int(np.flatnonzero(holes)[0])]
+    return Reason("feature_missing", f"lacks {int(holes.sum())} feature(s), first {first}")
 
 
 def open_cohort(

@@ -412,12 +412,10 @@ def test_a_missing_feature_is_refused_for_fitting_and_left_out_in_a_frozen_space
     made.to_csv(path, index=False)
     said = refused("henry", "--features", path, "--out", tmp_path / "o")
     assert f"column '{SHORT[0]}', row 11: found no value" in said
-    result = run(
-        *("henry", "--features", path, "--space", "sarc021-lung-henry8-minmax"),
-        *("--out", tmp_path / "p"),
-    )
-    assert written(tmp_path / "p")["left_out"]["row"].tolist() == [11]
-    assert "1 lesion(s) did not take part" in result.stderr
+    for words in (("--space", "sarc021-lung-henry8-minmax"), ("--incomplete", "leave-out")):
+        result = run("henry", "--features", path, *words, "--out", tmp_path / "p")
+        assert written(tmp_path / "p")["left_out"]["row"].tolist() == [11]
+        assert "1 lesion(s) did not take part" in result.stderr
 
 
 def test_one_patient_with_one_lesion_is_null_with_a_reason(tmp_path):
