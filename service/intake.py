@@ -114,7 +114,9 @@ class Intake:
         self, header: InstanceHeader, sha256: str, size: int, source: str
     ) -> NewInstance:
         """What the index says of an object."""
-        made_here = self._store.instances.is_artifact(header.sop_instance_uid)
+        made_here = not header.is_image and self._store.instances.is_artifact(
+            header.sop_instance_uid
+        )
         return NewInstance(
             sop_instance_uid=header.sop_instance_uid,
             sop_class_uid=header.sop_class_uid,

@@ -14,14 +14,20 @@ associations                              a limit of their own
 Nagle's algorithm stalls each response    TCP_NODELAY
 a socket whose peer is gone is shut down, closed in any case, for requestors too
 which fails, and so never closed
+sleeps 1 ms, then looks again: half of     waits for the socket or for something to send
+the time of a transfer
 ========================================  =====================================================
 """
 
 import contextlib
+import os
+import queue
+import select
 import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +37,8 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 _LARGEST_READ = 256 * 1024
 _POLL_S = 0.1
+_IDLE_WAIT_S = 0.02
+_MESSAGE_WAIT_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class _Handler(RequestHandler):
         association = super()._create_association()
         wire = association.dul.socket
         wire.recv = _BoundedReceive(wire, association, self.server.limits)
+        _wait_instead_of_polling(association)
         return association
 
 
@@ -172,6 +181,55 @@ def _close_socket(wire: AssociationSocket) -> None:
 
 # Requestors make their own sockets deep inside pynetdicom: there is no other place to mend this.
 AssociationSocket._shutdown_socket = _close_socket
+
+
+def _wait_instead_of_polling(association: Any) -> None:
+    """Let both threads of an association wait for what they poll for."""
+    dul, dimse = association.dul, association.dimse
+    alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    weakref.finalize(association, os.close, alarm)
+    put, take = dul.to_provider_queue.put, dimse.msg_queue.get
+
+    def put_and_wake(*arguments: Any, **named: Any) -> None:
+        put(*arguments, **named)
+        os.eventfd_write(alarm, 1)
+
+    def get_msg(block: bool = False) -> Any:
+        try:
+            return take(timeout=dimse.dimse_timeout if block else _MESSAGE_WAIT_S)
+        except queue.Empty:
+            return None, None
+
+    dul.to_provider_queue.put = put_and_wake
+    dimse.get_msg = get_msg
+    dul.socket.alarm = alarm
+    dul.socket.__class__ = _WaitingSocket
+    dul._run_loop_delay = 0
+
+
+class _WaitingSocket(AssociationSocket):
+    """Says whether there is something to read after waiting for it a little."""
+
+    alarm: int
+
+    @property
+    def ready(self) -> bool:
+        """Whether data can be read; returns early when there is something to send."""
+        if self.socket is None or not self._is_connected:
+            time.sleep(_IDLE_WAIT_S)
+            return False
+        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            return True
+        wait = _IDLE_WAIT_S if self.event_queue.empty() else 0
+        try:
+            readable, _, _ = select.select([self.socket, self.alarm], [], [], wait)
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")
+            return False
+        if self.alarm in readable:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self.alarm)
+        return self.socket in readable
 
 
 class _BoundedReceive:

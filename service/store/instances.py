@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from analysis.errors import Reason
 from dicom_io.model import QualityRow
@@ -138,18 +140,13 @@ class Instances:
         values = asdict(new)
         references = values.pop("referenced_series")
         with self._database.write() as connection:
-            known = connection.execute(
-                sa.select(table.c.sha256, table.c.removed_at).where(
-                    table.c.sop_instance_uid == new.sop_instance_uid
-                )
-            ).first()
-            if known is not None and known.sha256 != new.sha256:
-                raise Conflict(known.sha256)
-            if known is not None:
-                if known.removed_at is not None:
-                    self._restore(connection, new, now)
+            insert = sqlite_insert if connection.dialect.name == "sqlite" else pg_insert
+            added = connection.execute(
+                insert(table).values(**values, received_at=now).on_conflict_do_nothing()
+            )
+            if added.rowcount == 0:
+                self._meet_known(connection, new, now)
                 return False
-            connection.execute(table.insert().values(**values, received_at=now))
             for series_uid in sorted(set(references)):
                 connection.execute(
                     schema.series_references.insert().values(
@@ -166,6 +163,18 @@ class Instances:
                 source=new.source,
             )
         return True
+
+    def _meet_known(self, connection: sa.Connection, new: NewInstance, now: float) -> None:
+        table = schema.instances
+        known = connection.execute(
+            sa.select(table.c.sha256, table.c.removed_at).where(
+                table.c.sop_instance_uid == new.sop_instance_uid
+            )
+        ).one()
+        if known.sha256 != new.sha256:
+            raise Conflict(known.sha256)
+        if known.removed_at is not None:
+            self._restore(connection, new, now)
 
     def _restore(self, connection: sa.Connection, new: NewInstance, now: float) -> None:
         table = schema.instances
