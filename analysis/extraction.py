@@ -255,13 +255,43 @@ class Extractor:
                 return
             order = this.waiting[0]
             try:
-                worker.connection.send(_job(this.volume, order))
+                worker.connection.send(self._job(this.volume, order))
             except OSError:  # it died while idle: nobody's fault, the next one takes the lesion
                 self._drop(worker)
                 continue
             this.waiting.popleft()
             worker.order = order
             worker.deadline = time.monotonic() + self._limits.lesion_timeout_s
+
+    def _job(self, volume: Volume, order: _Order) -> Job:
+        """What a worker gets: the part of the image the lesion needs."""
+        mask, profile = order.lesion.mask, order.profile
+        shape = mask.values.shape
+        window = find_window(
+            volume.geometry.spacing,
+            volume.geometry.shape,
+            mask.start,
+            (shape[0], shape[1], shape[2]),
+            profile.settings,
+            # A dilated mask needs image around the lesion's box as well.
+            filtered=order.perturbed or set(profile.image_types) != {"Original"},
+            centred=profile.preprocessing == "ibsi",
+        )
+        # Normalising needs the mean of the whole image; the worker cuts the window out afterwards.
+        wanted = (
+            volume.values if profile.settings.get("normalize") else volume.values[window.slices]
+        )
+        crop = _as_pixel_type(wanted, volume.unit, profile)
+        return Job(
+            crop=crop,
+            window=window,
+            geometry=volume.geometry,
+            mask_start=mask.start,
+            mask=mask.values,
+            profile=profile,
+            plain=order.plain,
+            perturbed=order.perturbed,
+        )
 
     def _listen(self, this: _Round) -> None:
         """Wait for news or the next deadline."""
@@ -384,34 +414,6 @@ def _cost(volume: Volume, lesion: Lesion, profile: ExtractionProfile) -> float:
     """Expected effort, in no particular unit: voxels of the box times features."""
     box = float(np.prod(lesion.mask.values.shape)) * volume.geometry.voxel_volume_ml
     return (box + 1.0) * profile.n_features
-
-
-def _job(volume: Volume, order: _Order) -> Job:
-    mask, profile = order.lesion.mask, order.profile
-    shape = mask.values.shape
-    window = find_window(
-        volume.geometry.spacing,
-        volume.geometry.shape,
-        mask.start,
-        (shape[0], shape[1], shape[2]),
-        profile.settings,
-        # A dilated mask needs image around the lesion's box as well.
-        filtered=order.perturbed or set(profile.image_types) != {"Original"},
-        centred=profile.preprocessing == "ibsi",
-    )
-    # Normalising needs the mean of the whole image; the worker cuts the window out afterwards.
-    wanted = volume.values if profile.settings.get("normalize") else volume.values[window.slices]
-    crop = _as_pixel_type(wanted, volume.unit, profile)
-    return Job(
-        crop=crop,
-        window=window,
-        geometry=volume.geometry,
-        mask_start=mask.start,
-        mask=mask.values,
-        profile=profile,
-        plain=order.plain,
-        perturbed=order.perturbed,
-    )
 
 
 def _as_pixel_type(

@@ -4,29 +4,27 @@ import logging
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from analysis.extraction_worker import Job, Outcomes, compute
+from analysis.extraction import Extractor, Limits, _Order
+from analysis.extraction_worker import Job, Outcome, Outcomes, compute
 from analysis.features import feature_names
 from analysis.model import BoolArray, FloatArray, Geometry, Lesion, Mask, Volume
 from config.profiles import ExtractionProfile
 
 
 def plain(volume: Volume, mask: Mask, profile: ExtractionProfile) -> FloatArray:
-    """The profile's values from a plain PyRadiomics call on the whole volume; NaN as it says.
-
-    On one thread: the mean of a whole image that `normalize` takes depends on how ITK splits it.
-    """
+    """The profile's values from a plain PyRadiomics call on the whole volume; NaN as it says."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import SimpleITK as sitk  # noqa: N813 - the name everybody uses
         from radiomics.featureextractor import RadiomicsFeatureExtractor
 
         from analysis.resampling import to_sitk
 
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
         logging.getLogger("radiomics").setLevel(logging.CRITICAL)
+        logging.getLogger("radiomics").addHandler(logging.NullHandler())  # it asks for the first
         extractor = RadiomicsFeatureExtractor(
             {
                 "setting": dict(profile.settings),
@@ -34,13 +32,43 @@ def plain(volume: Volume, mask: Mask, profile: ExtractionProfile) -> FloatArray:
                 "featureClass": profile.feature_classes,
             }
         )
+        extractor.settings["additionalInfo"] = False  # hashes and such: no feature among them
         found = extractor.execute(
             to_sitk(volume.values.astype(profile.pixel_type), volume.geometry),
             to_sitk(mask.full().astype(np.uint8), volume.geometry),
         )
-    names = [name for name in found if not name.startswith("diagnostics_")]
-    assert tuple(names) == feature_names(profile)
-    return np.array([float(found[name]) for name in names])
+    assert tuple(found) == feature_names(profile)
+    return np.array([float(value) for value in found.values()])
+
+
+class WholeVolume(Extractor):
+    """Plain PyRadiomics calls on whole volumes, in processes of one thread.
+
+    One thread as in extraction: how BLAS and ITK split their sums shows in the last bit of
+    eigenvalues and of a whole image's mean.
+    """
+
+    def __init__(self, workers: int = 2) -> None:
+        super().__init__(workers, Limits(lesion_timeout_s=3000, lesion_memory_mb=16000))
+        self._target = "tests.analysis.extraction_reference:on_whole_volume"
+
+    def _job(self, volume: Volume, order: _Order) -> Job:
+        return replace(super()._job(volume, order), crop=volume.values)
+
+    def values(
+        self, volume: Volume, found: Sequence[Lesion], profiles: Sequence[ExtractionProfile]
+    ) -> list[FloatArray]:
+        """Profile by profile, lesion by lesion."""
+        results = self.extract(volume, found, profiles)
+        assert all(result.excluded is None for result in results), results[0].excluded
+        return [result.values for result in results]
+
+
+def on_whole_volume(job: Job) -> Outcomes:
+    """What `WholeVolume`'s workers do."""
+    mask = Mask(job.mask_start, job.mask, job.geometry.shape)
+    volume = Volume(job.crop, job.geometry, "HU")
+    return (Outcome(plain(volume, mask, job.profile)),)
 
 
 def rotation(a: float, b: float) -> FloatArray:

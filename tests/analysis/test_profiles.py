@@ -105,7 +105,7 @@ def test_a_parameter_file_means_what_it_means_to_pyradiomics(tmp_path: Path, nam
 
         from analysis.resampling import to_sitk
 
-        extractor = RadiomicsFeatureExtractor(str(written(tmp_path, PARAMETERS)))
+        extractor = RadiomicsFeatureExtractor(str(path))
         extractor.settings["additionalInfo"] = False
         found = extractor.execute(
             to_sitk(volume.values, geometry),
