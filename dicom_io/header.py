@@ -12,11 +12,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 
 from analysis.errors import Unsuitable
+from analysis.model import FloatArray
 from dicom_io.classes import (
     IMAGE_CLASSES,
     NATIVE,
@@ -230,6 +233,21 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         return (float(value),)
     return tuple(float(x) for x in value)
+
+
+def many_numbers(dataset: Dataset, keyword: str) -> FloatArray:
+    """A long decimal string as an array, without an object for every number.
+
+    Raises
+    ------
+    ValueError
+        A part of it is no number.
+    """
+    element = dataset.get_item(keyword)
+    value = getattr(element, "value", None)
+    if isinstance(element, RawDataElement) and isinstance(value, bytes):
+        return np.array(value.rstrip(b" \0").split(b"\\")).astype(np.float64)
+    return np.array(numbers(dataset, keyword), np.float64)
 
 
 def _uid(dataset: Dataset, keyword: str, *, required: bool = False) -> str:

@@ -11,7 +11,7 @@ from analysis.errors import Reason, Unsuitable
 from analysis.model import BoolArray, FloatArray, Geometry
 from dicom_io import codes
 from dicom_io.grids import box_of
-from dicom_io.header import PARSE_FAULTS, numbers, text
+from dicom_io.header import PARSE_FAULTS, many_numbers, text
 from dicom_io.segments import Note, Segment
 
 CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR"})
@@ -108,7 +108,7 @@ def _sort(sequence: Sequence[Dataset], image: Geometry) -> _Sorted:
         if kind not in CLOSED:
             found.other_types[kind] = found.other_types.get(kind, 0) + 1
             continue
-        flat = np.array(numbers(contour, "ContourData"))
+        flat = many_numbers(contour, "ContourData")
         if flat.size < 9 or flat.size % 3 or not np.isfinite(flat).all():
             found.degenerate += 1
             continue
@@ -150,24 +150,31 @@ def fill(loops: Sequence[FloatArray], shape: tuple[int, int]) -> BoolArray:
     -------
     bool array
     """
+    result = np.zeros(shape, bool)
     starts = np.concatenate(loops)
+    # Only the box around the contours is worth looking at.
+    top, left = np.clip(np.ceil(starts.min(axis=0)), 0, shape).astype(int).tolist()
+    bottom, right = np.clip(np.floor(starts.max(axis=0)) + 1, 0, shape).astype(int).tolist()
+    rows, columns = bottom - top, right - left
+    if rows <= 0 or columns <= 0:
+        return result
     ends = np.concatenate([np.roll(loop, -1, axis=0) for loop in loops])
     # A row y is crossed by the half-open edge [low, high): a vertex on it counts once.
     low = np.ceil(np.minimum(starts[:, 0], ends[:, 0])).astype(np.int64)
     high = np.ceil(np.maximum(starts[:, 0], ends[:, 0])).astype(np.int64)
-    low, high = np.clip(low, 0, shape[0]), np.clip(high, 0, shape[0])
+    low, high = np.clip(low, top, bottom), np.clip(high, top, bottom)
     count = high - low
     edge = np.repeat(np.arange(len(starts)), count)
     row = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + low[edge]
     slope = (ends[edge, 1] - starts[edge, 1]) / (ends[edge, 0] - starts[edge, 0])
     crossing = starts[edge, 1] + (row - starts[edge, 0]) * slope
     # Every centre at or right of a crossing changes sides.
-    column = np.clip(np.ceil(crossing), 0, shape[1]).astype(np.int64)
-    width = shape[1] + 1
-    turns = np.bincount(row * width + column, minlength=shape[0] * width)
+    column = np.clip(np.ceil(crossing) - left, 0, columns).astype(np.int64)
+    width = columns + 1
+    turns = np.bincount((row - top) * width + column, minlength=rows * width)
     # uint8 wraps at 256, which keeps the parity.
-    sides = np.cumsum(turns.astype(np.uint8).reshape(shape[0], width), axis=1, dtype=np.uint8)
-    result: BoolArray = (sides[:, :-1] & 1).astype(bool)
+    sides = np.cumsum(turns.astype(np.uint8).reshape(rows, width), axis=1, dtype=np.uint8)
+    result[top:bottom, left:right] = sides[:, :-1] & 1
     return result
 
 

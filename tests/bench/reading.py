@@ -1,0 +1,121 @@
+"""Reading and rasterising against plastimatch and dcmqi, in the same run on the same files."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from config.settings import Reading
+from dicom_io.assemble import assemble
+from dicom_io.header import headers_of_folder
+from dicom_io.matching import match
+from dicom_io.model import StudyInput
+from dicom_io.phantom_objects import SEG_STORAGE
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+ROUNDS = 3
+
+
+def run() -> list[str]:
+    """Rows for ``make bench``: seconds of each and the ratio, the best of three rounds."""
+    if not SHARED.is_dir() or shutil.which("plastimatch") is None:
+        return ["reading: not measured (needs the shared data and plastimatch)"]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        return [*_lung1(folder), *_ml40(folder)]
+
+
+def _best(work: Callable[[], object]) -> float:
+    """Shortest wall time of a few rounds."""
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def read_folder(folder: Path, reading: Reading) -> StudyInput:
+    """The whole of reading: headers and hashes, matching, volume, masks, checks."""
+    found = headers_of_folder([folder])
+    (selection,) = match(found.headers, reading).selections
+    return assemble(selection, found.paths.__getitem__, reading)
+
+
+def decompressed(source: Path, target: Path) -> Path:
+    """A copy plastimatch reads: its Debian build misreads JPEG-LS without a word."""
+    import pydicom
+
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.glob("*.dcm")):
+        ds = pydicom.dcmread(path)
+        ds.decompress(generate_instance_uid=False)
+        ds.save_as(target / path.name)
+    return target
+
+
+def _row(name: str, ours: float, rival: str, theirs: float) -> str:
+    return f"{name:<44} {ours:7.2f} s   {rival:<22} {theirs:7.2f} s   ratio {theirs / ours:.1f}"
+
+
+def _lung1(folder: Path) -> list[str]:
+    """LUNG1-001: CT of 134 slices and 17 ROIs."""
+    study = folder / "lung1"
+    ct = decompressed(SHARED / "lung1_001" / "CT", study / "CT")
+    structure = study / "rt.dcm"
+    shutil.copy(SHARED / "lung1_001" / "RTSTRUCT_2018_CMS.dcm", structure)
+    out = folder / "plastimatch"
+    command = [
+        "plastimatch", "convert", "--input", str(structure), "--referenced-ct", str(ct),
+        "--output-prefix", str(out), "--prefix-format", "nrrd", "--output-img",
+        str(folder / "ct.nrrd"),
+    ]  # fmt: skip
+    theirs = _best(lambda: subprocess.run(command, check=True, capture_output=True))
+    ours = _best(lambda: read_folder(study, Reading()))
+    return [_row("LUNG1-001, CT and 17 ROIs to masks", ours, "plastimatch convert", theirs)]
+
+
+def _ml40(folder: Path) -> list[str]:
+    """ML40: 40 lesions by SEG against dcmqi, by RTSTRUCT against plastimatch."""
+    source = SHARED / "multilesion" / "ML40" / "baseline"
+    study = folder / "ml40"
+    ct = decompressed(source / "CT", study / "CT")
+    for name in ("SEG_lesions.dcm", "RTSTRUCT_lesions.dcm"):
+        shutil.copy(source / name, study / name)
+    plastimatch = [
+        "plastimatch", "convert", "--input", str(study / "RTSTRUCT_lesions.dcm"),
+        "--referenced-ct", str(ct), "--output-prefix", str(folder / "ml40-masks"),
+        "--prefix-format", "nrrd", "--output-img", str(folder / "ml40.nrrd"),
+    ]  # fmt: skip
+    theirs = _best(lambda: subprocess.run(plastimatch, check=True, capture_output=True))
+    ours = _best(lambda: read_folder(study, Reading(prefer="rtstruct")))
+    rows = [_row("ML40, CT and 40 ROIs to masks", ours, "plastimatch convert", theirs)]
+    tool = shutil.which("segimage2itkimage", path=f"{Path(sys.executable).parent}:{os.defpath}")
+    if tool is None:
+        return [*rows, "ML40 by SEG: not measured (needs dcmqi)"]
+    dcmqi = [
+        tool, "--inputDICOM", str(study / "SEG_lesions.dcm"), "--outputDirectory", str(folder),
+        "--prefix", "dcmqi", "--outputType", "nrrd",
+    ]  # fmt: skip
+    theirs = _best(lambda: subprocess.run(dcmqi, check=True, capture_output=True))
+    ours = _best(lambda: read_folder(study, Reading()))
+    masks = _best(lambda: _masks_only(study / "SEG_lesions.dcm"))
+    return [
+        *rows,
+        _row("ML40, 40 segments to masks, no CT", masks, "dcmqi (no CT)", theirs),
+        _row("ML40, CT and 40 segments to masks", ours, "dcmqi (no CT)", theirs),
+    ]
+
+
+def _masks_only(path: Path) -> None:
+    """Header check and masks on the SEG's own grid: what dcmqi does, without writing files."""
+    from dicom_io.header import read_dataset, read_header
+    from dicom_io.seg import own_geometry, read_seg
+
+    assert read_header(path).sop_class_uid == SEG_STORAGE
+    dataset = read_dataset(path)
+    read_seg(dataset, own_geometry(dataset))
