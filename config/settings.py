@@ -211,6 +211,9 @@ class Settings(BaseSettings):
         ("sarc021-lung-paper", "sarc021-lung-published-compat"),
         description="Frozen feature spaces; each says which profile it belongs to",
     )
+    worker_silent_s: float = Field(
+        60, gt=0, description="A worker without a heartbeat for so long is dead: others go on"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     listener: Listener = Listener()
     destinations: tuple[Destination, ...] = ()

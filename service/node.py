@@ -18,7 +18,8 @@ from service.log import get_logger
 from service.pipeline import plan_from
 from service.scheduler import Scheduler
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Store
+from service.worker import Heart, catalogue_url, workflow_url
 
 _SLOWEST_TICK_S = 1.0
 _FASTEST_TICK_S = 0.05
@@ -149,10 +150,12 @@ class Node:
             workflows.enqueue_delivery,
         )
         pause = min(_SLOWEST_TICK_S, max(_FASTEST_TICK_S, self.settings.quiet_s / 10))
+        heart = Heart(self.store, SERVE_EXECUTOR, self.settings.worker_silent_s)
         next_sweep = time.monotonic()
         while not self._stopping.wait(pause):
             try:
                 scheduler.tick(time.time())
+                heart.beat(time.time())
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + _RETENTION_EVERY_S
                     retention.sweep(self.spool, self.store, self.settings.retention, time.time())
@@ -191,11 +194,4 @@ class Node:
         self.stop()
 
 
-def catalogue_url(settings: Settings) -> str:
-    """Where the catalogue is."""
-    return settings.database_url or sqlite_url(settings.folder / "catalogue.sqlite")
-
-
-def workflow_url(settings: Settings) -> str:
-    """Where DBOS keeps its checkpoints."""
-    return settings.workflow_database_url or sqlite_url(settings.folder / "workflows.sqlite")
+__all__ = ["AlreadyRunning", "FolderLock", "Node", "catalogue_url", "workflow_url"]

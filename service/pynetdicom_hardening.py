@@ -98,7 +98,7 @@ def start_server(
     return server
 
 
-class _Handler(RequestHandler):
+class _Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
     def _create_association(self) -> Any:
         association = super()._create_association()
         wire = association.dul.socket
@@ -107,7 +107,7 @@ class _Handler(RequestHandler):
         return association
 
 
-class HardenedServer(ThreadedAssociationServer):
+class HardenedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is untyped
     """Accepts quickly, shakes hands elsewhere."""
 
     daemon_threads = True
@@ -207,7 +207,7 @@ def _wait_instead_of_polling(association: Any) -> None:
     dul._run_loop_delay = 0
 
 
-class _WaitingSocket(AssociationSocket):
+class _WaitingSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is untyped
     """Says whether there is something to read after waiting for it a little."""
 
     alarm: int

@@ -1,0 +1,134 @@
+"""``mirv worker``: more hands for the runs of a node, on this machine or another.
+
+A worker shares the node's databases and spool, listens to no one and schedules nothing. DBOS hands
+what a *restarted* executor had begun back to it; what a *dead* one had begun waits for it. So each
+executor keeps a heartbeat, and whoever sees another's stop hands its work on. One that was only
+slow does no harm: an outcome is recorded once.
+"""
+
+import os
+import signal
+import socket
+import threading
+import time
+
+from analysis.errors import Transient
+from analysis.extraction import Extractor, Limits
+from config.settings import Settings
+from service import workflows
+from service.log import get_logger
+from service.pipeline import plan_from
+from service.spool import Spool
+from service.store import Store, sqlite_url
+
+log = get_logger("worker")
+
+
+class Heart:
+    """One executor's heartbeat, and its ear for others'.
+
+    Parameters
+    ----------
+    store : Store
+    executor_id : str
+    silent_s : float
+        Who is silent for longer is taken for dead.
+    """
+
+    def __init__(self, store: Store, executor_id: str, silent_s: float) -> None:
+        self._store = store
+        self._executor_id = executor_id
+        self._silent_s = silent_s
+        self._next = 0.0
+
+    def beat(self, now: float) -> None:
+        """Beat when it is time, and hand on what the silent have left."""
+        if self._next - self._silent_s < now < self._next:
+            return
+        self._next = now + self._silent_s / 4
+        self._store.workers.beat(self._executor_id, now)
+        for silent in self._store.workers.silent_since(now - self._silent_s):
+            if silent == self._executor_id:
+                continue
+            recovered = workflows.recover([silent])
+            self._store.workers.forget(silent)
+            log.warning("a silent worker's work is handed on", workflows=recovered)
+
+
+class Worker:
+    """Takes runs and deliveries from the queues of a node.
+
+    Parameters
+    ----------
+    settings : Settings
+        The node's own: same databases, same spool folder.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.database_url is None or settings.workflow_database_url is None:
+            raise ValueError(
+                "a worker needs database_url and workflow_database_url: SQLite files serve one "
+                "process only"
+            )
+        self.settings = settings
+        self.plan = plan_from(settings)
+        self.executor_id = f"{socket.gethostname()}-{os.getpid()}"
+        self._stopping = threading.Event()
+        self._beating: threading.Thread | None = None
+        self._extractor: Extractor | None = None
+        self._store: Store | None = None
+
+    def start(self) -> None:
+        """Open what the node shares and begin; returns at once."""
+        settings = self.settings
+        self._store = Store(catalogue_url(settings))
+        wanted = settings.extraction
+        self._extractor = Extractor(
+            wanted.workers, Limits(wanted.lesion_timeout_s, wanted.lesion_memory_mb)
+        )
+        bench = workflows.Workbench(
+            settings, self.plan, Spool(settings.folder / "spool"), self._store, self._extractor
+        )
+        self._store.workers.beat(self.executor_id, time.time())
+        workflows.launch(bench, workflow_url(settings), self.executor_id)
+        self._beating = threading.Thread(target=self._beat, args=(self._store,), name="heart")
+        self._beating.start()
+        log.info("worker started", executor=self.executor_id)
+
+    def _beat(self, store: Store) -> None:
+        heart = Heart(store, self.executor_id, self.settings.worker_silent_s)
+        while not self._stopping.wait(1):
+            try:
+                heart.beat(time.time())
+            except Transient as fault:
+                log.warning("heartbeat postponed", why=str(fault))
+
+    def stop(self) -> None:
+        """Stop; the others hear no heartbeat and go on with what was in work here."""
+        self._stopping.set()
+        if self._beating is not None:
+            self._beating.join()
+            self._beating = None
+        workflows.shutdown()
+        if self._extractor is not None:
+            self._extractor.close()
+        if self._store is not None:
+            self._store.close()
+
+    def wait(self) -> None:
+        """Block until told to end, then stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: self._stopping.set())
+        while not self._stopping.wait(0.5):
+            pass
+        self.stop()
+
+
+def catalogue_url(settings: Settings) -> str:
+    """Where the catalogue is."""
+    return settings.database_url or sqlite_url(settings.folder / "catalogue.sqlite")
+
+
+def workflow_url(settings: Settings) -> str:
+    """Where DBOS keeps its checkpoints."""
+    return settings.workflow_database_url or sqlite_url(settings.folder / "workflows.sqlite")
