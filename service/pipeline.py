@@ -190,7 +190,7 @@ def render_context(
 
 
 def _short_list(profile: ExtractionProfile, plan: Plan) -> tuple[str, ...]:
-    """The features patient-level indices are made of: the profile's own, then those of its spaces."""
+    """What patient-level indices are made of: the profile's own list, then those of its spaces."""
     of_spaces = (
         name for space in plan.spaces if space.profile == profile.name for name in space.names
     )
