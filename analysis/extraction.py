@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.errors import Transient
 from analysis.extraction_worker import ONE_THREAD, READY, Job, Outcome, Outcomes, excluded
 from analysis.features import feature_names
 from analysis.lattice import find_window
@@ -130,6 +131,7 @@ class Extractor:
         self._target = "analysis.extraction_worker:compute"
         self._workers: list[_Worker] = []
         self._lock = Lock()
+        self._closed = False
 
     def __enter__(self) -> "Extractor":
         return self
@@ -138,7 +140,10 @@ class Extractor:
         self.close()
 
     def close(self) -> None:
-        """End all workers. The extractor starts new ones if it is used again."""
+        """End all workers, also those at work: their `extract` raises, and records nothing."""
+        self._closed = True
+        for worker in list(self._workers):
+            worker.process.kill()
         with self._lock:
             for worker in list(self._workers):
                 self._drop(worker)
@@ -171,6 +176,8 @@ class Extractor:
             A profile that cannot be carried out, or a mask of another grid.
         RuntimeError
             Workers do not start.
+        Transient
+            The extractor was closed meanwhile.
         """
         return tuple(r[0] for r in self._results(volume, lesions, profiles, False, progress))
 
@@ -239,11 +246,16 @@ class Extractor:
                         progress(done, len(orders))
                 if len(this.outcomes) == len(orders):
                     return this.outcomes
+                self._check_open()
                 self._fill(this)
                 self._listen(this)
         finally:
             for worker in [w for w in self._workers if w.order is not None]:
                 self._drop(worker)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Transient("the extractor was closed before all lesions were extracted")
 
     def _fill(self, this: _Round) -> None:
         """Start the workers that are worth it and give each idle one a lesion."""
@@ -324,6 +336,7 @@ class Extractor:
 
     def _lost(self, this: _Round, worker: _Worker) -> None:
         status = self._drop(worker)
+        self._check_open()
         if worker.order is None:
             raise RuntimeError(f"an extraction worker could not start: it ended with {status}")
         this.outcomes[worker.order.at] = worker.order.without_values(
@@ -352,7 +365,8 @@ class Extractor:
         limits = self._limits
         process = subprocess.Popen(  # noqa: S603 - this interpreter, fixed code, no outside words
             [
-                *(sys.executable, "-c", boot, path, str(theirs.fileno())),
+                # Whatever the environment says about warnings is about this process's own code.
+                *(sys.executable, "-W", "ignore", "-c", boot, path, str(theirs.fileno())),
                 *(str(limits.lesion_timeout_s), str(limits.lesion_memory_mb), self._target),
             ],
             pass_fds=[theirs.fileno()],

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.errors import Transient
 from analysis.extraction import Extractor, Limits, extract
 from analysis.features import feature_names
 from analysis.model import Geometry, Lesion, LesionResult, Mask, Volume
@@ -320,6 +321,31 @@ def test_threads_share_one_pool(extractor: Extractor) -> None:
         thread.join()
     assert len(collected) == 3
     assert all(same_bytes(collected[0], other) for other in collected)
+
+
+def test_closing_while_at_work_gives_no_results() -> None:
+    """A node that stops must not record lesions as failed: the run is repeated later."""
+    geometry = small()
+    pool = Extractor(1)
+    pool._target = reference.POISON
+    heard: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            pool.extract(reference.noisy(geometry), found, [HENRY], lambda *_: begun.set())
+        except Transient as error:
+            heard.append(error)
+
+    found = reference.boxes(geometry, [(5, 5, 5), (2, 3, 11)])
+    begun = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(60)
+    pool.close()
+    thread.join(60)
+    assert len(heard) == 1
+    with pytest.raises(Transient):
+        pool.extract(reference.noisy(geometry), found, [HENRY])
 
 
 def test_masks_of_another_grid_and_bad_numbers_are_faults(extractor: Extractor) -> None:
