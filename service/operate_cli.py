@@ -53,7 +53,7 @@ def jobs_list(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """List runs, newest first, then what waits and for what."""
+    """List runs, newest first, then what waits and for what, then what was refused and why."""
     with catalogue(config) as (_, store, _spool):
         runs = Table("run", "study", "state", "queued", "why")
         for run in store.runs.all(states=state or ()):
@@ -67,9 +67,17 @@ def jobs_list(
             waiting.add_row(
                 Text(row.object_uid), Text(row.study_uid), Text(row.waits_for), moment(row.since)
             )
-    out.print(runs)
-    if waiting.row_count:
-        out.print(waiting)
+        refused = Table("refused object", "study", "check", "found", "wanted", "detail")
+        for said in store.instances.quality():
+            if said.outcome == "refused":
+                where = said.object_uid or said.series_uid
+                cells = (where, said.study_uid, said.check, said.found, said.wanted, said.detail)
+                refused.add_row(*(Text(cell) for cell in cells))
+    for table in (runs, waiting, refused):
+        if table.row_count:
+            out.print(table)
+    if not (runs.row_count or waiting.row_count or refused.row_count):
+        out.print("nothing yet")
 
 
 @jobs_app.command("show")

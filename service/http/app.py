@@ -130,6 +130,7 @@ def _pages(store: Store, spool: Spool, settings: Settings) -> APIRouter:
             counts={state: sum(run.state == state for run in runs) for state in _STATES},
             runs=runs,
             waiting=store.instances.waiting(),
+            refused=[row for row in store.instances.quality() if row.outcome == "refused"],
             undelivered=[row for row in store.deliveries.all() if row.state != "delivered"],
             quarantined=store.instances.quarantined(limit=50),
             studies=store.instances.studies(limit=200),
