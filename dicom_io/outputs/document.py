@@ -1,11 +1,13 @@
 """What every output shares: patient, study, series and equipment modules, evidence, UIDs, bytes."""
 
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pydicom
 from pydicom import Dataset
+from pydicom.dataelem import DataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -30,6 +32,13 @@ _STUDY = (
     "StudyID",
     "AccessionNumber",
 )
+_KEYS = frozenset({"PatientID", "PatientName", "IssuerOfPatientID", "StudyInstanceUID"})
+_LONGEST = {"SH": 16, "LO": 64, "CS": 16}
+_FORMS = {
+    "DA": re.compile(r"[0-9]{8}"),
+    "TM": re.compile(r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)? *"),
+    "AS": re.compile(r"[0-9]{3}[DWMY]"),
+}
 _ALSO = (  # copied when there
     "IssuerOfPatientID",
     "OtherPatientIDs",
@@ -89,7 +98,7 @@ def series_uid(context: RenderContext, role: str) -> str:
 def header(study: StudyInput, context: RenderContext, role: Role) -> Dataset:
     """Patient, study, series, equipment and SOP common modules of an output.
 
-    Patient and study are those of the image, letter by letter.
+    Patient and study are those of the image.
     """
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
@@ -113,16 +122,28 @@ def header(study: StudyInput, context: RenderContext, role: Role) -> Dataset:
 
 
 def _copy_modules(source: Dataset, target: Dataset) -> None:
-    # What came in goes out unchanged, valid or not: the node is no judge of the patient's name.
     with pydicom.config.disable_value_validation():
-        for keyword in (*_PATIENT, *_STUDY):
+        for keyword in (*_PATIENT, *_STUDY, *_ALSO):
             if keyword in source:
-                target[keyword] = source[keyword]
-            else:
+                target[keyword] = _fitting(source[keyword])
+            elif keyword not in _ALSO:
                 setattr(target, keyword, None)
-        for keyword in _ALSO:
-            if keyword in source:
-                target[keyword] = source[keyword]
+
+
+def _fitting(element: DataElement) -> DataElement:
+    """An element as received where its value is legal; else cut to what fits, or empty.
+
+    Keys are never touched: the node is no judge of a patient's name or identifier.
+    """
+    if element.keyword in _KEYS or element.VR not in {*_LONGEST, *_FORMS}:
+        return element
+    value = str(element.value or "")
+    if element.VR in _LONGEST:
+        if element.VM > 1 or len(value) <= _LONGEST[element.VR]:
+            return element
+        return DataElement(element.tag, element.VR, clean(value, _LONGEST[element.VR]))
+    legal = not value or _FORMS[element.VR].fullmatch(value) is not None
+    return element if legal else DataElement(element.tag, element.VR, None)
 
 
 def _equipment(study: StudyInput, context: RenderContext) -> list[Dataset]:

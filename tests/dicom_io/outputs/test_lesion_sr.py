@@ -194,6 +194,32 @@ def test_hostile_labels_stay_text(study: StudyInput, result: StudyResult) -> Non
             assert len(parsed.SegmentSequence[0].SegmentLabel) <= 64
 
 
+def test_what_the_source_got_wrong_is_made_to_fit_but_keys_are_kept(
+    study: StudyInput, result: StudyResult
+) -> None:
+    image = pydicom.Dataset()
+    image.update(study.evidence.images[0])
+    wrong = {
+        "PatientID": "P" * 70,
+        "StudyID": "much longer than it may be",
+        "StudyDate": "2020-01-15",
+        "StudyTime": "25:00",
+        "PatientAge": "old",
+        "AccessionNumber": "A1",
+    }
+    with pydicom.config.disable_value_validation():
+        for keyword, value in wrong.items():
+            setattr(image, keyword, value)
+    evidence = replace(study.evidence, images=(image, *study.evidence.images[1:]))
+    artifacts = render(replace(study, evidence=evidence), result, context_of("core"))
+    with pydicom.config.disable_value_validation():
+        report = pydicom.dcmread(io.BytesIO(artifacts[0].content))
+        assert report.PatientID == wrong["PatientID"]
+        assert report.StudyID == "much longer than"
+        assert not report.StudyDate and not report.StudyTime and not report.PatientAge
+        assert report.AccessionNumber == "A1"
+
+
 def test_one_lesion(tmp_path_factory: pytest.TempPathFactory) -> None:
     alone = phantom_study(tmp_path_factory.mktemp("one"), 1)
     parsed = {

@@ -84,7 +84,8 @@ def test_nothing_is_cut_off(n_lesions: int, tmp_path: Path) -> None:
     shape, spacing = (90, 256, 256), (2.0, 1.2, 1.2)
     study = phantom_study(tmp_path / "study", n_lesions, shape=shape, spacing=spacing)
     hostile = tuple(
-        replace(a, tracking_id=f"{a.number} " + "Wi$e<\\frac{$ \\alpha^Name> " * 9) for a in study.lesions
+        replace(a, tracking_id=f"{a.number} " + "Wi$e<\\frac{$ \\alpha^Name> " * 9)
+        for a in study.lesions
     )
     row = QualityRow("1", "2", "3", "", "check" * 9, "warn", "f" * 99, "w" * 99, "d" * 300)
     study = replace(study, lesions=hostile, quality=(row,) * 30)
