@@ -1,6 +1,7 @@
 """Masks from one grid to another: placed where they coincide, else nearest neighbour, said so."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,21 +11,42 @@ GRID_TOLERANCE = 0.01
 """Voxel centres closer than this (in voxels of the image) are the same."""
 
 
-def box_of(planes: Mapping[int, BoolArray], shape: Index3) -> Mask:
-    """A mask from its planes (slice index to whole plane), cropped."""
-    filled = {index: plane for index, plane in planes.items() if plane.any()}
-    if not filled:
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """The filled part of a plane: a hundred lesions must not hold their whole planes."""
+
+    row: int
+    column: int
+    values: BoolArray
+
+
+def crop(plane: BoolArray) -> Patch | None:
+    """The tight box of what is set in a plane; None when nothing is."""
+    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    if rows.size == 0:
+        return None
+    top, left = int(rows[0]), int(columns[0])
+    tight = plane[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
+    return Patch(top, left, np.array(tight, bool))
+
+
+def box_of(patches: Mapping[int, Sequence[Patch]], shape: Index3) -> Mask:
+    """A mask from patches by slice index; several on one slice are united."""
+    everything = [patch for several in patches.values() for patch in several]
+    if not everything:
         return Mask((0, 0, 0), np.zeros((0, 0, 0), bool), shape)
-    low, high = min(filled), max(filled) + 1
-    seen = np.zeros(next(iter(filled.values())).shape, bool)
-    for plane in filled.values():
-        seen |= plane
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    r0, r1, c0, c1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    box = np.zeros((high - low, r1 - r0, c1 - c0), bool)
-    for index, plane in filled.items():
-        box[index - low] = plane[r0:r1, c0:c1]
-    return Mask((low, r0, c0), box, shape)
+    first = min(patches)
+    top = min(patch.row for patch in everything)
+    left = min(patch.column for patch in everything)
+    bottom = max(patch.row + patch.values.shape[0] for patch in everything)
+    right = max(patch.column + patch.values.shape[1] for patch in everything)
+    box = np.zeros((max(patches) - first + 1, bottom - top, right - left), bool)
+    for index, several in patches.items():
+        for patch in several:
+            rows, columns = patch.values.shape
+            r, c = patch.row - top, patch.column - left
+            box[index - first, r : r + rows, c : c + columns] |= patch.values
+    return Mask((first, top, left), box, shape)
 
 
 def offset_between(source: Geometry, target: Geometry) -> Index3 | None:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pydicom
@@ -204,17 +204,26 @@ def parse(content: bytes, *, pixels: bool = True) -> Dataset:
     Unsuitable
         ``malformed``
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return pydicom.dcmread(io.BytesIO(content), stop_before_pixels=not pixels)
-    except PARSE_FAULTS as error:
-        raise Unsuitable("malformed", f"the file cannot be parsed: {_said(error)}") from error
+    return _parsed(io.BytesIO(content), pixels=pixels)
 
 
 def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
-    """Parse a file that was checked when it came in."""
-    return parse(path.read_bytes(), pixels=pixels)
+    """Parse a file that was checked when it came in; without pixels only its head is read."""
+    with path.open("rb") as file:
+        return _parsed(file, pixels=pixels)
+
+
+def _parsed(file: BinaryIO, *, pixels: bool) -> Dataset:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
+    except PARSE_FAULTS as error:
+        raise Unsuitable("malformed", f"the file cannot be parsed: {_said(error)}") from error
+    # A data set that keeps its source keeps all pixels of a series in memory.
+    dataset.buffer = None
+    dataset.filename = None
+    return dataset
 
 
 def text(dataset: Dataset, keyword: str) -> str:

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from analysis.errors import Reason, Unsuitable
 from analysis.model import BoolArray, FloatArray, Geometry
 from dicom_io import codes
-from dicom_io.grids import box_of
+from dicom_io.grids import box_of, crop
 from dicom_io.header import PARSE_FAULTS, many_numbers, text
 from dicom_io.segments import Note, Segment
 
@@ -81,7 +81,12 @@ def _roi(
     mask = None
     if refusal is None:
         shape = image.shape
-        mask = box_of({k: fill(loops, shape[1:]) for k, loops in found.planes.items()}, shape)
+        patches = {
+            index: [patch]
+            for index, loops in found.planes.items()
+            if (patch := crop(fill(loops, shape[1:]))) is not None
+        }
+        mask = box_of(patches, shape)
         if mask.n_voxels == 0:
             mask, refusal = None, _empty(found)
     finding = codes.first_code(observation, "RTROIIdentificationCodeSequence")

@@ -1,7 +1,7 @@
 """SEG objects: BINARY, FRACTIONAL and LABELMAP, frame by frame onto the grid of the image."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from analysis.errors import Reason, Unsuitable
 from analysis.model import BoolArray, Geometry, Mask
 from dicom_io import codes
 from dicom_io.classes import LABELMAP_CLASS
-from dicom_io.grids import box_of, place
+from dicom_io.grids import Patch, box_of, crop, place
 from dicom_io.header import PARSE_FAULTS, numbers, text
 from dicom_io.pixels import frame_count, stored_frames
 from dicom_io.segments import Note, Segment
@@ -32,15 +32,14 @@ class _Frame:
     segment: int | None
 
 
-@dataclass(slots=True)
-class _Drawn:
-    """Planes of one segment on the SEG's own grid."""
+class _Drawn(dict[int, dict[int, list[Patch]]]):
+    """Segment number to slice index (on the SEG's own grid) to what is set there."""
 
-    planes: dict[int, BoolArray] = field(default_factory=dict)
-
-    def add(self, index: int, plane: BoolArray) -> None:
-        """Unite with what is there: two frames of a segment on one plane are one plane."""
-        self.planes[index] = self.planes[index] | plane if index in self.planes else plane
+    def add(self, segment: int, index: int, plane: BoolArray) -> None:
+        """Keep what is set in one frame."""
+        patch = crop(plane)
+        if patch is not None:
+            self.setdefault(segment, {}).setdefault(index, []).append(patch)
 
 
 def read_seg(dataset: Dataset, image: Geometry, threshold: float = 0.5) -> tuple[Segment, ...]:
@@ -223,9 +222,7 @@ def _slice_step(along: NDArray[np.float64], between: float) -> float:
     return float(np.median([d for d in np.diff(places) if d < 1.5 * smallest]))
 
 
-def _draw(
-    dataset: Dataset, frames: Sequence[_Frame], own: _Grid, threshold: float
-) -> dict[int, _Drawn]:
+def _draw(dataset: Dataset, frames: Sequence[_Frame], own: _Grid, threshold: float) -> _Drawn:
     """Planes of every segment; only what is set is kept."""
     labelmap = _is_labelmap(dataset)
     kind = text(dataset, "SegmentationType").upper()
@@ -235,26 +232,25 @@ def _draw(
             f"found Segmentation Type {kind!r}, wanted BINARY, FRACTIONAL or LABELMAP",
         )
     limit = threshold * float(dataset.get("MaximumFractionalValue") or 255)
-    drawn: dict[int, _Drawn] = {}
+    drawn = _Drawn()
     for frame, stored in zip(frames, stored_frames(dataset), strict=True):
         index = int(own.index[frame.number])
         if labelmap:
             for number in np.unique(stored).tolist():
                 if number:
-                    drawn.setdefault(int(number), _Drawn()).add(index, stored == number)
+                    drawn.add(int(number), index, stored == number)
             continue
         plane = stored >= limit if kind == "FRACTIONAL" else stored.astype(bool)
-        if frame.segment is not None and plane.any():
-            drawn.setdefault(frame.segment, _Drawn()).add(index, plane)
+        if frame.segment is not None:
+            drawn.add(frame.segment, index, plane)
     return drawn
 
 
-def _segment(
-    description: Dataset, drawn: dict[int, _Drawn], own: _Grid, image: Geometry
-) -> Segment:
+def _segment(description: Dataset, drawn: _Drawn, own: _Grid, image: Geometry) -> Segment:
     number = int(description.SegmentNumber)
-    planes = drawn[number].planes if number in drawn else {}
-    mask, notes, refusal = _placed(box_of(planes, own.geometry.shape), own.geometry, image)
+    mask, notes, refusal = _placed(
+        box_of(drawn.get(number, {}), own.geometry.shape), own.geometry, image
+    )
     algorithm = text(description, "SegmentAlgorithmType").upper() or "MANUAL"
     return Segment(
         number=number,
