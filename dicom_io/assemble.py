@@ -13,9 +13,10 @@ from analysis.errors import Unsuitable
 from analysis.model import Geometry, Lesion, Mask
 from config.settings import Reading
 from dicom_io.classes import RTSTRUCT_CLASS
-from dicom_io.header import PARSE_FAULTS, creation_time, numbers, read_dataset, text
+from dicom_io.header import creation_time
 from dicom_io.matching import Selection
 from dicom_io.model import Evidence, LesionSource, QualityRow, StudyInput
+from dicom_io.parsing import PARSE_FAULTS, numbers, read_dataset, text
 from dicom_io.quality import artifact_rows, require, series_rows
 from dicom_io.rtstruct import CLOSED, read_rtstruct
 from dicom_io.seg import read_seg

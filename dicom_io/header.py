@@ -1,25 +1,17 @@
 """Headers: all that matching and the catalogue need of an object, without its pixels."""
 
 import hashlib
-import io
 import json
 import re
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-import pydicom
 from pydicom import Dataset
-from pydicom.dataelem import RawDataElement
-from pydicom.errors import InvalidDicomError
 
 from analysis.errors import Unsuitable
-from analysis.model import FloatArray
 from dicom_io.classes import (
     IMAGE_CLASSES,
     NATIVE,
@@ -28,27 +20,10 @@ from dicom_io.classes import (
     SEGMENTATION_CLASSES,
 )
 from dicom_io.model import QualityRow
+from dicom_io.parsing import PARSE_FAULTS, numbers, parse, said, text
 from dicom_io.structure import check_structure
 
 OWN_MANUFACTURER = "mirv-node"
-
-PARSE_FAULTS: tuple[type[Exception], ...] = (
-    InvalidDicomError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,  # RecursionError among them
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom and the pixel decoders raise on damaged content: never more than a refusal."""
 
 DESCRIBED = (
     "Manufacturer",
@@ -186,77 +161,9 @@ def read_header(source: Path | bytes) -> InstanceHeader:
             warnings.simplefilter("ignore")
             header = _header(dataset, layout.transfer_syntax, content)
     except PARSE_FAULTS as error:
-        raise Unsuitable("malformed", f"the header cannot be read: {_said(error)}") from error
+        raise Unsuitable("malformed", f"the header cannot be read: {said(error)}") from error
     _check_size(header, dataset, layout.pixel_bytes)
     return header
-
-
-def _said(error: Exception) -> str:
-    """An upstream error in one short line."""
-    return f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
-
-
-def parse(content: bytes, *, pixels: bool = True) -> Dataset:
-    """Parse a whole file's bytes.
-
-    Raises
-    ------
-    Unsuitable
-        ``malformed``
-    """
-    return _parsed(io.BytesIO(content), pixels=pixels)
-
-
-def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
-    """Parse a file that was checked when it came in; without pixels only its head is read."""
-    with path.open("rb") as file:
-        return _parsed(file, pixels=pixels)
-
-
-def _parsed(file: BinaryIO, *, pixels: bool) -> Dataset:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
-    except PARSE_FAULTS as error:
-        raise Unsuitable("malformed", f"the file cannot be parsed: {_said(error)}") from error
-    # A data set that keeps its source keeps all pixels of a series in memory.
-    dataset.buffer = None
-    dataset.filename = None
-    return dataset
-
-
-def text(dataset: Dataset, keyword: str) -> str:
-    """A value as text; "" when missing or empty."""
-    value = dataset.get(keyword)
-    if value is None:
-        return ""
-    return str(value).strip()
-
-
-def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
-    """A value as floats; empty when missing."""
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        return ()
-    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
-        return (float(value),)
-    return tuple(float(x) for x in value)
-
-
-def many_numbers(dataset: Dataset, keyword: str) -> FloatArray:
-    """A long decimal string as an array, without an object for every number.
-
-    Raises
-    ------
-    ValueError
-        A part of it is no number.
-    """
-    element = dataset.get_item(keyword)
-    value = getattr(element, "value", None)
-    if isinstance(element, RawDataElement) and isinstance(value, bytes):
-        return np.array(value.rstrip(b" \0").split(b"\\")).astype(np.float64)
-    return np.array(numbers(dataset, keyword), np.float64)
 
 
 def _uid(dataset: Dataset, keyword: str, *, required: bool = False) -> str:

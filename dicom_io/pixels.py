@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from analysis.errors import Unsuitable
 from dicom_io.classes import NATIVE
-from dicom_io.header import PARSE_FAULTS
+from dicom_io.parsing import PARSE_FAULTS
 
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 RLE = "1.2.840.10008.1.2.5"

@@ -14,8 +14,9 @@ from pydicom import Dataset
 from analysis.errors import Unsuitable
 from analysis.model import Geometry, Lesion, Volume
 from config.settings import Quality, Range, Reading
-from dicom_io.header import DESCRIBED, InstanceHeader, headers_of_folder, numbers, text
+from dicom_io.header import DESCRIBED, InstanceHeader, headers_of_folder
 from dicom_io.model import QualityRow
+from dicom_io.parsing import numbers, text
 from dicom_io.series import ImageSeries, read_series
 
 FLAGS = (
@@ -427,7 +428,7 @@ def _unread(
         fault = error
         if known is None:
             rows.append(_fault(members[0].study_uid, series_uid, "", error))
-    from dicom_io.header import read_dataset
+    from dicom_io.parsing import read_dataset
 
     images = (
         series.images

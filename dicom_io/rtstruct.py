@@ -11,7 +11,7 @@ from analysis.errors import Reason, Unsuitable
 from analysis.model import BoolArray, FloatArray, Geometry
 from dicom_io import codes
 from dicom_io.grids import box_of, crop
-from dicom_io.header import PARSE_FAULTS, many_numbers, text
+from dicom_io.parsing import PARSE_FAULTS, many_numbers, text
 from dicom_io.segments import Note, Segment
 
 CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR"})

@@ -12,7 +12,7 @@ from analysis.model import BoolArray, Geometry, Mask
 from dicom_io import codes
 from dicom_io.classes import LABELMAP_CLASS
 from dicom_io.grids import Patch, box_of, crop, place
-from dicom_io.header import PARSE_FAULTS, numbers, text
+from dicom_io.parsing import PARSE_FAULTS, numbers, text
 from dicom_io.pixels import frame_count, stored_frames
 from dicom_io.segments import Note, Segment
 

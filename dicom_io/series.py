@@ -13,7 +13,7 @@ from pydicom import Dataset
 from analysis.errors import Unsuitable
 from analysis.model import FloatArray, Geometry, Volume
 from dicom_io.classes import CT_CLASSES, MR_CLASSES
-from dicom_io.header import PARSE_FAULTS, numbers, read_dataset, text
+from dicom_io.parsing import PARSE_FAULTS, numbers, read_dataset, text
 from dicom_io.pixels import frame_count, stored_frames
 
 ORIENTATION_TOLERANCE = 1e-4

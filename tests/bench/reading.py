@@ -113,7 +113,8 @@ def _ml40(folder: Path) -> list[str]:
 
 def _masks_only(path: Path) -> None:
     """Header check and masks on the SEG's own grid: what dcmqi does, without writing files."""
-    from dicom_io.header import read_dataset, read_header
+    from dicom_io.header import read_header
+    from dicom_io.parsing import read_dataset
     from dicom_io.seg import own_geometry, read_seg
 
     assert read_header(path).sop_class_uid == SEG_STORAGE

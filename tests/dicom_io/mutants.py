@@ -21,8 +21,9 @@ import numpy as np
 from analysis.errors import Unsuitable
 from config.settings import Reading
 from dicom_io.assemble import assemble
-from dicom_io.header import headers_of_folder, parse, read_header
+from dicom_io.header import headers_of_folder, read_header
 from dicom_io.matching import match
+from dicom_io.parsing import parse
 from dicom_io.phantom import write_study
 from dicom_io.pixels import stored_frames
 

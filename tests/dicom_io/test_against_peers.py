@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the name its users know
 
 from config.settings import Reading
-from dicom_io.header import read_dataset
+from dicom_io.parsing import read_dataset
 from dicom_io.rtstruct import read_rtstruct
 from dicom_io.series import read_series
 from tests.bench.reading import decompressed, read_folder

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 
 from analysis.model import Geometry, Mask
-from dicom_io.header import read_dataset
+from dicom_io.parsing import read_dataset
 from dicom_io.phantom_objects import DrawnLesion, Identity, outlines, write_rtstruct
 from dicom_io.rtstruct import fill, read_rtstruct
 from dicom_io.segments import Segment

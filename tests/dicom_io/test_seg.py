@@ -13,7 +13,7 @@ from analysis.errors import Unsuitable
 from analysis.model import Geometry, Mask
 from dicom_io import codes
 from dicom_io.grids import place
-from dicom_io.header import read_dataset
+from dicom_io.parsing import read_dataset
 from dicom_io.phantom_objects import DrawnLesion, Identity, save, write_seg
 from dicom_io.seg import own_geometry, read_seg
 

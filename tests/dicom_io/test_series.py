@@ -9,7 +9,7 @@ import pytest
 
 from analysis.errors import Unsuitable
 from analysis.model import Geometry
-from dicom_io.header import read_dataset
+from dicom_io.parsing import read_dataset
 from dicom_io.phantom_objects import Identity, write_ct
 from dicom_io.pixels import codestream_size, stored_frames
 from dicom_io.series import read_series

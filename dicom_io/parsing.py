@@ -1,0 +1,103 @@
+"""Parsing DICOM files and their values: whatever pydicom raises on damage becomes a refusal."""
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pydicom
+from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.errors import InvalidDicomError
+
+from analysis.errors import Unsuitable
+from analysis.model import FloatArray
+
+PARSE_FAULTS: tuple[type[Exception], ...] = (
+    InvalidDicomError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,  # RecursionError among them
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and the pixel decoders raise on damaged content: never more than a refusal."""
+
+
+def said(error: Exception) -> str:
+    """An upstream error in one short line."""
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
+
+
+def parse(content: bytes, *, pixels: bool = True) -> Dataset:
+    """Parse a whole file's bytes.
+
+    Raises
+    ------
+    Unsuitable
+        ``malformed``
+    """
+    return _parsed(io.BytesIO(content), pixels=pixels)
+
+
+def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
+    """Parse a file that was checked when it came in; without pixels only its head is read."""
+    with path.open("rb") as file:
+        return _parsed(file, pixels=pixels)
+
+
+def _parsed(file: BinaryIO, *, pixels: bool) -> Dataset:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
+    except PARSE_FAULTS as error:
+        raise Unsuitable("malformed", f"the file cannot be parsed: {said(error)}") from error
+    # A data set that keeps its source keeps all pixels of a series in memory.
+    dataset.buffer = None
+    dataset.filename = None
+    return dataset
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """A value as text; "" when missing or empty."""
+    value = dataset.get(keyword)
+    if value is None:
+        return ""
+    return str(value).strip()
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """A value as floats; empty when missing."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return ()
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return (float(value),)
+    return tuple(float(x) for x in value)
+
+
+def many_numbers(dataset: Dataset, keyword: str) -> FloatArray:
+    """A long decimal string as an array, without an object for every number.
+
+    Raises
+    ------
+    ValueError
+        A part of it is no number.
+    """
+    element = dataset.get_item(keyword)
+    value = getattr(element, "value", None)
+    if isinstance(element, RawDataElement) and isinstance(value, bytes):
+        return np.array(value.rstrip(b" \0").split(b"\\")).astype(np.float64)
+    return np.array(numbers(dataset, keyword), np.float64)
