@@ -19,17 +19,23 @@ from pathlib import Path
 import numpy as np
 
 from analysis.errors import Unsuitable
+from analysis.model import Geometry
 from config.settings import Reading
 from dicom_io.assemble import assemble
+from dicom_io.classes import RTSTRUCT_CLASS, SEG_CLASSES
 from dicom_io.header import headers_of_folder, read_header
 from dicom_io.matching import match
 from dicom_io.parsing import parse
 from dicom_io.phantom import write_study
 from dicom_io.pixels import stored_frames
+from dicom_io.rtstruct import read_rtstruct
+from dicom_io.seg import read_seg
 
 SECONDS = 5
 MEMORY = 1 << 30
+STUDY_EVERY = 5
 READ, REFUSED, HALF = 0, 10, 11
+GRID = Geometry((12, 48, 48), np.diag([6.0, 3, 3, 1])[[2, 1, 0, 3]])
 SYNTAXES = {
     "implicit": "1.2.840.10008.1.2",
     "explicit": "1.2.840.10008.1.2.1",
@@ -146,20 +152,23 @@ def specimens(folder: Path, extra: tuple[Path, ...] = ()) -> list[Specimen]:
     return found
 
 
-def _consume(specimen: Specimen, content: bytes) -> int:
-    """Read a mutant the way the node does."""
+def _consume(specimen: Specimen, content: bytes, whole: bool) -> int:
+    """Read a mutant the way the node does: alone, or (`whole`) as one file of its study."""
+    if whole and specimen.study is not None:
+        return _consume_study(specimen.study, specimen.path, content)
     try:
-        read_header(content)
+        header = read_header(content)
         dataset = parse(content)
-        if "PixelData" in dataset:
+        if header.sop_class_uid == RTSTRUCT_CLASS:
+            read_rtstruct(dataset, GRID)
+        elif header.sop_class_uid in SEG_CLASSES:
+            read_seg(dataset, GRID)
+        elif "PixelData" in dataset:
             for _ in stored_frames(dataset):
                 pass
     except Unsuitable:
-        if specimen.study is None:
-            return REFUSED
-    if specimen.study is None:
-        return READ
-    return _consume_study(specimen.study, specimen.path, content)
+        return REFUSED
+    return READ
 
 
 def _consume_study(study: Path, target: Path, content: bytes) -> int:
@@ -182,8 +191,8 @@ def _consume_study(study: Path, target: Path, content: bytes) -> int:
     return READ
 
 
-def _caged(specimen: Specimen, content: bytes) -> int:
-    """In a process of its own; returns its wait status."""
+def _caged(specimen: Specimen, content: bytes, whole: bool) -> int:
+    """Read in a process of its own; returns its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -198,7 +207,7 @@ def _caged(specimen: Specimen, content: bytes) -> int:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         warnings.simplefilter("ignore")
-        os._exit(_consume(specimen, content))
+        os._exit(_consume(specimen, content, whole))
     except BaseException as error:  # noqa: BLE001 - whatever escapes is the finding
         os.write(2, f"{specimen.name}: {type(error).__name__}: {error}\n".encode()[:500])
         os._exit(99)
@@ -211,7 +220,7 @@ def run(
     tally = Tally()
     warnings.simplefilter("ignore")
     for number, (specimen, kind, content) in enumerate(_mutants(folder, count, seed, extra)):
-        pid = _caged(specimen, content)
+        pid = _caged(specimen, content, whole=number % STUDY_EVERY == 0)
         _, status, usage = os.wait4(pid, 0)
         tally.slowest = max(tally.slowest, usage.ru_utime + usage.ru_stime)
         tally.largest = max(tally.largest, usage.ru_maxrss * 1024)
