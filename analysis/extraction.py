@@ -464,6 +464,7 @@ def _result(
         missing=outcome.missing,
         excluded=outcome.excluded,
         warnings=outcome.warnings,
+        diagnostics=outcome.diagnostics,
     )
 
 

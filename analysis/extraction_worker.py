@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from math import ceil
 from multiprocessing.connection import Connection
@@ -79,6 +79,7 @@ class Outcome:
     missing: Mapping[str, Reason] = field(default_factory=dict)
     excluded: Reason | None = None
     warnings: tuple[str, ...] = ()
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
 
 def excluded(profile: ExtractionProfile, code: str, detail: str) -> Outcome:
@@ -116,10 +117,36 @@ def compute(job: Job) -> Outcomes:
     reasons = [_too_small(each, profile.settings, at == 1) for at, each in enumerate(masks)]
     fit = [each for each, reason in zip(masks, reasons, strict=True) if reason is None]
     found = iter(_measure(image, fit, job))
+    warnings = _warnings(job)
     return tuple(
-        next(found) if reason is None else excluded(profile, reason.code, reason.detail)
-        for reason in reasons
+        replace(
+            next(found) if reason is None else excluded(profile, reason.code, reason.detail),
+            warnings=warnings,
+            diagnostics=_diagnostics(image, each),
+        )
+        for each, reason in zip(masks, reasons, strict=True)
     )
+
+
+def _warnings(job: Job) -> tuple[str, ...]:
+    box = zip(job.mask_start, job.mask.shape, job.geometry.shape, strict=True)
+    if any(start == 0 or start + n == whole for start, n, whole in box):
+        return ("the lesion touches the border of the image: it may go on beyond it",)
+    return ()
+
+
+def _diagnostics(image: Any, mask: Any) -> dict[str, float]:
+    """What the features of one mask are computed from, on the analysis grid (R-FEAT-4)."""
+    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
+
+    inside = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(mask) == 1]
+    found = {
+        f"spacing_{axis}_mm": float(mm) for axis, mm in zip("xyz", mask.GetSpacing(), strict=True)
+    }
+    found["voxels"] = float(inside.size)
+    if inside.size:
+        found |= {"minimum": float(inside.min()), "maximum": float(inside.max())}
+    return found
 
 
 def _perturbed(mask: Any, profile: ExtractionProfile) -> list[Any]:

@@ -195,6 +195,9 @@ class LesionResult:
     excluded : Reason or None
         Set when the lesion as a whole has no features; `values` is then all NaN.
     warnings : tuple of str
+    diagnostics : mapping of name to number
+        What the values were computed from (R-FEAT-4): spacing (mm), voxels and value range of the
+        lesion on the analysis grid. Empty when it did not get that far.
     """
 
     number: int
@@ -209,6 +212,7 @@ class LesionResult:
     missing: Mapping[str, Reason] = field(default_factory=dict)
     excluded: Reason | None = None
     warnings: tuple[str, ...] = ()
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,12 +306,15 @@ class Provenance:
         SHA-256 over the sorted inputs (SOP Instance UIDs and content hashes).
     profile_digests, space_digests : mapping of name to SHA-256
     versions : mapping of package name to version, "mirv-node" among them
+    prior_input_digest : str
+        Input digest of the earlier study that the response is measured since, "" for none.
     """
 
     input_digest: str
     profile_digests: Mapping[str, str]
     space_digests: Mapping[str, str]
     versions: Mapping[str, str]
+    prior_input_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -237,6 +237,23 @@ def test_a_value_pyradiomics_cannot_compute_is_missing_with_a_reason(extractor: 
     assert absent == set(result.missing)
 
 
+def test_diagnostics_and_warnings_say_what_was_measured(extractor: Extractor) -> None:
+    """On the analysis grid: 4 x 2 mm slices of 1 mm pixels become 8 slices of 1 mm."""
+    geometry = small()
+    middle, _ = reference.boxes(geometry, [(4, 6, 6), (2, 3, 4)])
+    edge = np.zeros(geometry.shape, bool)
+    edge[0:3, 10:14, 10:14] = True
+    (border,) = reference.lesions(edge)
+    volume = reference.noisy(geometry)
+    inner, outer = extractor.extract(volume, [middle, border], [HENRY])
+    assert inner.diagnostics["voxels"] == 8 * 6 * 6
+    assert inner.diagnostics["spacing_z_mm"] == 1.0
+    at = inner.names.index("original_firstorder_Maximum")
+    assert inner.diagnostics["maximum"] == inner.values[at]
+    assert inner.warnings == ()
+    assert "border" in outer.warnings[0]
+
+
 def test_image_that_is_not_finite_is_refused(extractor: Extractor) -> None:
     geometry = small()
     values = np.full(geometry.shape, 40.0)
