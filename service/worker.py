@@ -102,6 +102,8 @@ class Worker:
                 heart.beat(time.time())
             except Transient as fault:
                 log.warning("heartbeat postponed", why=str(fault))
+            except Exception:
+                log.exception("heartbeat failed")
 
     def stop(self) -> None:
         """Stop; the others hear no heartbeat and go on with what was in work here."""

@@ -18,6 +18,7 @@ from pydicom import Dataset
 
 from analysis.errors import MirvError, Reason, Transient, Unsuitable
 from analysis.extraction import Extractor
+from analysis.model import StudyResult
 from config.settings import Destination, Settings
 from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
@@ -109,11 +110,16 @@ def launch(bench: Workbench, database_url: str, executor_id: str) -> None:
     DBOS.register_queue(DELIVERIES, worker_concurrency=8, polling_interval_sec=_QUEUE_POLL_S)
 
 
-def shutdown(seconds: int = 0) -> None:
+def recover(executor_ids: list[str]) -> int:
+    """Queue anew what executors that fell silent had begun; how many workflows."""
+    return len(DBOS._recover_pending_workflows(executor_ids))
+
+
+def shutdown() -> None:
     """Stop working; what is in flight is taken up at the next launch."""
     global _bench
-    DBOS.destroy(workflow_completion_timeout_sec=seconds)
-    _bench = None
+    _bench = None  # first: what breaks from here on is no fault of a run
+    DBOS.destroy(workflow_completion_timeout_sec=0)
 
 
 def enqueue_run(run: RunRow) -> None:
@@ -170,6 +176,7 @@ def _analyse(run_id: str) -> None:
         _opener(bench),
         bench.plan,
         extractor=bench.extractor,
+        prior=_prior_result(bench, run),
     )
     stored = bench.spool.put((records.to_bytes(records.record_of(study, result)),))
     bench.store.runs.note_result(run_id, stored.sha256)
@@ -227,6 +234,16 @@ def _run(bench: Workbench, run_id: str) -> RunRow:
     if run is None:
         raise LookupError(f"run {run_id} is not in the catalogue")
     return run
+
+
+def _prior_result(bench: Workbench, run: RunRow) -> StudyResult | None:
+    """What the response is measured since; fixed when the run was queued, so repeats agree."""
+    if run.prior is None:
+        return None
+    stored = _run(bench, run.prior).result_sha256
+    if stored is None:
+        raise RuntimeError(f"run {run.prior}: finished without a result")
+    return records.from_bytes(bench.spool.path(stored).read_bytes()).result
 
 
 def _opener(bench: Workbench) -> Callable[[str], Path]:

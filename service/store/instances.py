@@ -142,9 +142,12 @@ class Instances:
         with self._database.write() as connection:
             insert = sqlite_insert if connection.dialect.name == "sqlite" else pg_insert
             added = connection.execute(
-                insert(table).values(**values, received_at=now).on_conflict_do_nothing()
-            )
-            if added.rowcount == 0:
+                insert(table)
+                .values(**values, received_at=now)
+                .on_conflict_do_nothing()
+                .returning(table.c.seq)
+            ).first()
+            if added is None:
                 self._meet_known(connection, new, now)
                 return False
             for series_uid in sorted(set(references)):

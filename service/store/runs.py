@@ -38,6 +38,8 @@ class RunRow:
         Why it was refused or failed, else "".
     predecessor : str or None
         The finished run of the same image that this one replaces.
+    prior : str or None
+        The finished run of the patient's latest earlier study: the response is measured since it.
     superseded_by : str or None
         The run that replaced this one; this one is kept.
     result_sha256 : str or None
@@ -59,6 +61,7 @@ class RunRow:
     reason_code: str
     reason_detail: str
     predecessor: str | None
+    prior: str | None
     superseded_by: str | None
     result_sha256: str | None
     started_at: float | None
@@ -82,6 +85,7 @@ class NewRun:
     input_digest: str
     plan_digest: str
     selection: str
+    prior: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ class Runs:
                     state="queued",
                     round=0,
                     predecessor=finished.run_id if finished else None,
+                    prior=new.prior,
                 )
             )
             record(connection, now, "queued", study_uid=new.study_uid, run_id=new.run_id)
@@ -336,6 +341,67 @@ class Runs:
         with self._database.read() as connection:
             return [RunRow(**row) for row in connection.execute(query).mappings()]
 
+    def prior_of(self, patient_id: str, study_date: str) -> RunRow | None:
+        """The current finished run of the patient's latest study before a date.
+
+        None without a patient's ID or a date: studies are never joined by guess. Several runs of
+        one date: the first by series and run.
+        """
+        if not patient_id or not study_date:
+            return None
+        table = schema.runs
+        query = (
+            sa.select(table)
+            .where(_before(table, patient_id, study_date), table.c.state == "finished")
+            .order_by(table.c.study_date.desc(), table.c.series_uid, table.c.run_id)
+        )
+        with self._database.read() as connection:
+            row = connection.execute(query).mappings().first()
+        return RunRow(**row) if row else None
+
+    def awaits_prior(self, patient_id: str, study_date: str) -> bool:
+        """True while a run of an earlier study of the patient is under way."""
+        if not patient_id or not study_date:
+            return False
+        table = schema.runs
+        query = sa.select(table.c.run_id).where(
+            _before(table, patient_id, study_date), table.c.state.in_(("queued", "running"))
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def with_other_prior(self) -> list[tuple[RunRow, str]]:
+        """Current finished runs whose prior is no longer the right one, with the right one."""
+        later, earlier = schema.runs.alias("later"), schema.runs.alias("earlier")
+        right = (
+            sa.select(earlier.c.run_id)
+            .where(
+                _before(earlier, later.c.patient_id, later.c.study_date),
+                earlier.c.state == "finished",
+            )
+            .order_by(earlier.c.study_date.desc(), earlier.c.series_uid, earlier.c.run_id)
+            .limit(1)
+            .correlate(later)
+            .scalar_subquery()
+        )
+        query = sa.select(later, right.label("right_prior")).where(
+            later.c.state == "finished",
+            later.c.superseded_by.is_(None),
+            later.c.patient_id != "",
+            later.c.study_date != "",
+            right.is_not(None),
+            sa.or_(later.c.prior.is_(None), later.c.prior != right),
+        )
+        with self._database.read() as connection:
+            rows = [dict(row) for row in connection.execute(query).mappings()]
+        return [(RunRow(**row), prior) for row in rows for prior in (row.pop("right_prior"),)]
+
+    def last_finished_at(self) -> float:
+        """When a run was last finished; 0 when none was."""
+        query = sa.select(sa.func.max(schema.runs.c.finished_at))
+        with self._database.read() as connection:
+            return connection.execute(query).scalar() or 0.0
+
     def artifacts(self, run_id: str) -> list[ArtifactRow]:
         """What a run made, in the order it is sent."""
         table = schema.artifacts
@@ -351,6 +417,18 @@ class Runs:
         )
         with self._database.read() as connection:
             return {sha256 for query in queries for sha256 in connection.scalars(query)}
+
+
+def _before(
+    table: sa.FromClause, patient_id: str | sa.ColumnElement[str], date: str | sa.ColumnElement[str]
+) -> sa.ColumnElement[bool]:
+    """Current runs of a patient's earlier studies."""
+    return sa.and_(
+        table.c.patient_id == patient_id,
+        table.c.superseded_by.is_(None),
+        table.c.study_date != "",
+        table.c.study_date < date,
+    )
 
 
 def _end(connection: sa.Connection, run_id: str, state: str, reason: Reason, now: float) -> None:
