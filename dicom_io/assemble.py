@@ -109,8 +109,8 @@ def assemble(
     artifacts = artifact_rows(
         series.volume, lesions, series.padding, reading.quality, rows.study, rows.series
     )
-    require(artifacts)
     rows.rows.extend(artifacts)
+    _enforce(rows, reading)
     return StudyInput(
         volume=series.volume,
         lesions=lesions,
@@ -118,6 +118,16 @@ def assemble(
         evidence=Evidence(series.images, tuple(headers), series.frame_of),
         input_digest=selection.input_digest,
         quality=tuple(rows.rows),
+    )
+
+
+def _enforce(rows: _Rows, reading: Reading) -> None:
+    """Refuse the study for any warning the settings name."""
+    named = set(reading.quality.refuse)
+    require(
+        replace(row, outcome="refused")
+        for row in rows.rows
+        if row.check in named and row.outcome in {"warn", "unknown", "refused"}
     )
 
 

@@ -294,6 +294,7 @@ def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
             )
         )
         rows.extend([one.note] if one.note is not None else [])
+        rows.extend(_lacking(one, series))
     return Selection(
         study_uid=first.study_uid,
         series_uid=first.series_uid,
@@ -305,6 +306,24 @@ def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
         input_digest=digest.hexdigest(),
         quality=tuple(rows),
     )
+
+
+def _lacking(one: _Joined, series: _Series) -> list[QualityRow]:
+    """Say when some of the images a segmentation names are not there: the series may be cut."""
+    named = set(one.segmentation.referenced_instances)
+    here = named & {header.sop_instance_uid for header in series.headers}
+    if one.rule != "instances" or len(here) == len(named):
+        return []
+    return [
+        _row(
+            one.segmentation,
+            "referenced_images",
+            "warn",
+            f"{len(here)} of {len(named)} images it names",
+            "all of them",
+            "the series may be incomplete, or the segmentation names other series too",
+        )
+    ]
 
 
 def _row(

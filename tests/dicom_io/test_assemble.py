@@ -233,6 +233,14 @@ def test_a_check_the_settings_name_refuses_the_study(tmp_path: Path) -> None:
     assert rows_of(lenient, "slice_distance")[0].outcome == "warn"
 
 
+def test_any_warning_can_be_made_a_refusal(tmp_path: Path) -> None:
+    phantom = make(tmp_path)
+    phantom.ct[-1].unlink()
+    assert rows_of(read(tmp_path), "referenced_images")[0].found == "15 of 16 images it names"
+    with pytest.raises(Unsuitable, match="quality_referenced_images: found 15 of 16"):
+        read(tmp_path, reading=Reading(quality=Quality(refuse=("referenced_images",))))
+
+
 def test_comparing_two_lesion_sets(tmp_path: Path) -> None:
     two_versions(tmp_path / "a")
     make(tmp_path / "b")

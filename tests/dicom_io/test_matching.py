@@ -48,6 +48,12 @@ def test_by_instances(headers: list[InstanceHeader]) -> None:
     assert [(row.check, row.outcome) for row in selection.quality] == [("matched", "ok")]
 
 
+def test_images_that_are_named_but_not_here_are_said(headers: list[InstanceHeader]) -> None:
+    selection = only(match([*images(headers)[:-1], seg(headers)], READING))
+    (row,) = [row for row in selection.quality if row.check == "referenced_images"]
+    assert (row.outcome, row.found) == ("warn", "11 of 12 images it names")
+
+
 def test_by_series_when_no_instance_resolves(headers: list[InstanceHeader]) -> None:
     odd = replace(rtstruct(headers), referenced_instances=("1.2.3",))
     assert only(match([*images(headers), odd], READING)).matched_by[0][1] == "series"

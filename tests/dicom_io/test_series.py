@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analysis.errors import Unsuitable
 from analysis.model import Geometry
@@ -110,6 +112,22 @@ def test_any_orientation_and_order(tmp_path: Path, turn: np.ndarray | None) -> N
     first = np.array([[len(paths) - 1 if flipped else 0, 0.0, 0.0]])
     assert found.to_lps(first)[0] == pytest.approx(geometry.affine[:3, 3], abs=1e-3)
     assert found.spacing == pytest.approx(geometry.spacing, abs=1e-4)
+
+
+@given(
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    spacing=st.tuples(*[st.floats(0.3, 8)] * 3),
+    index=st.tuples(*[st.floats(-600, 600)] * 3),
+)
+def test_affine_round_trip(
+    angles: tuple[float, float, float],
+    spacing: tuple[float, float, float],
+    index: tuple[float, float, float],
+) -> None:
+    geometry = grid(spacing=spacing, turn=rotation(*angles))
+    assert geometry.spacing == pytest.approx(spacing)
+    back = geometry.to_index(geometry.to_lps(np.array([index])))[0]
+    assert back == pytest.approx(index, abs=1e-6)
 
 
 def test_the_order_of_the_input_never_matters(tmp_path: Path) -> None:
