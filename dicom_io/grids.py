@@ -22,12 +22,14 @@ class Patch:
 
 def crop(plane: BoolArray) -> Patch | None:
     """The tight box of what is set in a plane; None when nothing is."""
-    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    rows = np.flatnonzero(plane.any(axis=1))
     if rows.size == 0:
         return None
-    top, left = int(rows[0]), int(columns[0])
-    tight = plane[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
-    return Patch(top, left, np.array(tight, bool))
+    top = int(rows[0])
+    filled = plane[top : int(rows[-1]) + 1]
+    columns = np.flatnonzero(filled.any(axis=0))
+    left = int(columns[0])
+    return Patch(top, left, np.array(filled[:, left : int(columns[-1]) + 1], bool))
 
 
 def box_of(patches: Mapping[int, Sequence[Patch]], shape: Index3) -> Mask:

@@ -107,7 +107,10 @@ def _bits(packed: NDArray[np.uint8], first: int, count: int) -> NDArray[np.bool_
     """`count` bits from bit `first`: frames need not start at a byte (PS3.5 8.1.1)."""
     start = first // 8
     stop = (first + count + 7) // 8
-    unpacked = np.unpackbits(packed[start:stop], bitorder="little")
+    part = packed[start:stop]
+    if not part.any():  # most frames of most segments
+        return np.zeros(count, bool)
+    unpacked = np.unpackbits(part, bitorder="little")
     result: NDArray[np.bool_] = unpacked[first - start * 8 :][:count].astype(bool)
     return result
 

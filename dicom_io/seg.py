@@ -240,7 +240,7 @@ def _draw(dataset: Dataset, frames: Sequence[_Frame], own: _Grid, threshold: flo
                 if number:
                     drawn.add(int(number), index, stored == number)
             continue
-        plane = stored >= limit if kind == "FRACTIONAL" else stored.astype(bool)
+        plane = stored >= limit if kind == "FRACTIONAL" else stored.astype(bool, copy=False)
         if frame.segment is not None:
             drawn.add(frame.segment, index, plane)
     return drawn
