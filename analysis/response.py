@@ -294,6 +294,16 @@ def study_response(
 def with_response(
     result: StudyResult, previous: StudyResult, threshold: float = THRESHOLD_PERCENT
 ) -> StudyResult:
-    """A follow-up's result with the response since an earlier study of the same patient."""
+    """A follow-up's result with the response since an earlier study of the same patient.
+
+    When no lesion is found again, what the two studies drew cannot be compared (other names, other
+    identifiers): the counts are told and every other measure is null, never "all vanished".
+    """
     measures = study_response(volumes_of(previous), volumes_of(result), threshold)
+    if not any(one.name == "n_matched" and one.value for one in measures):
+        why = Reason("no_lesion_matched", "no lesion of the earlier study was found again")
+        measures = tuple(
+            one if one.unit == "{count}" else replace(one, value=None, reason=why)
+            for one in measures
+        )
     return replace(result, measures=(*result.measures, *measures))

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -111,6 +119,27 @@ class Quality(_Section):
     refuse: tuple[str, ...] = Field((), description="Names of checks that refuse the study")
 
 
+class Source(_Section):
+    """A PACS that is asked for the images of a segmentation that arrived alone."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    method: Literal["dicomweb", "c-get", "c-move"]
+    url: str | None = Field(None, description="DICOMweb root, for method dicomweb")
+    user: str | None = None
+    password: SecretStr | None = None
+    ae_title: AeTitle | None = Field(None, description="For c-get and c-move")
+    host: str | None = None
+    port: Port | None = None
+    tls: Tls | None = Field(None, description="For c-get and c-move; none: plain TCP")
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "Source":
+        wanted = ("url",) if self.method == "dicomweb" else ("ae_title", "host", "port")
+        if missing := [name for name in wanted if getattr(self, name) is None]:
+            raise ValueError(f"method {self.method} wants {', '.join(missing)}")
+        return self
+
+
 class Reading(_Section):
     """How segmentations become lesions. Part of what a result's identity is derived from."""
 
@@ -207,6 +236,9 @@ class Settings(BaseSettings):
     )
     quiet_s: float = Field(30, ge=0, description="A study is settled after this long without news")
     profiles: tuple[str, ...] = Field(("henry2022", "mirv2025"), min_length=1)
+    compare_with_prior: bool = Field(
+        True, description="Measure the response since the patient's latest earlier study"
+    )
     spaces: tuple[str, ...] = Field(
         ("sarc021-lung-paper", "sarc021-lung-published-compat"),
         description="Frozen feature spaces; each says which profile it belongs to",
@@ -217,6 +249,10 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     listener: Listener = Listener()
     destinations: tuple[Destination, ...] = ()
+    sources: tuple[Source, ...] = Field(
+        (), description="Asked in this order for images that a segmentation waits for"
+    )
+    fetch_again_s: float = Field(900, gt=0, description="Before images not found are asked again")
     reading: Reading = Reading()
     extraction: Extraction = Extraction()
     outputs: Outputs = Outputs()

@@ -1,7 +1,7 @@
 """``mirv process``: the same pipeline on folders of DICOM, without network or database."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis.errors import Unsuitable
 from analysis.extraction import Extractor, Limits
 from config.settings import Settings
-from dicom_io.header import headers_of_folder, is_own_output
+from dicom_io.header import headers_of_folder, is_own_output, read_header
 from dicom_io.matching import Selection, Waiting, match
 from dicom_io.model import Artifact, QualityRow
 from service import pipeline
@@ -81,35 +81,27 @@ def process_folder(
         [header for header in found.headers if not is_own_output(header)], settings.reading
     )
     outcome.refused.extend(matched.quality)
-    outcome.refused.extend(_unmatched(waiting) for waiting in matched.waiting)
+    outcome.refused.extend(
+        _unmatched(waiting, alone=not matched.selections) for waiting in matched.waiting
+    )
     out.mkdir(parents=True, exist_ok=True)
+    dates = {header.sop_instance_uid: header.study_date for header in found.headers}
     limits = Limits(settings.extraction.lesion_timeout_s, settings.extraction.lesion_memory_mb)
     with Extractor(workers=settings.extraction.workers, limits=limits) as extractor:
-        for selection in matched.selections:
+        line = _Line(found.paths, out, settings, plan, extractor, progress, created)
+        # Earlier studies first: a later one of the same patient is compared with them.
+        for selection in sorted(
+            matched.selections, key=lambda one: (dates[one.images[0]], one.series_uid)
+        ):
             try:
-                study, result = pipeline.analyse_selection(
-                    selection,
-                    lambda uid: found.paths[uid],
-                    plan,
-                    extractor=extractor,
-                    progress=progress,
-                )
-                context = pipeline.render_context(
-                    pipeline.run_digest(study.input_digest, plan),
-                    plan,
-                    settings,
-                    created or datetime.now(UTC),
-                )
-                artifacts = pipeline.render_outputs(study, result, context)
+                outcome.artifacts.extend(line.process(selection))
             except Unsuitable as error:
                 outcome.refused.append(_refusal(selection, error))
             except Exception:  # one faulty study never stops the others
                 log.exception("study failed", extra={"selection": selection.input_digest})
                 outcome.faults += 1
                 outcome.refused.append(_fault(selection))
-            else:
-                outcome.records.append(record_of(study, result))
-                outcome.artifacts.extend(_write(out, context.run_digest, artifacts))
+    outcome.records = [record for _, record in line.done]
     outcome.tables = write_tables(
         out,
         outcome.records,
@@ -117,6 +109,50 @@ def process_folder(
         profiles={profile.name: asdict(profile) for profile in plan.profiles},
     )
     return outcome
+
+
+@dataclass(slots=True)
+class _Line:
+    """The pipeline on one call's folders; remembers results for later studies of a patient."""
+
+    paths: Mapping[str, Path]
+    out: Path
+    settings: Settings
+    plan: pipeline.Plan
+    extractor: Extractor
+    progress: Callable[[int, int], None] | None
+    created: datetime | None
+    done: list[tuple[str, ResultRecord]] = field(default_factory=list)
+
+    def process(self, selection: Selection) -> list[Path]:
+        """Analyse one selection; the DICOM files written."""
+        first = read_header(self.paths[selection.images[0]])
+        prior = self._prior(first.patient_id, first.study_date)
+        study, result = pipeline.analyse_selection(
+            selection,
+            self.paths.__getitem__,
+            self.plan,
+            extractor=self.extractor,
+            progress=self.progress,
+            prior=prior[1].result if prior else None,
+        )
+        run = pipeline.run_digest(study.input_digest, self.plan, prior[0] if prior else "")
+        created = self.created or datetime.now(UTC)
+        context = pipeline.render_context(run, self.plan, self.settings, created)
+        artifacts = pipeline.render_outputs(study, result, context)
+        self.done.append((run, record_of(study, result)))
+        return _write(self.out, run, artifacts)
+
+    def _prior(self, patient_id: str, study_date: str) -> tuple[str, ResultRecord] | None:
+        """The patient's latest earlier study; none without an ID or a date."""
+        if not (self.settings.compare_with_prior and patient_id and study_date):
+            return None
+        earlier = [
+            (run, record)
+            for run, record in self.done
+            if record.patient_id == patient_id and "" < record.study_date < study_date
+        ]
+        return max(earlier, key=lambda one: one[1].study_date, default=None)
 
 
 def _write(out: Path, run: str, artifacts: Sequence[Artifact]) -> list[Path]:
@@ -129,14 +165,15 @@ def _write(out: Path, run: str, artifacts: Sequence[Artifact]) -> list[Path]:
     return written
 
 
-def _unmatched(waiting: Waiting) -> QualityRow:
+def _unmatched(waiting: Waiting, *, alone: bool) -> QualityRow:
+    """An image without lesions beside others is worth a word; alone, or a lesion set, a refusal."""
     return QualityRow(
         study_uid=waiting.study_uid,
         series_uid=waiting.series_uid,
         object_uid=waiting.object_uid,
         lesion="",
         check="unmatched",
-        outcome="refused",
+        outcome="refused" if alone or waiting.object_uid else "warn",
         found="",
         wanted=waiting.waits_for,
         detail="nothing in the folders given completes this object",

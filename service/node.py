@@ -148,6 +148,7 @@ class Node:
             self.settings.quiet_s,
             workflows.enqueue_run,
             workflows.enqueue_delivery,
+            self.settings.compare_with_prior,
         )
         pause = min(_SLOWEST_TICK_S, max(_FASTEST_TICK_S, self.settings.quiet_s / 10))
         heart = Heart(self.store, SERVE_EXECUTOR, self.settings.worker_silent_s)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from analysis.errors import Unsuitable
 from analysis.extraction import Extractor, Limits, extract
 from analysis.feature_space import FeatureSpace, load_space
 from analysis.model import LesionResult, Provenance, StudyResult
+from analysis.response import with_response
 from config.profiles import ExtractionProfile, load_profile
 from config.settings import Reading, Settings
 from dicom_io.assemble import assemble
@@ -87,9 +88,15 @@ def plan_from(settings: Settings, profiles: Sequence[str] = ()) -> Plan:
     )
 
 
-def run_digest(input_digest: str, plan: Plan) -> str:
-    """Identity of one run: SHA-256 over what goes in and the rules applied to it."""
-    return hashlib.sha256(f"{input_digest}:{plan.digest}".encode()).hexdigest()
+def run_digest(input_digest: str, plan: Plan, prior: str = "") -> str:
+    """Identity of one run: SHA-256 over what goes in and the rules applied to it.
+
+    Parameters
+    ----------
+    prior : str
+        Identity of the earlier study's run that the response is measured since, "" for none.
+    """
+    return hashlib.sha256(f"{input_digest}:{plan.digest}:{prior}".encode()).hexdigest()
 
 
 def analyse_selection(
@@ -101,6 +108,7 @@ def analyse_selection(
     workers: int = 0,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
+    prior: StudyResult | None = None,
 ) -> tuple[StudyInput, StudyResult]:
     """Read one image with its lesion set, extract features and compute the measures.
 
@@ -118,6 +126,8 @@ def analyse_selection(
         What a lesion may use.
     progress : callable, optional
         Called with (lesions done, lesions in all), counted over all profiles.
+    prior : StudyResult, optional
+        Of the patient's earlier study: the response since then is measured too.
 
     Raises
     ------
@@ -131,8 +141,11 @@ def analyse_selection(
             "found no lesion in the segmentations of this image, wanted at least one",
         )
     lesions = _features(study, plan, extractor, workers, limits, progress)
-    result = study_analysis.analyse(lesions, plan.profiles, plan.spaces, provenance(study, plan))
-    return study, result
+    origin = provenance(study, plan)
+    if prior is not None:
+        origin = replace(origin, prior_input_digest=prior.provenance.input_digest)
+    result = study_analysis.analyse(lesions, plan.profiles, plan.spaces, origin)
+    return study, with_response(result, prior) if prior is not None else result
 
 
 def _features(

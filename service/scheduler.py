@@ -3,9 +3,9 @@
 `tick` is told the time, so a test can be at any hour; nothing here waits.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from analysis.errors import Transient
 from dicom_io.header import InstanceHeader
 from dicom_io.matching import MatchOutcome, Selection, match
 from dicom_io.model import QualityRow
@@ -15,6 +15,20 @@ from service.store import RunRow, Store, StudyRow
 from service.store.runs import NewRun
 
 log = get_logger("scheduler")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ready:
+    """Settled studies that were matched together."""
+
+    group: set[str]
+    counts: dict[str, int]
+    outcome: MatchOutcome
+    dates: tuple[str, ...]
+
+    @property
+    def first_date(self) -> str:
+        return min(self.dates, default="")
 
 
 class Scheduler:
@@ -31,6 +45,8 @@ class Scheduler:
         Queues the workflow of a run; harmless when repeated.
     start_delivery : callable
         Queues one try of (run, destination, tries so far); harmless when repeated.
+    compare_with_prior : bool
+        Measure the response since the patient's latest earlier study.
     """
 
     def __init__(
@@ -40,21 +56,25 @@ class Scheduler:
         quiet_s: float,
         start_run: Callable[[RunRow], None],
         start_delivery: Callable[[str, str, int], None],
+        compare_with_prior: bool = True,
     ) -> None:
         self._store = store
         self._plan = plan
         self._quiet_s = quiet_s
         self._start_run = start_run
         self._start_delivery = start_delivery
+        self._compare = compare_with_prior
         self._seen_seq = 0
+        self._seen_finished = 0.0
         self._started: set[str] = set()
         self._tried: set[tuple[str, str, int]] = set()
 
     def tick(self, now: float) -> int:
         """Do what is due at this time; how many runs are new."""
-        new = self._match_settled(now)
+        new = self._match_settled(now) + self._revise(now)
         self._start_queued()
         self._start_due(now)
+        self._ask_for_missing(now)
         return new
 
     # Studies
@@ -62,16 +82,24 @@ class Scheduler:
     def _match_settled(self, now: float) -> int:
         last_seq = self._store.instances.last_seq()
         open_studies = self._store.instances.unmatched(self._seen_seq)
-        new, done = 0, set[str]()
+        done = set[str]()
         unsettled = {row.study_uid for row in open_studies if not self._settled(row, now)}
+        ready: list[_Ready] = []
         for row in open_studies:
             if row.study_uid in done:
                 continue
             group = self._store.instances.group_of(row.study_uid)
             if group & unsettled:
                 continue
-            new += self._match(group, now)
+            ready.append(self._matched(group))
             done |= group
+        new = 0
+        # By date, so that an earlier study of a patient is known when the later one is queued.
+        for one in sorted(ready, key=lambda one: one.first_date):
+            if self._awaits_prior(one):
+                done -= one.group
+            else:
+                new += self._take(one, now)
         still_open = [row.last_seq for row in open_studies if row.study_uid not in done]
         self._seen_seq = min([last_seq, *(seq - 1 for seq in still_open)])
         return new
@@ -81,46 +109,74 @@ class Scheduler:
         age = now - row.last_received_at
         return age >= self._quiet_s or age < -self._quiet_s
 
-    def _match(self, group: set[str], now: float) -> int:
+    def _matched(self, group: set[str]) -> "_Ready":
         counts = self._store.instances.count(group)  # before the headers: none is overlooked
         texts = self._store.instances.headers(group)
         try:
             headers = [InstanceHeader.from_json(text) for text in texts]
             outcome = match(headers, self._plan.reading)
-            new = sum(self._queue(selection, headers, now) for selection in outcome.selections)
-        except Transient:
-            raise
         except Exception:
             # One study that cannot be matched must not stop the others; it says so and rests
             # until something new arrives for it.
             log.exception("matching failed", objects=len(texts))
-            fault = [_matching_fault(study_uid) for study_uid in sorted(group)]
-            self._store.instances.note_matched(counts, (), fault, now)
-            return 0
-        self._store.instances.note_matched(counts, _waiting(outcome), outcome.quality, now)
+            fault = tuple(_matching_fault(study_uid) for study_uid in sorted(group))
+            return _Ready(group, counts, MatchOutcome((), (), fault), ())
+        date_of = {one.sop_instance_uid: one.study_date for one in headers}
+        dates = tuple(max(date_of[uid] for uid in one.images) for one in outcome.selections)
+        return _Ready(group, counts, outcome, dates)
+
+    def _awaits_prior(self, one: "_Ready") -> bool:
+        """True while an earlier study of the patient is at work: its result is wanted first."""
+        return self._compare and any(
+            self._store.runs.awaits_prior(selection.patient_id, date)
+            for selection, date in zip(one.outcome.selections, one.dates, strict=True)
+        )
+
+    def _take(self, one: "_Ready", now: float) -> int:
+        pairs = zip(one.outcome.selections, one.dates, strict=True)
+        new = sum(self._queue(selection, date, now) for selection, date in pairs)
+        self._store.instances.note_matched(
+            one.counts, _waiting(one.outcome), one.outcome.quality, now
+        )
         log.info(
             "study settled",
-            objects=len(texts),
+            objects=sum(one.counts.values()),
             runs=new,
-            waiting=len(outcome.waiting),
-            refused=len(outcome.quality),
+            waiting=len(one.outcome.waiting),
+            refused=len(one.outcome.quality),
         )
         return new
 
-    def _queue(self, selection: Selection, headers: Iterable[InstanceHeader], now: float) -> bool:
-        dates = {one.study_date for one in headers if one.sop_instance_uid in selection.images}
+    def _queue(self, selection: Selection, study_date: str, now: float) -> bool:
+        prior = None
+        if self._compare:
+            prior = self._store.runs.prior_of(selection.patient_id, study_date)
         return self._store.runs.queue(
             NewRun(
-                run_id=run_digest(selection.input_digest, self._plan),
+                run_id=run_digest(
+                    selection.input_digest, self._plan, prior.run_id if prior else ""
+                ),
                 study_uid=selection.study_uid,
                 series_uid=selection.series_uid,
                 patient_id=selection.patient_id,
-                study_date=max(dates, default=""),
+                study_date=study_date,
                 input_digest=selection.input_digest,
                 plan_digest=self._plan.digest,
                 selection=selection.to_json(),
+                prior=prior.run_id if prior else None,
             ),
             now,
+        )
+
+    def _revise(self, now: float) -> int:
+        """Queue later studies again whose earlier study has come, or come anew, since."""
+        last = self._store.runs.last_finished_at()
+        if not self._compare or last == self._seen_finished:
+            return 0
+        self._seen_finished = last
+        return sum(
+            self._queue(Selection.from_json(run.selection), run.study_date, now)
+            for run, _prior in self._store.runs.with_other_prior()
         )
 
     # Work
@@ -131,6 +187,16 @@ class Scheduler:
             if workflow_id not in self._started:
                 self._start_run(run)
         self._started = set(queued)
+
+    def _ask_for_missing(self, now: float) -> None:
+        if self._start_fetch is None:
+            return
+        this_round = int(now // self._fetch_again_s)
+        self._asked = {asked for asked in self._asked if asked[1] == this_round}
+        for series_uid, study_uid in self._store.instances.missing_series():
+            if (series_uid, this_round) not in self._asked:
+                self._start_fetch(study_uid, series_uid, this_round)
+                self._asked.add((series_uid, this_round))
 
     def _start_due(self, now: float) -> None:
         due = self._store.deliveries.due(now)

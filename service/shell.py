@@ -10,7 +10,7 @@ from rich.text import Text
 
 from config.settings import Settings, SettingsError, load_settings
 
-_PLAIN_WIDTH = 120  # of tables that go to a file or pipe
+_PLAIN_WIDTH = 220  # of tables that go to a file or pipe
 
 out = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 err = Console(stderr=True)

@@ -147,16 +147,20 @@ def patient_rows(records: Sequence[ResultRecord]) -> tuple[tuple[str, ...], list
                 "n_lesions_used": max(used) if used else None,
             }
             for measure in own:
-                if measure.name in _COUNTS:
-                    row[measure.name] = None if measure.value is None else int(measure.value)
-                    continue
-                row[measure.name] = measure.value
-                row[f"{measure.name}_reason"] = _text(measure.reason)
-                measures[measure.name] = None
+                row[measure.name] = _count_or_value(measure)
+                if measure.name not in _COUNTS:
+                    row[f"{measure.name}_reason"] = _text(measure.reason)
+                    measures[measure.name] = None
             rows.append(row)
     named = [column for name in measures for column in (name, f"{name}_reason")]
     columns = (*PATIENT_COLUMNS, "n_lesions_used", *named)
     return columns, rows
+
+
+def _count_or_value(measure: Measure) -> int | float | None:
+    if measure.value is not None and measure.unit == "{count}":
+        return int(measure.value)
+    return measure.value
 
 
 def _by_space(measures: Sequence[Measure]) -> dict[tuple[str, str], list[Measure]]:

@@ -26,6 +26,8 @@ from dicom_io.model import Artifact, StudyInput
 from dicom_io.uids import derive_uid
 from service import pipeline, records
 from service.commitment import Reference, Report
+from service.fetching import fetch_series
+from service.intake import Intake
 from service.log import get_logger
 from service.sender import (
     Outcome,
@@ -406,6 +408,49 @@ def _park_all(run_id: str, destination: str, detail: str) -> None:
     for row in bench.store.deliveries.all(state="waiting", run_id=run_id, destination=destination):
         bench.store.deliveries.park(row.id, None, detail, bench.clock())
     log.error("delivery failed", run=run_id, destination=destination)
+
+
+def enqueue_fetch(study_uid: str, series_uid: str, round_number: int) -> None:
+    """Queue asking the sources for a series; harmless when it is queued already."""
+    with SetWorkflowID(f"fetch:{series_uid}:{round_number}"):
+        DBOS.enqueue_workflow(DELIVERIES, fetch, study_uid, series_uid)
+
+
+@DBOS.workflow()
+def fetch(study_uid: str, series_uid: str) -> str:
+    """Ask the sources in their order; the name of the one that had the series, else ""."""
+    for source in _workbench().settings.sources:
+        try:
+            if _fetch_from(source.name, study_uid, series_uid):
+                return source.name
+        except Exception as fault:  # noqa: BLE001 - the top of a fetch: the next source is asked
+            _workbench()
+            log.warning("fetch failed", source=source.name, why=type(fault).__name__)
+    return ""
+
+
+@DBOS.step()
+def _fetch_from(name: str, study_uid: str, series_uid: str) -> int:
+    bench = _workbench()
+    (source,) = [one for one in bench.settings.sources if one.name == name]
+    intake = Intake(bench.spool, bench.store, bench.clock)
+    number = fetch_series(
+        source,
+        study_uid,
+        series_uid,
+        bench.settings.listener.ae_title,
+        lambda content: intake.take(content, f"fetch:{name}"),
+    )
+    bench.store.events.add(
+        bench.clock(),
+        "fetched",
+        study_uid=study_uid,
+        object_uid=series_uid,
+        source=name,
+        objects=number,
+    )
+    log.info("fetched", source=name, objects=number)
+    return number
 
 
 def answer_commitment(calling_ae_title: str, event_type: int, information: Dataset) -> None:

@@ -36,7 +36,8 @@ class Line:
         """The node's objects in Orthanc's study, by role."""
         made = {
             row["sop_instance_uid"]: row["role"]
-            for run in self.node.api("runs")
+            for run in self.node.runs(study_uid=study_uid)
+            if run["superseded_by"] is None
             for row in self.node.api(f"runs/{run['run_id']}/artifacts")
         }
         found = {}
@@ -399,3 +400,49 @@ def test_validators_and_foreign_readers_accept_the_results(line: Line, tmp_path:
         uid = str(seg.get_segment_description(number).tracking_uid)
         volume = seg.get_volume(segment_numbers=[number], combine_segments=True)
         assert int(volume.array.astype(bool).sum()) == drawn[uid]
+
+
+@pytest.mark.shared
+def test_a_follow_up_is_compared_with_its_baseline(
+    line: Line, shared: Path, tmp_path: Path
+) -> None:
+    """ML12 at both time points: volumes, lesions gone and new, and response as ``truth.csv`` says."""
+    patient = shared / "multilesion" / "ML12"
+    study_uids = {}
+    for time_point in ("followup", "baseline"):
+        seg = patient / time_point / "SEG_lesions.dcm"
+        study_uids[time_point] = str(pydicom.dcmread(seg, stop_before_pixels=True).StudyInstanceUID)
+        sent = storescu(line.node.port, [patient / time_point / "CT", seg], "MIRV", "SCU", "-xt")
+        assert sent.returncode == 0, sent.stderr
+    line.node.wait_for(study_uids["baseline"])
+
+    def compared() -> bool:
+        runs = line.node.runs(study_uid=study_uids["followup"], state="finished")
+        return any(run["prior"] and run["superseded_by"] is None for run in runs)
+
+    wait_until(compared, 300, f"the follow-up is compared; log: {line.node.log()[-3000:]}")
+    line.node.wait_for(study_uids["followup"])
+    volumes: dict[str, dict[str, float]] = {"baseline": {}, "followup": {}}
+    for row in rows(patient / "truth.csv"):
+        volumes[row["timepoint"]][row["tracking_uid"]] = float(row["volume_ml"])
+    before, after = volumes["baseline"], volumes["followup"]
+    matched = [100 * (after[uid] - ml) / ml for uid, ml in before.items() if uid in after]
+    expected = {
+        "n_matched": 11,
+        "n_vanished": 1,
+        "n_new": 1,
+        "volume_change_range_matched_percent": max(matched) - min(matched),
+        "volume_total_change_percent": 100 * (sum(after.values()) / sum(before.values()) - 1),
+        "tsrc_methods": float(all(change <= 33 for change in [*matched, -100, 100])),
+    }
+    report = sr_read.read(content(line.results(study_uids["followup"])["patient_sr"]))
+    in_sr = {one.name: one.value for one in report.measures if not one.profile}
+    exported = line.node.mirv("export", "--identified", "--out", str(tmp_path))
+    assert exported.returncode == 0, exported.stderr
+    in_csv = [
+        row for row in rows(tmp_path / "patients.csv") if row["study_uid"] == study_uids["followup"]
+    ]
+    for name, value in expected.items():
+        assert in_sr[name] == pytest.approx(value, rel=1e-5), name
+        for row in in_csv:
+            assert float(row[name]) == pytest.approx(value, rel=1e-5), name

@@ -1,0 +1,138 @@
+"""An earlier study of the patient: compared with once, whatever the order of arrival."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from analysis.errors import Reason
+from config.settings import Reading
+from dicom_io.phantom import write_study
+from service.intake import Intake
+from service.pipeline import Plan
+from service.scheduler import Scheduler
+from service.spool import Spool
+from service.store import RunRow, Store, sqlite_url
+
+
+class Clock:
+    """A store, a scheduler, and time that passes when told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1_700_000_000.0
+        self.store = Store(sqlite_url(folder / "catalogue.sqlite"))
+        self.intake = Intake(Spool(folder / "spool"), self.store, lambda: self.now)
+        self.scheduler = Scheduler(
+            self.store,
+            Plan(profiles=(), spaces=(), reading=Reading()),
+            1.0,
+            lambda _run: None,
+            lambda *_delivery: None,
+        )
+
+    def take(self, *files: Path) -> None:
+        """Objects arrive."""
+        for path in files:
+            assert self.intake.take(path.read_bytes(), "test").reason is None
+
+    def tick(self) -> int:
+        """Some time later; how many runs are new."""
+        self.now += 10
+        return self.scheduler.tick(self.now)
+
+    def current(self, study_uid: str) -> RunRow:
+        """The study's newest run that counts; one that is replaced counts until it is."""
+        return self.store.runs.all(study_uid=study_uid, current=True)[0]
+
+    def finish(self, study_uid: str) -> None:
+        """The study's run ends well."""
+        run_id = self.current(study_uid).run_id
+        self.now += 1
+        self.store.runs.start(run_id, self.now)
+        self.store.runs.finish(run_id, [], [], 1, self.now)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Iterator[Clock]:
+    made = Clock(tmp_path)
+    yield made
+    made.store.close()
+
+
+def studies(folder: Path, **changes: str) -> list[tuple[str, tuple[Path, ...]]]:
+    """(study UID, files) of a baseline and a follow-up."""
+    made = [
+        write_study(
+            folder / str(n),
+            n_lesions=2,
+            shape=(12, 64, 64),
+            time_point=n,
+            ct_tags={"StudyDate": f"2024010{n + 1}", **changes},
+        )
+        for n in (0, 1)
+    ]
+    return [(one.identity.study_uid, one.files) for one in made]
+
+
+def test_a_follow_up_is_compared_with_the_finished_baseline(clock: Clock, tmp_path: Path) -> None:
+    (first, first_files), (second, second_files) = studies(tmp_path)
+    clock.take(*first_files)
+    assert clock.tick() == 1
+    clock.finish(first)
+    clock.take(*second_files)
+    assert clock.tick() == 1
+    assert clock.current(second).prior == clock.current(first).run_id
+    assert clock.current(first).prior is None
+
+
+def test_of_two_studies_at_once_the_later_one_waits_for_the_earlier(
+    clock: Clock, tmp_path: Path
+) -> None:
+    (first, first_files), (second, second_files) = studies(tmp_path)
+    clock.take(*second_files, *first_files)
+    assert clock.tick() == 1
+    assert not clock.store.runs.all(study_uid=second)
+    assert clock.tick() == 0
+    clock.finish(first)
+    assert clock.tick() == 1
+    assert clock.current(second).prior == clock.current(first).run_id
+
+
+def test_a_baseline_that_comes_late_revises_the_follow_up_once(
+    clock: Clock, tmp_path: Path
+) -> None:
+    (first, first_files), (second, second_files) = studies(tmp_path)
+    clock.take(*second_files)
+    assert clock.tick() == 1
+    clock.finish(second)
+    alone = clock.current(second)
+    assert alone.prior is None
+    clock.take(*first_files)
+    assert clock.tick() == 1
+    clock.finish(first)
+    assert clock.tick() == 1
+    clock.finish(second)
+    revised = clock.current(second)
+    assert (revised.prior, revised.predecessor) == (clock.current(first).run_id, alone.run_id)
+    assert revised.run_id != alone.run_id
+    assert clock.tick() == 0
+    assert clock.tick() == 0
+
+
+def test_a_refused_baseline_does_not_hold_the_follow_up(clock: Clock, tmp_path: Path) -> None:
+    (first, first_files), (second, second_files) = studies(tmp_path)
+    clock.take(*first_files, *second_files)
+    clock.tick()
+    clock.store.runs.refuse(clock.current(first).run_id, Reason("uneven_slices", ""), clock.now)
+    assert clock.tick() == 1
+    assert clock.current(second).prior is None
+
+
+def test_studies_without_a_patient_id_are_never_joined(clock: Clock, tmp_path: Path) -> None:
+    (first, first_files), (second, second_files) = studies(tmp_path, PatientID="")
+    clock.take(*first_files)
+    clock.tick()
+    clock.finish(first)
+    clock.take(*second_files)
+    assert clock.tick() == 1
+    assert clock.current(second).prior is None
