@@ -406,7 +406,7 @@ def test_validators_and_foreign_readers_accept_the_results(line: Line, tmp_path:
 def test_a_follow_up_is_compared_with_its_baseline(
     line: Line, shared: Path, tmp_path: Path
 ) -> None:
-    """ML12 at both time points: volumes, lesions gone and new, and response as ``truth.csv`` says."""
+    """ML12 at both time points: lesions gone and new, and response, as ``truth.csv`` says."""
     patient = shared / "multilesion" / "ML12"
     study_uids = {}
     for time_point in ("followup", "baseline"):
