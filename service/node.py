@@ -149,6 +149,8 @@ class Node:
             workflows.enqueue_run,
             workflows.enqueue_delivery,
             self.settings.compare_with_prior,
+            start_fetch=workflows.enqueue_fetch if self.settings.sources else None,
+            fetch_again_s=self.settings.fetch_again_s,
         )
         pause = min(_SLOWEST_TICK_S, max(_FASTEST_TICK_S, self.settings.quiet_s / 10))
         heart = Heart(self.store, SERVE_EXECUTOR, self.settings.worker_silent_s)

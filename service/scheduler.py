@@ -47,6 +47,11 @@ class Scheduler:
         Queues one try of (run, destination, tries so far); harmless when repeated.
     compare_with_prior : bool
         Measure the response since the patient's latest earlier study.
+    start_fetch : callable, optional
+        Queues asking for (study, series, round) that a segmentation waits for; harmless when
+        repeated. None: there is no one to ask.
+    fetch_again_s : float
+        A new round begins after so long.
     """
 
     def __init__(
@@ -57,7 +62,13 @@ class Scheduler:
         start_run: Callable[[RunRow], None],
         start_delivery: Callable[[str, str, int], None],
         compare_with_prior: bool = True,
+        *,
+        start_fetch: Callable[[str, str, int], None] | None = None,
+        fetch_again_s: float = 900,
     ) -> None:
+        self._start_fetch = start_fetch
+        self._fetch_again_s = fetch_again_s
+        self._asked: set[tuple[str, int]] = set()
         self._store = store
         self._plan = plan
         self._quiet_s = quiet_s

@@ -425,6 +425,23 @@ class Instances:
         with self._database.read() as connection:
             return [WaitingRow(**row) for row in connection.execute(query).mappings()]
 
+    def missing_series(self) -> list[tuple[str, str]]:
+        """(series, study of the segmentation) that segmentations wait for and no image is of."""
+        table, references, waiting = schema.instances, schema.series_references, schema.waiting
+        drawn, image = table.alias("drawn"), table.alias("image")
+        there = sa.exists().where(
+            image.c.series_uid == references.c.series_uid, image.c.removed_at.is_(None)
+        )
+        query = (
+            sa.select(references.c.series_uid, drawn.c.study_uid)
+            .join(drawn, drawn.c.sop_instance_uid == references.c.sop_instance_uid)
+            .join(waiting, waiting.c.object_uid == references.c.sop_instance_uid)
+            .where(~there)
+            .distinct()
+        )
+        with self._database.read() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query)]
+
     def quality(self, study_uid: str = "") -> list[QualityRow]:
         """What the last matching refused."""
         query = sa.select(schema.quality.c.row).order_by(schema.quality.c.id)

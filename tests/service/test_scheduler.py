@@ -27,6 +27,7 @@ class Bench:
         self.intake = Intake(Spool(folder / "spool"), self.store, lambda: self.now)
         self.runs: list[str] = []
         self.tries: list[tuple[str, str, int]] = []
+        self.asked: list[tuple[str, str, int]] = []
         self.scheduler = self.fresh()
 
     def fresh(self) -> Scheduler:
@@ -37,6 +38,8 @@ class Bench:
             QUIET,
             lambda run: self.runs.append(run.run_id),
             lambda *delivery: self.tries.append(delivery),
+            start_fetch=lambda *series: self.asked.append(series),
+            fetch_again_s=900,
         )
 
     def take(self, *paths: Path | None) -> None:
@@ -221,3 +224,19 @@ def test_what_was_queued_before_a_start_is_started_again(
     bench.scheduler = bench.fresh()
     bench.later()
     assert bench.runs == [bench.current().run_id] * 2  # harmless: workflows start once
+
+
+def test_images_a_segmentation_waits_for_are_asked_for_once_a_round(
+    bench: Bench, study: phantom.Phantom
+) -> None:
+    bench.take(study.seg)
+    bench.later()
+    bench.later(1)
+    ((of_study, series_uid, first),) = bench.asked
+    assert of_study == study.identity.study_uid
+    assert series_uid == dcmread(study.ct[0]).SeriesInstanceUID
+    bench.later(900)
+    assert [asked[2] for asked in bench.asked] == [first, first + 1]
+    bench.take(*study.ct)
+    bench.later(900)
+    assert len(bench.asked) == 2

@@ -1,0 +1,111 @@
+"""A segmentation that arrived alone finds its images: DICOMweb, C-GET and C-MOVE from Orthanc."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from analysis.errors import Transient
+from config.settings import Reading, Source
+from dicom_io import phantom
+from service.fetching import fetch_series
+from service.intake import Intake
+from service.pipeline import Plan
+from service.scheduler import Scheduler
+from tests.peers import Orthanc, free_port, orthanc
+from tests.service.wire import Serving, serving
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> phantom.Phantom:
+    return phantom.write_study(tmp_path_factory.mktemp("study"), n_lesions=1, shape=(10, 64, 64))
+
+
+@pytest.fixture(scope="module")
+def peers(
+    tmp_path_factory: pytest.TempPathFactory, study: phantom.Phantom
+) -> Iterator[tuple[Serving, Orthanc]]:
+    folder = tmp_path_factory.mktemp("peers")
+    with (
+        serving(folder / "node") as node,
+        orthanc(folder / "orthanc", {"NODE": ("MIRV", node.port)}) as peer,
+    ):
+        peer.upload(study.ct)
+        yield node, peer
+
+
+def source(peer: Orthanc, method: str) -> Source:
+    if method == "dicomweb":
+        return Source(
+            name="pacs",
+            method="dicomweb",
+            url=f"{peer.url}/dicom-web",
+            user="tester",
+            password=SecretStr("tester"),
+        )
+    return Source.model_validate(
+        {
+            "name": "pacs",
+            "method": method,
+            "ae_title": "ORTHANC",
+            "host": "127.0.0.1",
+            "port": peer.dicom_port,
+        }
+    )
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("method", ["dicomweb", "c-get", "c-move"])
+def test_images_are_fetched_by_each_method(
+    peers: tuple[Serving, Orthanc], study: phantom.Phantom, tmp_path: Path, method: str
+) -> None:
+    asked_node, peer = peers
+    with serving(tmp_path) as own:
+        # C-MOVE goes to the listener Orthanc knows; the others to whoever asks.
+        node = asked_node if method == "c-move" else own
+        intake = Intake(node.spool, node.store)
+        assert study.seg is not None
+        intake.take(study.seg.read_bytes(), "test")
+        plan = Plan(profiles=(), spaces=(), reading=Reading())
+        scheduler = Scheduler(node.store, plan, 0, lambda _run: None, lambda *_: None)
+        assert scheduler.tick(2e9) == 0
+        ((series_uid, study_uid),) = node.store.instances.missing_series()
+        taken: list[bytes] = []
+
+        def take(content: bytes) -> None:
+            taken.append(content)
+            assert intake.take(content, "fetch:pacs").verdict == "stored"
+
+        number = fetch_series(source(peer, method), study_uid, series_uid, "MIRV", take)
+        assert number == len(study.ct)
+        assert len(taken) == (0 if method == "c-move" else len(study.ct))
+        assert node.store.instances.missing_series() == []
+        assert scheduler.tick(2e9) == 1
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("method", ["dicomweb", "c-get", "c-move"])
+def test_what_a_source_does_not_have_is_no_fault(
+    peers: tuple[Serving, Orthanc], method: str
+) -> None:
+    assert fetch_series(source(peers[1], method), "1.2", "1.2.3.4", "MIRV", _never) == 0
+
+
+@pytest.mark.parametrize("method", ["dicomweb", "c-get"])
+def test_a_source_that_is_down_is_asked_again(method: str) -> None:
+    nobody = Orthanc(f"http://127.0.0.1:{free_port()}", free_port(), "ORTHANC")
+    with pytest.raises(Transient, match="pacs"):
+        fetch_series(source(nobody, method), "1.2", "1.2.3.4", "MIRV", _never)
+    nobody.http.close()
+
+
+def test_settings_say_what_a_method_lacks() -> None:
+    with pytest.raises(ValidationError, match="wants ae_title, host, port"):
+        Source(name="pacs", method="c-get")
+    with pytest.raises(ValidationError, match="wants url"):
+        Source(name="pacs", method="dicomweb")
+
+
+def _never(_content: bytes) -> None:
+    raise AssertionError("nothing was to come")
