@@ -3,6 +3,7 @@
 import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ from dicom_io.versions import dice
 
 NO_LESION = frozenset({"point_marker", "empty_roi", "empty_segment"})
 """Segments nobody drew as a lesion: said, but no fault of the input."""
+
+COINCIDING_DICE = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +109,7 @@ def assemble(
     if not candidates:
         raise Unsuitable("no_lesions", _why_none(rows))
     lesions, sources = _lesions(_latest(candidates, rows), selection, rows)
+    _say_coinciding(lesions, rows)
     artifacts = artifact_rows(
         series.volume, lesions, series.padding, reading.quality, rows.study, rows.series
     )
@@ -119,6 +123,21 @@ def assemble(
         input_digest=selection.input_digest,
         quality=tuple(rows.rows),
     )
+
+
+def _say_coinciding(lesions: Sequence[Lesion], rows: _Rows) -> None:
+    """Warn of lesions that are nearly one: a set exported twice would count every lesion twice."""
+    for first, second in combinations(lesions, 2):
+        likeness = dice(first.mask, second.mask)
+        if likeness >= COINCIDING_DICE:
+            rows.add(
+                "lesions_coincide",
+                "warn",
+                lesion=second.tracking_uid,
+                found=f"Dice {likeness:.3f} of lesions {first.number} and {second.number}",
+                wanted=f"below {COINCIDING_DICE}",
+                detail="two lesions with different tracking UIDs are nearly the same voxels",
+            )
 
 
 def _enforce(rows: _Rows, reading: Reading) -> None:

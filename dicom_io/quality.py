@@ -305,24 +305,30 @@ def _artifacts(
     return [(kind, count) for kind, count in found if count]
 
 
-def describe(headers: Sequence[InstanceHeader]) -> tuple[dict[str, str | int | None], ...]:
-    """The description table (SPEC R-DESC-1): one row an image series.
+def describe(
+    headers: Sequence[InstanceHeader], *, per_slice: bool = False
+) -> tuple[dict[str, str | int | None], ...]:
+    """The description table (SPEC R-DESC-1): one row an image series, or one an instance.
 
     Returns
     -------
     tuple of dict
-        ``study_uid``, ``series_uid``, ``Modality``, ``instances`` and the tags of `DESCRIBED`:
+        ``study_uid``, ``series_uid``, ``instance_uid`` ("" for a series), ``Modality``,
+        ``instances`` and the tags of `DESCRIBED`:
         the distinct values in order, joined by " | ", None when no instance has the tag.
     """
-    groups: dict[tuple[str, str], list[InstanceHeader]] = {}
+    groups: dict[tuple[str, str, str], list[InstanceHeader]] = {}
     for header in headers:
         if header.is_image:
-            groups.setdefault((header.study_uid, header.series_uid), []).append(header)
+            instance = header.sop_instance_uid if per_slice else ""
+            key = (header.study_uid, header.series_uid, instance)
+            groups.setdefault(key, []).append(header)
     rows = []
-    for (study, series), members in sorted(groups.items()):
+    for (study, series, instance), members in sorted(groups.items()):
         row: dict[str, str | int | None] = {
             "study_uid": study,
             "series_uid": series,
+            "instance_uid": instance,
             "Modality": members[0].modality,
             "instances": len(members),
         }

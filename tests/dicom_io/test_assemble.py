@@ -233,6 +233,16 @@ def test_a_check_the_settings_name_refuses_the_study(tmp_path: Path) -> None:
     assert rows_of(lenient, "slice_distance")[0].outcome == "warn"
 
 
+def test_a_set_exported_twice_under_other_uids_is_said(tmp_path: Path) -> None:
+    make(tmp_path, rtstruct=True)
+    assert rows_of(read(tmp_path), "lesions_coincide") == []
+    study = read(tmp_path, reading=Reading(prefer="both"))
+    assert len(study.lesions) == 6
+    found = rows_of(study, "lesions_coincide")
+    assert len(found) == 3
+    assert all(row.found.startswith("Dice 1.000") for row in found)
+
+
 def test_any_warning_can_be_made_a_refusal(tmp_path: Path) -> None:
     phantom = make(tmp_path)
     phantom.ct[-1].unlink()

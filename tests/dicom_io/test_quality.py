@@ -170,6 +170,9 @@ def test_description_table(tmp_path: Path) -> None:
     assert row["SliceThickness"] == "2.5 | 5"
     assert row["EchoTime"] is None
     assert "Phantom" not in str(row)
+    slices = describe(headers_of_folder([tmp_path]).headers, per_slice=True)
+    assert len(slices) == 16
+    assert sorted(str(one["SliceThickness"]) for one in slices) == ["2.5"] + ["5"] * 15
 
 
 def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
