@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pydicom
@@ -12,10 +12,11 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_io.codes import code_sequence
-from dicom_io.model import Artifact, RenderContext, StudyInput
+from dicom_io.model import Artifact, Code, RenderContext, StudyInput
 from dicom_io.outputs import concepts
 from dicom_io.outputs.concepts import dcm
 from dicom_io.outputs.encoding import clean
+from dicom_io.outputs.items import is_urn
 from dicom_io.uids import derive_uid
 
 MANUFACTURER = "mirv-node"
@@ -289,6 +290,17 @@ def artifact(ds: Dataset, role: Role, context: RenderContext, tail: bytes) -> Ar
     )
 
 
-def digests_text(digests: Mapping[str, str]) -> str:
-    """Names with their SHA-256, for people."""
-    return "; ".join(f"{name} sha256={digest}" for name, digest in sorted(digests.items()))
+def coded(concept: Code) -> list[Dataset]:
+    """A code sequence as received: short, long, or a URN that names its own scheme."""
+    ds = Dataset()
+    value = clean(concept.value, 1024)
+    if not concept.scheme and is_urn(value):
+        ds.URNCodeValue = value
+    elif len(value) > 16:
+        ds.LongCodeValue = value
+    else:
+        ds.CodeValue = value
+    if concept.scheme:
+        ds.CodingSchemeDesignator = clean(concept.scheme, 16)
+    ds.CodeMeaning = clean(concept.meaning, 64) or value[:64]
+    return [ds]

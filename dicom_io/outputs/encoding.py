@@ -9,10 +9,12 @@ import re
 import struct
 from collections.abc import Iterable
 
-_LONG_HEADER = frozenset({"OB", "OW", "SQ", "UC", "UT"})
+from analysis.errors import Unsuitable
+
+_LONG_HEADER = frozenset({"OB", "OW", "SQ", "UC", "UR", "UT"})
 _ITEM = b"\xfe\xff\x00\xe0"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID = re.compile(r"[0-9.]{1,64}")
 
 
 def element(tag: int, vr: str, value: bytes) -> bytes:
@@ -33,10 +35,21 @@ def text(tag: int, vr: str, value: str) -> bytes:
 
 
 def uid(tag: int, value: str) -> bytes:
-    """A UI element; raises ValueError for what is no UID, since nothing would resolve it."""
-    if len(value) > 64 or not _UID.fullmatch(value):
-        raise ValueError(f"{tag:08X}: found {value!r}, wanted a UID")
+    """A UI element: any the reading side lets in, since references repeat what was received.
+
+    Raises
+    ------
+    Unsuitable
+        ``invalid_uid``: other characters than digits and dots, or too many.
+    """
+    if not is_uid(value):
+        raise Unsuitable("invalid_uid", f"({tag:08X}): found {value[:80]!r}, wanted a UID")
     return element(tag, "UI", value.encode("ascii"))
+
+
+def is_uid(value: str) -> bool:
+    """Whether a value can stand in a UI element."""
+    return _UID.fullmatch(value) is not None
 
 
 def decimals(tag: int, values: Iterable[float]) -> bytes:

@@ -35,9 +35,11 @@ _CONTENT = 0x0040A730
 def code(tag: int, concept: Code) -> bytes:
     """A code sequence of one concept (PS3.3 table 8.8-1)."""
     value, scheme = clean(concept.value, 1024), clean(concept.scheme, 16)
-    if not value or not scheme:
+    if not value or not (scheme or is_urn(value)):
         raise ValueError(f"{concept!r}: a code needs value and scheme")
     meaning = text(0x00080104, "LO", clean(concept.meaning, 64) or value[:64])
+    if not scheme:
+        return sequence(tag, [item(meaning + text(0x00080120, "UR", value))])
     designator = text(0x00080102, "SH", scheme)
     # SH holds 16 characters: what is longer has an attribute of its own.
     if len(value) <= 16:
@@ -52,6 +54,11 @@ def _head(relationship: str, value_type: str, name: Code) -> bytes:
         + text(0x0040A040, "CS", value_type)
         + code(_CONCEPT_NAME, name)
     )
+
+
+def is_urn(value: str) -> bool:
+    """Whether a code value names its scheme itself (PS3.3 8.1)."""
+    return value.startswith(("urn:", "http:", "https:"))
 
 
 def _children(children: Iterable[bytes]) -> bytes:

@@ -171,10 +171,10 @@ def _segment(number: int, lesion: Lesion, source: LesionSource) -> Dataset:
     segment.SegmentAlgorithmType = source.algorithm_type
     if source.algorithm_type != "MANUAL":
         segment.SegmentAlgorithmName = clean(source.algorithm_name, 64) or "not stated"
-    segment.SegmentedPropertyCategoryCodeSequence = code_sequence(source.category)
-    segment.SegmentedPropertyTypeCodeSequence = code_sequence(source.finding)
+    segment.SegmentedPropertyCategoryCodeSequence = document.coded(source.category)
+    segment.SegmentedPropertyTypeCodeSequence = document.coded(source.finding)
     if region := region_of(lesion, source):
-        segment.AnatomicRegionSequence = code_sequence(region)
+        segment.AnatomicRegionSequence = document.coded(region)
     segment.TrackingID = clean(lesion.tracking_id, 1024) or "lesion"
     segment.TrackingUID = lesion.tracking_uid
     segment.RecommendedDisplayCIELabValue = _colour(number)

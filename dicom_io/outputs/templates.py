@@ -11,7 +11,7 @@ from config.profiles import ExtractionProfile
 from dicom_io.model import Code, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document
 from dicom_io.outputs.concepts import own
-from dicom_io.outputs.encoding import clean
+from dicom_io.outputs.encoding import clean, is_uid
 from dicom_io.outputs.items import (
     CONTAINS,
     HAS_ACQ_CONTEXT,
@@ -94,7 +94,8 @@ def _library_descriptors(study: StudyInput) -> list[bytes]:
         descriptors.append(code_item(HAS_ACQ_CONTEXT, concepts.MODALITY, kind))
     if date := study_date(image):
         descriptors.append(date_item(HAS_ACQ_CONTEXT, concepts.STUDY_DATE, date))
-    if frame_of_reference := str(image.get("FrameOfReferenceUID") or ""):
+    frame_of_reference = str(image.get("FrameOfReferenceUID") or "")
+    if is_uid(frame_of_reference):
         descriptors.append(
             uid_item(HAS_ACQ_CONTEXT, concepts.FRAME_OF_REFERENCE, frame_of_reference)
         )

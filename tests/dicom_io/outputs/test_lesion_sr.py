@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -197,8 +198,7 @@ def test_hostile_labels_stay_text(study: StudyInput, result: StudyResult) -> Non
 def test_what_the_source_got_wrong_is_made_to_fit_but_keys_are_kept(
     study: StudyInput, result: StudyResult
 ) -> None:
-    image = pydicom.Dataset()
-    image.update(study.evidence.images[0])
+    image = deepcopy(study.evidence.images[0])
     wrong = {
         "PatientID": "P" * 70,
         "StudyID": "much longer than it may be",
@@ -218,6 +218,28 @@ def test_what_the_source_got_wrong_is_made_to_fit_but_keys_are_kept(
         assert report.StudyID == "much longer than"
         assert not report.StudyDate and not report.StudyTime and not report.PatientAge
         assert report.AccessionNumber == "A1"
+
+
+def test_codes_that_are_long_or_urns_are_kept(study: StudyInput, result: StudyResult) -> None:
+    uid = study.lesions[0].tracking_uid
+    urn, long = Code("urn:oid:1.2.3", "", "Tumour"), Code("1234567890123456789", "SCT", "")
+    source = replace(study.sources[uid], finding=urn, anatomy=long)
+    changed = replace(study, sources={**study.sources, uid: source})
+    artifacts = render(changed, result, context_of("core"))
+    parsed = {a.role: pydicom.dcmread(io.BytesIO(a.content)) for a in artifacts}
+    segment = parsed["lesion_seg"].SegmentSequence[0]
+    group = _groups(parsed["lesion_sr"])[uid]
+    for found in (
+        segment.SegmentedPropertyTypeCodeSequence[0],
+        next(_named(group, "121071")).ConceptCodeSequence[0],
+    ):
+        assert found.URNCodeValue == urn.value
+        assert "CodeValue" not in found
+    for found in (
+        segment.AnatomicRegionSequence[0],
+        next(_named(group, "363698007")).ConceptCodeSequence[0],
+    ):
+        assert (found.LongCodeValue, found.CodeMeaning) == (long.value, long.value)
 
 
 def test_one_lesion(tmp_path_factory: pytest.TempPathFactory) -> None:
