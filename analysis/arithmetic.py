@@ -21,13 +21,14 @@ import numpy as np
 import radiomics
 import SimpleITK as sitk  # noqa: N813 - the name everybody uses
 from numpy.typing import NDArray
-from radiomics import imageoperations
+from radiomics import firstorder, glcm, gldm, glrlm, glszm, imageoperations, ngtdm
 from radiomics.base import RadiomicsFeaturesBase
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from analysis import ibsi, mesh
 from analysis.extraction_worker import out_of_memory
 from analysis.model import BoolArray, FloatArray
+from analysis.reductions import QuickNumpy
 from config.profiles import ExtractionProfile
 
 Found = Mapping[str, Any]
@@ -63,12 +64,13 @@ def run(
         )
         for name, own in extractor.enabledImagetypes.items()
     )
-    for made, name, settings in filtered:
-        values = sitk.GetArrayViewFromImage(made)
-        for at, region in enumerate(regions):
-            if not isinstance(region, Exception):
-                fault = _tried(partial(region.add, values, name, settings))
-                regions[at] = fault if isinstance(fault, Exception) else region
+    with _quick_numpy():
+        for made, name, settings in filtered:
+            values = sitk.GetArrayViewFromImage(made)
+            for at, region in enumerate(regions):
+                if not isinstance(region, Exception):
+                    fault = _tried(partial(region.add, values, name, settings))
+                    regions[at] = fault if isinstance(fault, Exception) else region
     if profile.preprocessing == "ibsi":
         for region in regions:
             if not isinstance(region, Exception):
@@ -235,3 +237,17 @@ def _quick_shape() -> Iterator[None]:
         yield
     finally:
         shape.cShape = cShape
+
+
+@contextmanager
+def _quick_numpy() -> Iterator[None]:
+    """PyRadiomics' feature modules with `analysis.reductions` for numpy."""
+    modules = (firstorder, glcm, gldm, glrlm, glszm, ngtdm)
+    quick = QuickNumpy()
+    for module in modules:
+        module.numpy = quick
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.numpy = np
