@@ -12,6 +12,7 @@ from typing import Literal
 from analysis.errors import Reason, Unsuitable
 from dicom_io.header import InstanceHeader, is_own_output, read_header
 from service.log import get_logger
+from service.sameness import same_object
 from service.spool import Spool, Staged, StoredObject
 from service.store import Conflict, NewInstance, Store
 
@@ -28,7 +29,7 @@ class Taken:
     Attributes
     ----------
     verdict : str
-        ``stored`` and ``known`` (the same content was there): durable and indexed. The others are
+        ``stored`` and ``known`` (the same object was there): durable and indexed. The others are
         in quarantine: ``unreadable`` (cannot be indexed), ``conflict`` (other content under a
         known UID), ``refused`` (by the caller's own check).
     reason : Reason or None
@@ -100,6 +101,10 @@ class Intake:
         try:
             added = self._store.instances.add(new, self._clock())
         except Conflict as conflict:
+            first, second = self._spool.path(conflict.sha256), self._spool.path(new.sha256)
+            if first.is_file() and same_object(first.read_bytes(), second.read_bytes()):
+                self._spool.remove(new.sha256)
+                return Taken("known")
             reason = Reason(
                 "other_content",
                 f"found SHA-256 {new.sha256} under a SOP Instance UID that is stored with "
