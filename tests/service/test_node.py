@@ -1,0 +1,90 @@
+"""The node as a whole: start and stop, one a folder, a destination that comes back."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from config.settings import Delivery, Destination, Http, Listener, Settings
+from dicom_io import phantom
+from service.node import AlreadyRunning, Node
+from tests.peers import free_port, orthanc, storescu, wait_until
+
+
+def settings(folder: Path, *destinations: Destination, port: int = 0) -> Settings:
+    return Settings(
+        folder=folder,
+        quiet_s=0.3,
+        profiles=("henry2022",),
+        listener=Listener(port=port or free_port()),
+        http=Http(enabled=False),
+        delivery=Delivery(first_retry_s=0.3, longest_retry_s=0.5, max_attempts=100),
+        destinations=destinations,
+    )
+
+
+@contextmanager
+def running(wanted: Settings) -> Iterator[Node]:
+    node = Node(wanted)
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()
+
+
+def test_a_second_node_on_one_folder_refuses_to_start(tmp_path: Path) -> None:
+    with running(settings(tmp_path)) as first:
+        second = Node(settings(tmp_path))
+        with pytest.raises(AlreadyRunning, match="another node serves"):
+            second._lock.take()
+        assert first.store.instances.studies() == []
+    second._lock.take()
+    second._lock.release()
+
+
+def test_a_taken_port_is_said_and_leaves_the_folder_free(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(OSError, match="in use"):
+            Node(settings(tmp_path, port=other.getsockname()[1])).start()
+    with running(settings(tmp_path)) as node:
+        assert [event.kind for event in node.store.events.all(kind="node_started")]
+
+
+@pytest.mark.peers
+def test_results_wait_for_a_destination_and_images_come_back_harmlessly(tmp_path: Path) -> None:
+    """Orthanc is down when the results are ready; it gets each once, and sends all back."""
+    made = phantom.write_study(tmp_path / "study", n_lesions=1, shape=(10, 64, 64))
+    with orthanc(tmp_path / "orthanc") as probe:
+        port = probe.dicom_port
+    destination = Destination(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=port)
+    with running(settings(tmp_path / "node", destination)) as node:
+        listening = node.settings.listener.port
+        assert storescu(listening, [made.folder], "MIRV", "CT", "-R").returncode == 0
+        wait_until(lambda: node.store.runs.all(states=("finished",)), 120, "the run finishes")
+        wait_until(
+            lambda: min((row.attempts for row in node.store.deliveries.all()), default=0) > 1,
+            30,
+            "it is tried again",
+        )
+        with orthanc(tmp_path / "orthanc", {"NODE": ("MIRV", listening)}, DicomPort=port) as peer:
+            sent = node.store.deliveries.all()
+            wait_until(
+                lambda: len(node.store.deliveries.all(state="delivered")) == len(sent),
+                60,
+                "all is delivered",
+            )
+            study_uid = made.identity.study_uid
+            assert len(peer.find("Instance", StudyInstanceUID=study_uid)) == len(sent)
+            (own_seg,) = peer.instances_of(study_uid, "1.2.840.10008.5.1.4.1.1.66.4")
+            answer = peer.http.post(
+                "/modalities/NODE/store", json={"Resources": [own_seg], "Synchronous": True}
+            )
+            assert answer.is_success
+        wait_until(lambda: not node.store.instances.unmatched(), 30, "the study settles")
+        assert len(node.store.runs.all()) == 1
+        assert [row.own_output for row in node.store.instances.all()].count(True) == 1
