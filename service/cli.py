@@ -16,6 +16,7 @@ from service.cohort_cli import app as cohort_app
 from service.cohort_cli import space_app
 from service.operate_cli import deliveries_app, export, jobs_app
 from service.shell import ConfigOption, err, fail, out, settings_or_exit
+from service.sr_cli import sr_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +32,7 @@ app.add_typer(jobs_app, name="jobs")
 app.add_typer(deliveries_app, name="deliveries")
 app.add_typer(cohort_app, name="cohort")
 app.add_typer(space_app, name="space")
+app.add_typer(sr_app, name="sr")
 app.command()(export)
 
 PathsArgument = Annotated[
@@ -149,6 +151,26 @@ def profile_list() -> None:
     out.print(table)
 
 
+@profile_app.command("import")
+def profile_import(
+    file: Annotated[Path, typer.Argument(help="PyRadiomics parameter file.", exists=True)],
+    name: Annotated[str, typer.Option("--name", help="Name of the new profile.")],
+    profile_file: Annotated[Path, typer.Option("--out", help="Profile file to write (.yaml).")],
+    pixel_type: Annotated[
+        str, typer.Option(help="Pixel type of CT images: parameter files are silent about it.")
+    ] = "int16",
+) -> None:
+    """Take in a PyRadiomics parameter file as a profile of one's own."""
+    from config.profiles import dump_profile, import_parameter_file
+
+    try:
+        profile = import_parameter_file(file, name, pixel_type=pixel_type)
+    except ValueError as error:
+        fail(str(error))
+    profile_file.write_text(dump_profile(profile), encoding="utf-8")
+    out.print(Text(f"{profile_file}: {profile.n_features} features, {profile.digest()[:12]}"))
+
+
 @app.command()
 def serve(config: ConfigOption = None) -> None:
     """Run the node: listener, scheduler, workers, sender and status page."""
@@ -166,6 +188,46 @@ def serve(config: ConfigOption = None) -> None:
         node.wait()
     finally:
         node.stop()
+
+
+@app.command()
+def worker(config: ConfigOption = None) -> None:
+    """Take runs and deliveries from a node's queues, on this or another machine (PostgreSQL)."""
+    from service.log import configure
+    from service.worker import Worker
+
+    settings = settings_or_exit(config)
+    configure(settings.log_level)
+    try:
+        made = Worker(settings)
+        made.start()
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    made.wait()
+
+
+@app.command()
+def doctor(
+    repair: Annotated[bool, typer.Option("--repair", help="Put right what can be.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Read every file and check its content.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Compare the spool with the index. Exit code 0: healthy; 2: something is lost or damaged."""
+    from service import doctor as doctoring
+    from service.operate_cli import catalogue
+
+    with catalogue(config) as (_, store, spool):
+        findings = doctoring.check(spool, store, thorough=thorough)
+        if repair:
+            doctoring.repair(spool, store, findings)
+    for name in ("unindexed", "missing", "damaged", "outputs_missing"):
+        found = getattr(findings, name)
+        out.print(Text(f"{name}: {len(found)}"))
+        for one in found:
+            out.print(Text(f"  {one}"))
+    raise typer.Exit(0 if findings.healthy else 2)
 
 
 @app.command()

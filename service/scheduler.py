@@ -77,11 +77,13 @@ class Scheduler:
         self._compare = compare_with_prior
         self._seen_seq = 0
         self._seen_finished = 0.0
+        self._replanned = False
         self._started: set[str] = set()
         self._tried: set[tuple[str, str, int]] = set()
 
     def tick(self, now: float) -> int:
         """Do what is due at this time; how many runs are new."""
+        self._replan(now)
         new = self._match_settled(now) + self._revise(now)
         self._start_queued()
         self._start_due(now)
@@ -189,6 +191,15 @@ class Scheduler:
             self._queue(Selection.from_json(run.selection), run.study_date, now)
             for run, _prior in self._store.runs.with_other_prior()
         )
+
+    def _replan(self, now: float) -> None:
+        """Queue anew what was begun under other profiles or rules: a run's identity names them."""
+        if self._replanned:
+            return
+        for run in self._store.runs.all(states=("queued", "running"), current=True):
+            if run.plan_digest != self._plan.digest:
+                self._queue(Selection.from_json(run.selection), run.study_date, now)
+        self._replanned = True
 
     # Work
 

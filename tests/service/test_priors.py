@@ -136,3 +136,24 @@ def test_studies_without_a_patient_id_are_never_joined(clock: Clock, tmp_path: P
     clock.take(*second_files)
     assert clock.tick() == 1
     assert clock.current(second).prior is None
+
+
+def test_what_was_queued_under_another_plan_is_queued_anew(clock: Clock, tmp_path: Path) -> None:
+    (first, files), _ = studies(tmp_path)
+    clock.take(*files)
+    clock.tick()
+    old = clock.current(first)
+    clock.scheduler = Scheduler(
+        clock.store,
+        Plan(profiles=(), spaces=(), reading=Reading(fractional_threshold=0.7)),
+        1.0,
+        lambda _run: None,
+        lambda *_delivery: None,
+    )
+    clock.tick()
+    new = clock.current(first)
+    assert new.run_id != old.run_id
+    assert new.plan_digest != old.plan_digest
+    replaced = clock.store.runs.get(old.run_id)
+    assert replaced is not None
+    assert replaced.superseded_by == new.run_id

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from analysis.errors import Transient, Unsuitable
-from config.settings import Delivery, Destination, Settings
+from config.settings import Delivery, Destination, Settings, Webhook
 from dicom_io.model import Artifact
-from service import workflows
+from service import errands, workflows
 from service.sender import Outcome, Outgoing
 from service.spool import Spool
 from service.store import DeliveryRow, RunRow, Store, sqlite_url
 from service.store.runs import NewRun
+from service.workbench import Workbench, workbench
 from tests.peers import wait_until
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -99,7 +100,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(workflows, "assemble", lambda selection, *_: selection)
     monkeypatch.setattr(workflows, "Selection", _Selection)
     monkeypatch.setattr(workflows, "send", send)
-    made = workflows.Workbench(settings, None, bench.spool, bench.store, None)  # type: ignore[arg-type]
+    made = Workbench(settings, None, bench.spool, bench.store, None)  # type: ignore[arg-type]
     monkeypatch.setattr(type(made), "plan", _Plan(), raising=False)
     workflows.launch(made, sqlite_url(tmp_path / "workflows.sqlite"), "test")
     bench.relaunch = lambda: workflows.launch(
@@ -112,6 +113,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 class _Plan:
     reading = None
+    digest = "p"
 
 
 class _Record:
@@ -244,6 +246,29 @@ def test_a_fault_while_sending_parks_with_the_traceback(bench: Bench) -> None:
     bench.answer = bug
     bench.queue("a")
     assert all("by a bug" in row.detail for row in bench.deliveries("parked", 3))
+
+
+def test_the_webhook_hears_of_ends_and_parkings_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str, str]] = []
+    at_work = workbench()
+    hook = Webhook(url="http://127.0.0.1:9/")
+    changed = at_work.settings.model_copy(update={"webhook": hook})
+    monkeypatch.setattr(at_work, "settings", changed)
+    monkeypatch.setattr(
+        errands,
+        "notify",
+        lambda _hook, kind, run_id, _at, destination="": told.append((kind, run_id, destination)),
+    )
+    bench.answer = lambda _one: ("park", 0xC000)
+    bench.queue("a")
+    wait_until(lambda: len(told) == 3, 30, "all is told", 0.02)
+    assert sorted(told) == [
+        ("finished", "a", ""),
+        ("parked", "a", "ARCHIVE"),
+        ("parked", "a", "PACS"),
+    ]
 
 
 def test_stopping_in_the_middle_is_no_failure_and_is_taken_up_again(bench: Bench) -> None:

@@ -1,0 +1,70 @@
+"""Commands on SR documents: check one against its templates, read one back as tables."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from analysis.errors import Unsuitable
+from analysis.model import StudyResult
+from dicom_io import sr_read
+from dicom_io.outputs.checker import check_report
+from service import tables
+from service.records import ResultRecord
+from service.shell import err, fail, out
+
+sr_app = typer.Typer(no_args_is_help=True, help="Structured reports.")
+
+FileArgument = Annotated[Path, typer.Argument(help="An SR document.", exists=True, dir_okay=False)]
+
+
+@sr_app.command("check")
+def sr_check(
+    file: FileArgument,
+    segmentation: Annotated[
+        list[Path] | None, typer.Option("--seg", help="SEG it refers to; repeat for more.")
+    ] = None,
+) -> None:
+    """Check a report against TID 1500, 1410, 1411, 1419, 1501 and 1420, offline.
+
+    Exit code 0: clean; 2: faults, each with row, expected and found.
+    """
+    try:
+        faults = check_report(file, segmentation or ())
+    except Unsuitable as error:
+        fail(str(error))
+    for fault in faults:
+        err.print(Text(str(fault)))
+    out.print(f"{len(faults)} fault(s)")
+    raise typer.Exit(2 if faults else 0)
+
+
+@sr_app.command("read")
+def sr_read_command(
+    file: FileArgument,
+    folder: Annotated[Path, typer.Option("--out", help="Folder for lesions.csv, patients.csv.")],
+) -> None:
+    """Write the values of one of the node's reports as tables: exactly those that were measured."""
+    try:
+        report = sr_read.read(file)
+    except Unsuitable as error:
+        fail(str(error))
+    record = ResultRecord(
+        patient_id=report.patient_id,
+        study_uid=report.study_uid,
+        study_date=report.study_date,
+        series_uid=report.source_series_uid,
+        segmentation_uids=report.segmentation_uids,
+        result=StudyResult(report.lesions, report.measures, (), (), report.provenance),
+        quality=(),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (columns, rows) in (
+        ("lesions", tables.lesion_rows([record])),
+        ("patients", tables.patient_rows([record])),
+    ):
+        if rows:
+            path = folder / f"{name}.csv"
+            path.write_bytes(tables.to_csv(columns, rows))
+            out.print(Text(str(path)))
