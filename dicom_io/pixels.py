@@ -14,11 +14,29 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import ExplicitVRBigEndian
 
 from analysis.errors import Unsuitable
+from dicom_io import isolated
 from dicom_io.classes import NATIVE
 from dicom_io.parsing import PARSE_FAULTS
 
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 RLE = "1.2.840.10008.1.2.5"
+DECODERS = {
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+    "1.2.840.10008.1.2.4.91": "pylibjpeg",
+}
+"""One decoder a syntax. Left to itself pydicom tries all, GDCM first, which ends the whole process
+on some damaged JPEG 2000 (an exception of C++ that nothing catches)."""
+ISOLATED = frozenset(
+    {
+        "1.2.840.10008.1.2.4.50",
+        "1.2.840.10008.1.2.4.51",
+        "1.2.840.10008.1.2.4.57",
+        "1.2.840.10008.1.2.4.70",
+    }
+)
+"""JPEG syntaxes that only GDCM decodes: in a process that may die."""
 _JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xF7})  # SOF0-3, SOF55 (JPEG-LS)
 
 
@@ -166,11 +184,17 @@ def _compressed(dataset: Dataset, syntax: str, frames: range) -> Iterator[NDArra
     for index, fragment in enumerate(encoded):
         if index in frames:
             _check_codestream(fragment, rows, columns, index)
+            if syntax in ISOLATED:
+                yield isolated.decode(dataset, fragment, syntax)
         if index >= last:
             break
+    if syntax in ISOLATED:
+        return
     decoder = get_decoder(syntax)
     for frame in frames:
-        values, _ = decoder.as_array(dataset, index=frame, raw=True, decoding_plugin="")
+        values, _ = decoder.as_array(
+            dataset, index=frame, raw=True, decoding_plugin=DECODERS.get(syntax, "")
+        )
         if values.shape != (rows, columns):
             raise Unsuitable(
                 "undecodable_pixels",

@@ -12,6 +12,7 @@ from pydicom import Dataset
 
 from analysis.errors import Unsuitable
 from analysis.model import FloatArray, Geometry, Volume
+from dicom_io import isolated
 from dicom_io.classes import CT_CLASSES, MR_CLASSES
 from dicom_io.parsing import PARSE_FAULTS, numbers, read_dataset, text
 from dicom_io.pixels import frame_count, stored_frames
@@ -382,8 +383,11 @@ def _fill(values: NDArray[Any], planes: Sequence[Plane], paths: Sequence[Path]) 
             values[places[frame]] = exact
         return True
 
-    with ThreadPoolExecutor(READERS) as pool:
-        return all(pool.map(fill, wanted))
+    try:
+        with ThreadPoolExecutor(READERS) as pool:
+            return all(pool.map(fill, wanted))
+    finally:
+        isolated.close()
 
 
 def _padding(ds: Dataset, plane: Plane) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from analysis.errors import Unsuitable
 from analysis.model import Geometry
+from dicom_io import isolated
 from dicom_io.parsing import read_dataset
 from dicom_io.phantom_objects import Identity, write_ct
 from dicom_io.pixels import codestream_size, stored_frames
@@ -279,6 +280,29 @@ def test_enhanced_ct(shared: Path) -> None:
         transform.RescaleIntercept
     )
     assert np.array_equal(series.volume.values, wanted)
+
+
+@pytest.mark.shared
+def test_a_decoder_that_dies_takes_one_frame_with_it(shared: Path) -> None:
+    """GDCM ends its process on some damaged JPEG; what it says, it says to a process apart."""
+    ds = read_dataset(shared / "odd_ct" / "CT1_JPLL")
+    content = bytearray(ds.PixelData)
+    wanted = next(stored_frames(ds))
+    died = 0
+    for seed in range(60):
+        rng = np.random.default_rng([99, seed])
+        damaged = bytearray(content)
+        for place in rng.integers(20, 620, 6):
+            damaged[int(place)] = int(rng.integers(256))
+        ds.PixelData = bytes(damaged)
+        try:
+            next(stored_frames(ds))
+        except Unsuitable as error:
+            died += "died of this frame" in error.reason.detail
+    ds.PixelData = bytes(content)
+    assert np.array_equal(next(stored_frames(ds)), wanted)
+    isolated.close()
+    assert died > 0
 
 
 def test_codestreams_that_lie_about_their_size(tmp_path: Path) -> None:
