@@ -59,24 +59,38 @@ def test_image_and_random_mask_equal_itk_on_the_whole_image(
     assert image.GetOrigin() == whole.TransformContinuousIndexToPhysicalPoint(window.origin_index)
 
 
-@pytest.mark.parametrize("spacing", [(2.5, 0.7, 0.9765625), (3.0, 0.9, 0.75)])
-def test_spline_from_the_far_margin_equals_itk_in_double_precision(
-    spacing: tuple[float, float, float],
-) -> None:
-    """Noise, with a constant block that the prefilter remembers its way into.
+def resampled(
+    geometry: Geometry, box_start: tuple[int, int, int], box_shape: tuple[int, int, int]
+) -> lattice.Window:
+    """The window of a box resampled to 1 mm."""
+    settings = {"resampledPixelSpacing": [1, 1, 1]}
+    return find_window(
+        geometry.spacing, geometry.shape, box_start, box_shape, settings, filtered=True
+    )
 
-    At 3 mm every third lattice plane falls on a slice give or take a last bit, which ITK decides
-    in single precision.
-    """
-    geometry = reference.grid((120, 130, 140), spacing)
-    rng = np.random.default_rng(5)
-    values = np.rint(rng.normal(0, 200, geometry.shape))
-    values[20:100, 20:110, 30:110] = -1000
-    window = find_window(
-        geometry.spacing, geometry.shape, (58, 60, 65), (6, 14, 12),
-        {"resampledPixelSpacing": [1, 1, 1]}, filtered=True,
-    )  # fmt: skip
-    assert window.start > (0, 0, 0)
+
+def noise_around_a_constant(geometry: Geometry) -> np.ndarray:
+    """Noise that the prefilter remembers on its way into a constant block."""
+    values = np.rint(np.random.default_rng(5).normal(0, 200, geometry.shape))
+    if geometry.shape[0] > 100:
+        values[20:100, 20:110, 30:110] = -1000
+    return values
+
+
+BOXES = {
+    "far from every border": ((120, 130, 140), (2.5, 0.7, 0.9765625), (58, 60, 65), (6, 14, 12)),
+    # Every third lattice plane falls on a slice, a last bit too low: ITK finds the spline's
+    # support in single precision and takes the slice's.
+    "a hair below a slice": ((30, 50, 50), (3.0, 0.9, 0.9), (12, 17, 17), (5, 17, 17)),
+}
+
+
+@pytest.mark.parametrize("name", BOXES)
+def test_spline_from_the_far_margin_equals_itk_in_double_precision(name: str) -> None:
+    shape, spacing, start, size = BOXES[name]
+    geometry = reference.grid(shape, spacing)
+    values = noise_around_a_constant(geometry)
+    window = resampled(geometry, start, size)
     whole = resampling.to_sitk(values, geometry)
     frame = resampling._frame(
         whole, window.spacing, whole.TransformContinuousIndexToPhysicalPoint(window.origin_index)
@@ -86,6 +100,23 @@ def test_spline_from_the_far_margin_equals_itk_in_double_precision(
     coefficients = sitk.GetArrayFromImage(sitk.BSplineDecomposition(crop))
     found = lattice.spline_values(coefficients, window.start, geometry.shape, index.reshape(3, -1))
     np.testing.assert_array_equal(found, itk(whole, geometry, window, sitk.sitkBSpline).ravel())
+
+
+@pytest.mark.parametrize("spacing", [(2.5, 0.7, 0.7), (3.0, 1.5, 1.5)])
+def test_constant_regions_keep_the_rounding_of_the_whole_image(
+    spacing: tuple[float, float, float],
+) -> None:
+    """-1000 comes out as -1000 give or take 1e-13, and is cut to -1000 or -999: as it would be."""
+    geometry = reference.grid((120, 130, 140), spacing)
+    values = noise_around_a_constant(geometry).astype(np.int16)
+    window = resampled(geometry, (58, 60, 65), (6, 14, 12))
+    mask = np.ones((6, 14, 12), bool)
+    image, _ = resampling.fill(
+        values[window.slices], window, geometry, mask, (58, 60, 65), "sitkBSpline"
+    )
+    wanted = itk(resampling.to_sitk(values, geometry), geometry, window, sitk.sitkBSpline)
+    assert set(np.unique(wanted)) == {-1000, -999}
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), wanted)
 
 
 def test_window_by_hand() -> None:
