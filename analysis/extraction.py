@@ -205,6 +205,9 @@ class Extractor:
     ) -> list[tuple[LesionResult, ...]]:
         _check(volume, lesions)
         names = {profile.name: feature_names(profile) for profile in profiles}
+        if len(names) != len(profiles):
+            given = ", ".join(profile.name for profile in profiles)
+            raise ValueError(f"found profiles {given}, wanted different names")
         orders = [
             _Order(
                 which * len(lesions) + at,

@@ -370,6 +370,8 @@ def test_masks_of_another_grid_and_bad_numbers_are_faults(extractor: Extractor) 
     other = reference.noisy(reference.grid((10, 24, 24), (2.0, 1, 1)))
     with pytest.raises(ValueError, match="wanted the image's"):
         extractor.extract(other, found, [HENRY])
+    with pytest.raises(ValueError, match="different names"):
+        extractor.extract(other, [], [HENRY, HENRY])
     with pytest.raises(ValueError, match="workers"):
         Extractor(-1)
     assert extractor.extract(other, [], [HENRY]) == ()
