@@ -18,6 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, PackageLoader, select_autoescape
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from analysis.model import Measure
 from config.settings import Settings
 from service import records, tables
 from service.http.metrics import render_metrics
@@ -26,6 +27,7 @@ from service.spool import Spool
 from service.store import Store
 
 _LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]", "testserver"]
+_BY_DEFINITION = ("not_defined_in_space", "no_reference", "no_short_list")
 _STATES = ("queued", "running", "finished", "refused", "failed", "cancelled")
 
 
@@ -121,6 +123,7 @@ def _pages(store: Store, spool: Spool, settings: Settings) -> APIRouter:
     pages = Environment(loader=PackageLoader("service.http"), autoescape=select_autoescape())
     pages.filters["moment"] = _moment
     pages.filters["number"] = _number
+    pages.filters["undefined_there"] = _undefined_there
     pages.globals.update(version=SOFTWARE_VERSION, ae_title=settings.listener.ae_title)
 
     @routes.get("/")
@@ -182,6 +185,11 @@ def _moment(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _undefined_there(measure: Measure) -> bool:
+    """True for what is null by definition, not because something is amiss."""
+    return measure.reason is not None and measure.reason.code in _BY_DEFINITION
 
 
 def _number(value: float | None) -> str:
