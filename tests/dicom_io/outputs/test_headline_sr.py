@@ -14,6 +14,7 @@ from analysis.model import Measure, StudyResult
 from analysis.recist import axial_diameters
 from dicom_io.model import StudyInput
 from dicom_io.outputs import render
+from dicom_io.outputs.axes import axial_axes
 from dicom_io.outputs.checker import check_report
 from dicom_io.outputs.headline_sr import headlines
 from tests.dicom_io.outputs.samples import context_of
@@ -56,6 +57,10 @@ def test_axes_lie_on_their_slice_and_have_their_length(
             assert uid == source.SOPInstanceUID
             ends = _world(images[uid], line)
             drawn = np.linalg.norm(ends[1] - ends[0])
+            axes = axial_axes(lesion.mask, study.volume.geometry)
+            points = axes.long if concept == "103339001" else axes.short
+            places = np.column_stack([[axes.plane] * 2, points])
+            np.testing.assert_allclose(ends, study.volume.geometry.to_lps(places), atol=1e-4)
             assert drawn == pytest.approx(num.MeasuredValueSequence[0].FloatingPointValue, abs=1e-3)
             if concept == "103339001":
                 assert drawn == pytest.approx(length, abs=1e-3)

@@ -43,9 +43,22 @@ def test_masks_come_back_voxel_for_voxel(study: StudyInput) -> None:
 def test_frames_that_end_within_a_byte(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     phantom = write_study(tmp_path, n_lesions=3, shape=shape, spacing=(2.5, 1.7, 1.6))
     study = study_of(phantom)
-    for uid, mask in _read_masks(_seg(study), study).items():
+    artifact = _seg(study)
+    for uid, mask in _read_masks(artifact, study).items():
         lesion = next(a for a in study.lesions if a.tracking_uid == uid)
         np.testing.assert_array_equal(mask, lesion.mask.full())
+    seg = pydicom.dcmread(io.BytesIO(artifact.content))
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    image = study.evidence.images[0]
+    assert list(measures.PixelSpacing) == list(image.PixelSpacing) == [1.7, 1.6]
+    index = [
+        tuple(group.FrameContentSequence[0].DimensionIndexValues)
+        for group in seg.PerFrameFunctionalGroupsSequence
+    ]
+    assert len(set(index)) == len(index)
+    segments, positions = ({values[n] for values in index} for n in (0, 1))
+    assert segments == {1, 2, 3}
+    assert positions == set(range(1, len(positions) + 1))
 
 
 def test_overlapping_lesions_stay_apart(study: StudyInput) -> None:
