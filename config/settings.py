@@ -198,6 +198,15 @@ class Delivery(_Section):
     )
 
 
+class Webhook(_Section):
+    """Told when a run ends or a delivery is parked: states and digests, no patient data."""
+
+    url: str = Field(pattern=r"^https?://")
+    key: SecretStr | None = Field(
+        None, description="HMAC-SHA256 of the body goes into the header X-Mirv-Signature"
+    )
+
+
 class Retention(_Section):
     """How long received objects are kept; results, artifacts and the audit trail stay."""
 
@@ -258,6 +267,7 @@ class Settings(BaseSettings):
     outputs: Outputs = Outputs()
     delivery: Delivery = Delivery()
     retention: Retention = Retention()
+    webhook: Webhook | None = None
     http: Http = Http()
 
     def reading_digest(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from analysis.errors import MirvError, Transient
 from analysis.extraction import Extractor, Limits
 from config.settings import Settings
-from service import doctor, retention, workflows
+from service import doctor, errands, retention, workflows
 from service.http.app import create_app
 from service.http.server import HttpServer
 from service.listener import Listener
@@ -19,6 +19,7 @@ from service.pipeline import plan_from
 from service.scheduler import Scheduler
 from service.spool import Spool
 from service.store import Store
+from service.workbench import Workbench
 from service.worker import Heart, catalogue_url, workflow_url
 
 _SLOWEST_TICK_S = 1.0
@@ -124,7 +125,7 @@ class Node:
             settings.extraction.workers,
             Limits(settings.extraction.lesion_timeout_s, settings.extraction.lesion_memory_mb),
         )
-        bench = workflows.Workbench(settings, self.plan, self.spool, self.store, self._extractor)
+        bench = Workbench(settings, self.plan, self.spool, self.store, self._extractor)
         workflows.launch(bench, workflow_url(settings), SERVE_EXECUTOR)
         workflows.reconcile()
         self._listener = Listener(
@@ -132,7 +133,7 @@ class Node:
             self.spool,
             self.store,
             on_report=lambda report: workflows.note_report(bench, report),
-            on_commitment_request=workflows.answer_commitment,
+            on_commitment_request=errands.answer_commitment,
         )
         self._listener.start()
         self._ticker = threading.Thread(target=self._tick_until_stopped, name="scheduler")
@@ -149,7 +150,7 @@ class Node:
             workflows.enqueue_run,
             workflows.enqueue_delivery,
             self.settings.compare_with_prior,
-            start_fetch=workflows.enqueue_fetch if self.settings.sources else None,
+            start_fetch=errands.enqueue_fetch if self.settings.sources else None,
             fetch_again_s=self.settings.fetch_again_s,
         )
         pause = min(_SLOWEST_TICK_S, max(_FASTEST_TICK_S, self.settings.quiet_s / 10))

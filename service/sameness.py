@@ -10,10 +10,12 @@ import numpy as np
 from pydicom import DataElement, Dataset
 
 from analysis.errors import Unsuitable
-from dicom_io.header import NATIVE, PARSE_FAULTS, parse
+from dicom_io.classes import NATIVE
+from dicom_io.parsing import PARSE_FAULTS, parse
 
 _PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
+_UNTELLABLE: tuple[type[Exception], ...] = (Unsuitable, *PARSE_FAULTS)
 
 
 def same_object(first: bytes, second: bytes) -> bool:
@@ -27,7 +29,7 @@ def same_object(first: bytes, second: bytes) -> bool:
             warnings.simplefilter("ignore")
             one, other = parse(first), parse(second)
             return _same_attributes(one, other) and _same_pixels(one, other)
-    except (Unsuitable, *PARSE_FAULTS):
+    except _UNTELLABLE:
         return False
 
 
@@ -55,7 +57,7 @@ def _same_element(one: DataElement, other: DataElement) -> bool:
             for mine, others in zip(one.value, other.value, strict=True)
         )
     if one.VR != other.VR:
-        return one.tag.is_private or one.value == other.value
+        return bool(one.tag.is_private or one.value == other.value)
     return bool(one.value == other.value)
 
 

@@ -20,6 +20,7 @@ from service.log import get_logger
 from service.pipeline import plan_from
 from service.spool import Spool
 from service.store import Store, sqlite_url
+from service.workbench import Workbench
 
 log = get_logger("worker")
 
@@ -86,7 +87,7 @@ class Worker:
         self._extractor = Extractor(
             wanted.workers, Limits(wanted.lesion_timeout_s, wanted.lesion_memory_mb)
         )
-        bench = workflows.Workbench(
+        bench = Workbench(
             settings, self.plan, Spool(settings.folder / "spool"), self._store, self._extractor
         )
         self._store.workers.beat(self.executor_id, time.time())

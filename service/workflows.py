@@ -6,42 +6,41 @@ rows are written once. What a workflow is told is a run's identity; everything e
 catalogue.
 """
 
-import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
-from pydicom import Dataset
 
-from analysis.errors import MirvError, Reason, Transient, Unsuitable
-from analysis.extraction import Extractor
+from analysis.errors import MirvError, Reason, Unsuitable
 from analysis.model import StudyResult
-from config.settings import Destination, Settings
+from config.settings import Destination
 from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
 from dicom_io.model import Artifact, StudyInput
 from dicom_io.uids import derive_uid
 from service import pipeline, records
 from service.commitment import Reference, Report
-from service.fetching import fetch_series
-from service.intake import Intake
+from service.errands import enqueue_notice
 from service.log import get_logger
 from service.sender import (
     Outcome,
     Outgoing,
     next_delay,
-    report_commitment,
     request_commitment,
     send,
 )
-from service.spool import Spool
-from service.store import ArtifactRow, DeliveryRow, RunRow, Store
+from service.store import ArtifactRow, DeliveryRow, RunRow
+from service.workbench import (
+    DELIVERIES,
+    RUNS,
+    Workbench,
+    set_workbench,
+    workbench,
+    worth_repeating,
+)
 
-RUNS = "runs"
-DELIVERIES = "deliveries"
 # Bound to the steps' meaning, not to the release: work in flight survives an upgrade.
 WORKFLOW_VERSION = "mirv-1"
 _QUEUE_POLL_S = 0.2
@@ -50,54 +49,9 @@ _ENDED_STATES = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCES
 log = get_logger("workflows")
 
 
-@dataclass
-class Workbench:
-    """What steps work with; one a process.
-
-    Attributes
-    ----------
-    settings : Settings
-    plan : pipeline.Plan
-    spool : Spool
-    store : Store
-    extractor : Extractor
-        The pool lesions are shared out to; warm between runs.
-    clock : callable
-    studies : dict
-        Read studies by run, kept from one step to the next so that nothing is read twice; empty
-        after a crash.
-    """
-
-    settings: Settings
-    plan: pipeline.Plan
-    spool: Spool
-    store: Store
-    extractor: Extractor
-    clock: Callable[[], float] = time.time
-    studies: dict[str, StudyInput] = field(default_factory=dict)
-
-
-_bench: Workbench | None = None
-
-
-class Stopping(BaseException):
-    """The node stops while a workflow is at work.
-
-    Not an `Exception`: no one may take it for the run's own failure, so the workflow stays pending
-    and is taken up at the next launch.
-    """
-
-
-def _workbench() -> Workbench:
-    if _bench is None:
-        raise Stopping
-    return _bench
-
-
 def launch(bench: Workbench, database_url: str, executor_id: str) -> None:
     """Start working: recover what this executor had begun, then take from the queues."""
-    global _bench
-    _bench = bench
+    set_workbench(bench)
     config: DBOSConfig = {
         "name": "mirv",
         "system_database_url": database_url,
@@ -119,8 +73,7 @@ def recover(executor_ids: list[str]) -> int:
 
 def shutdown() -> None:
     """Stop working; what is in flight is taken up at the next launch."""
-    global _bench
-    _bench = None  # first: what breaks from here on is no fault of a run
+    set_workbench(None)  # first: what breaks from here on is no fault of a run
     DBOS.destroy(workflow_completion_timeout_sec=0)
 
 
@@ -149,30 +102,37 @@ def process_run(run_id: str) -> str:
         destinations = _render(run_id)
     except Unsuitable as fault:
         _refuse(run_id, fault.reason.code, fault.reason.detail)
-        return "refused"
+        return _ended(run_id, "refused")
     except Exception as fault:  # noqa: BLE001 - the top of a run: a bug fails it, not the node
-        _workbench()  # while stopping, what broke is no fault of the run
+        workbench()  # while stopping, what broke is no fault of the run
         _fail(run_id, _fault_code(fault), _fault_text(fault))
-        return "failed"
+        return _ended(run_id, "failed")
     for destination in destinations:
         enqueue_delivery(run_id, destination, 0)
-    return "finished"
+    return _ended(run_id, "finished")
 
 
-def _worth_repeating(fault: BaseException) -> bool:
-    return isinstance(fault, (Transient, OSError))
+def _ended(run_id: str, state: str) -> str:
+    enqueue_notice(state, run_id)
+    return state
 
 
-@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
 def _begin(run_id: str) -> bool:
-    bench = _workbench()
+    bench = workbench()
     return bench.store.runs.start(run_id, bench.clock())
 
 
-@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
 def _analyse(run_id: str) -> None:
-    bench = _workbench()
+    bench = workbench()
     run = _run(bench, run_id)
+    if run.plan_digest != bench.plan.digest:
+        raise Unsuitable(
+            "plan_changed",
+            f"found plan {bench.plan.digest[:12]} in the settings, wanted {run.plan_digest[:12]}, "
+            "under which the run was queued",
+        )
     study, result = pipeline.analyse_selection(
         Selection.from_json(run.selection),
         _opener(bench),
@@ -185,10 +145,10 @@ def _analyse(run_id: str) -> None:
     bench.studies = {run_id: study}  # one: runs take turns
 
 
-@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
 def _render(run_id: str) -> list[str]:
     """Make, store and register the outputs; names of the destinations they go to."""
-    bench = _workbench()
+    bench = workbench()
     run = _run(bench, run_id)
     if run.result_sha256 is None:
         raise RuntimeError(f"run {run_id}: no result to render")
@@ -217,16 +177,16 @@ def _render(run_id: str) -> list[str]:
     return sorted({name for _, name in routes}) if current else []
 
 
-@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
 def _refuse(run_id: str, code: str, detail: str) -> None:
-    bench = _workbench()
+    bench = workbench()
     bench.store.runs.refuse(run_id, Reason(code, detail), bench.clock())
     log.warning("run refused", run=run_id, code=code)
 
 
-@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
 def _fail(run_id: str, code: str, detail: str) -> None:
-    bench = _workbench()
+    bench = workbench()
     bench.store.runs.fail(run_id, Reason(code, detail), bench.clock())
     log.error("run failed", run=run_id, code=code)
 
@@ -301,13 +261,23 @@ def deliver(run_id: str, destination: str) -> None:
     try:
         _attempt(run_id, destination)
     except Exception as fault:  # noqa: BLE001 - the top of a delivery: a bug parks it
-        _workbench()
+        workbench()
         _park_all(run_id, destination, _fault_text(fault))
+    if parked := _parked(run_id, destination):
+        enqueue_notice("parked", run_id, parked, destination)
 
 
-@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+@DBOS.step()
+def _parked(run_id: str, destination: str) -> int:
+    """Tries behind what is parked now, so that each parking is told once; 0: nothing is."""
+    deliveries = workbench().store.deliveries
+    parked = deliveries.all(state="parked", run_id=run_id, destination=destination)
+    return deliveries.tries(run_id, destination) if parked else 0
+
+
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
 def _attempt(run_id: str, name: str) -> None:
-    bench = _workbench()
+    bench = workbench()
     waiting = bench.store.deliveries.all(state="waiting", run_id=run_id, destination=name)
     known = {one.name: one for one in bench.settings.destinations}
     if name not in known:
@@ -402,89 +372,12 @@ def note_report(bench: Workbench, report: Report) -> None:
     log.info("commitment report", deliveries=known, failed=len(report.failed))
 
 
-@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=_worth_repeating)
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
 def _park_all(run_id: str, destination: str, detail: str) -> None:
-    bench = _workbench()
+    bench = workbench()
     for row in bench.store.deliveries.all(state="waiting", run_id=run_id, destination=destination):
         bench.store.deliveries.park(row.id, None, detail, bench.clock())
     log.error("delivery failed", run=run_id, destination=destination)
-
-
-def enqueue_fetch(study_uid: str, series_uid: str, round_number: int) -> None:
-    """Queue asking the sources for a series; harmless when it is queued already."""
-    with SetWorkflowID(f"fetch:{series_uid}:{round_number}"):
-        DBOS.enqueue_workflow(DELIVERIES, fetch, study_uid, series_uid)
-
-
-@DBOS.workflow()
-def fetch(study_uid: str, series_uid: str) -> str:
-    """Ask the sources in their order; the name of the one that had the series, else ""."""
-    for source in _workbench().settings.sources:
-        try:
-            if _fetch_from(source.name, study_uid, series_uid):
-                return source.name
-        except Exception as fault:  # noqa: BLE001 - the top of a fetch: the next source is asked
-            _workbench()
-            log.warning("fetch failed", source=source.name, why=type(fault).__name__)
-    return ""
-
-
-@DBOS.step()
-def _fetch_from(name: str, study_uid: str, series_uid: str) -> int:
-    bench = _workbench()
-    (source,) = [one for one in bench.settings.sources if one.name == name]
-    intake = Intake(bench.spool, bench.store, bench.clock)
-    number = fetch_series(
-        source,
-        study_uid,
-        series_uid,
-        bench.settings.listener.ae_title,
-        lambda content: intake.take(content, f"fetch:{name}"),
-    )
-    bench.store.events.add(
-        bench.clock(),
-        "fetched",
-        study_uid=study_uid,
-        object_uid=series_uid,
-        source=name,
-        objects=number,
-    )
-    log.info("fetched", source=name, objects=number)
-    return number
-
-
-def answer_commitment(calling_ae_title: str, event_type: int, information: Dataset) -> None:
-    """Queue the answer to a peer that asked the node to commit itself to objects."""
-    DBOS.enqueue_workflow(
-        DELIVERIES, tell_commitment, calling_ae_title, event_type, information.to_json()
-    )
-
-
-@DBOS.workflow()
-def tell_commitment(calling_ae_title: str, event_type: int, information: str) -> str:
-    """Tell a peer what the node commits itself to; "" when it was told, else why not."""
-    bench = _workbench()
-    peers = [one for one in bench.settings.destinations if one.ae_title == calling_ae_title]
-    if not peers:
-        log.warning("commitment not reported: no destination has this AE title")
-        return "unknown AE title"
-    try:
-        _tell(peers[0].name, event_type, information)
-    except Exception as fault:  # noqa: BLE001 - the top of a report: the peer will ask again
-        log.warning("commitment not reported", destination=peers[0].name)
-        return str(fault)
-    return ""
-
-
-@DBOS.step(retries_allowed=True, interval_seconds=5, max_attempts=6, should_retry=_worth_repeating)
-def _tell(name: str, event_type: int, information: str) -> None:
-    bench = _workbench()
-    (peer,) = [one for one in bench.settings.destinations if one.name == name]
-    refusal = report_commitment(
-        peer, event_type, Dataset.from_json(information), bench.settings.listener.ae_title
-    )
-    if refusal:
-        raise Transient(refusal)
 
 
 def reconcile() -> None:
@@ -493,7 +386,7 @@ def reconcile() -> None:
     A run whose workflow was never written is queued; one whose workflow ended without saying so
     (too many recoveries: something kills the process each time) has failed.
     """
-    bench = _workbench()
+    bench = workbench()
     for run in bench.store.runs.all(states=("queued", "running")):
         enqueue_run(run)
         status = DBOS.get_workflow_status(run.workflow_id)

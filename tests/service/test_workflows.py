@@ -100,8 +100,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(workflows, "assemble", lambda selection, *_: selection)
     monkeypatch.setattr(workflows, "Selection", _Selection)
     monkeypatch.setattr(workflows, "send", send)
-    made = Workbench(settings, None, bench.spool, bench.store, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(type(made), "plan", _Plan(), raising=False)
+    made = Workbench(settings, _Plan(), bench.spool, bench.store, None)  # type: ignore[arg-type]
     workflows.launch(made, sqlite_url(tmp_path / "workflows.sqlite"), "test")
     bench.relaunch = lambda: workflows.launch(
         made, sqlite_url(tmp_path / "workflows.sqlite"), "test"
