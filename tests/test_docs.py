@@ -1,0 +1,53 @@
+"""What the pages say holds: commands exist, settings load, links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+import yaml
+
+from config.settings import load_settings
+from service.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+def commands() -> dict[str, set[str]]:
+    """Names of commands, with those of their sub-commands."""
+    top = typer.main.get_command(app)
+    return {
+        name: set(getattr(command, "commands", {}))
+        for name, command in top.commands.items()  # type: ignore[attr-defined]
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_is_named_exists(page: Path) -> None:
+    known = commands()
+    for found in re.finditer(r"(?:`|\.venv/bin/)mirv ([a-z]+)(?: ([a-z]+))?", page.read_text()):
+        command, below = found[1], found[2]
+        assert command in known, found[0]
+        if known[command] and below:
+            assert below in known[command], found[0]
+
+
+def test_every_command_is_named_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    for command in commands():
+        assert f"mirv {command}" in text, command
+
+
+def test_the_settings_in_the_readme_load(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    path = tmp_path / "mirv.yaml"
+    path.write_text(block)
+    settings = load_settings(path)
+    assert settings.destinations[0].name == yaml.safe_load(block)["destinations"][0]["name"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
