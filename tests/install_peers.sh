@@ -3,6 +3,8 @@
 # them say so and skip (and fail in CI).
 set -euo pipefail
 wanted=(orthanc orthanc-dicomweb dcmtk dicom3tools plastimatch pixelmed-apps postgresql chromium poppler-utils)
+# The viewer's own packages are read with Node; any that is installed already will do.
+command -v node >/dev/null && command -v npm >/dev/null || wanted+=(nodejs npm)
 missing=()
 for package in "${wanted[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
