@@ -242,6 +242,19 @@ def test_codes_that_are_long_or_urns_are_kept(study: StudyInput, result: StudyRe
         assert (found.LongCodeValue, found.CodeMeaning) == (long.value, long.value)
 
 
+def test_evidence_of_another_study_is_listed_apart(study: StudyInput, result: StudyResult) -> None:
+    foreign = deepcopy(study.evidence.segmentations[0])
+    foreign.StudyInstanceUID = "1.2.3.4"
+    evidence = replace(study.evidence, segmentations=(foreign,))
+    artifact = render(replace(study, evidence=evidence), result, context_of("core"))[0]
+    report = pydicom.dcmread(io.BytesIO(artifact.content))
+    (own,) = report.CurrentRequestedProcedureEvidenceSequence
+    (other,) = report.PertinentOtherEvidenceSequence
+    assert (own.StudyInstanceUID, other.StudyInstanceUID) == (report.StudyInstanceUID, "1.2.3.4")
+    named = other.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert named.ReferencedSOPInstanceUID == foreign.SOPInstanceUID
+
+
 def test_one_lesion(tmp_path_factory: pytest.TempPathFactory) -> None:
     alone = phantom_study(tmp_path_factory.mktemp("one"), 1)
     parsed = {
