@@ -31,6 +31,8 @@ NO_LESION = frozenset({"point_marker", "empty_roi", "empty_segment"})
 """Segments nobody drew as a lesion: said, but no fault of the input."""
 
 COINCIDING_DICE = 0.9
+LARGE_BOX = 4_000_000
+"""Voxels of a box beyond which parts are counted only when wanted: a body outline, not a lesion."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +129,11 @@ def assemble(
 
 def _say_coinciding(lesions: Sequence[Lesion], rows: _Rows) -> None:
     """Warn of lesions that are nearly one: a set exported twice would count every lesion twice."""
+    sizes = {lesion.number: lesion.mask.n_voxels for lesion in lesions}
     for first, second in combinations(lesions, 2):
+        small, large = sorted((sizes[first.number], sizes[second.number]))
+        if 2 * small < COINCIDING_DICE * (small + large):  # sizes alone rule it out
+            continue
         likeness = dice(first.mask, second.mask)
         if likeness >= COINCIDING_DICE:
             rows.add(
@@ -307,7 +313,8 @@ def _candidates(
         uid,
         created,
     )
-    parts = components(segment.mask)
+    large = segment.mask.values.size > LARGE_BOX and not reading.split_components
+    parts = (segment.mask,) if large else components(segment.mask)
     if len(parts) > 1 and not reading.split_components:
         rows.add(
             "components",
