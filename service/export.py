@@ -104,4 +104,9 @@ def _provenance(records: Sequence[ResultRecord], profiles: dict[str, Any]) -> st
 
 
 def _provenance_of(result: StudyResult) -> dict[str, Any]:
-    return asdict(result.provenance)
+    """What the numbers were computed from and with; per lesion and profile what PyRadiomics saw."""
+    diagnostics: dict[str, dict[str, dict[str, float]]] = {}
+    for lesion in result.lesions:
+        own = diagnostics.setdefault(lesion.profile, {})
+        own[lesion.tracking_uid] = dict(lesion.diagnostics)
+    return {**asdict(result.provenance), "diagnostics": diagnostics}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from analysis.errors import Unsuitable
-from analysis.extraction import Extractor, Limits
+from analysis.extraction import Extractor
 from config.settings import Settings
 from dicom_io.header import headers_of_folder, is_own_output, read_header
 from dicom_io.matching import Selection, Waiting, match
@@ -86,8 +86,7 @@ def process_folder(
     )
     out.mkdir(parents=True, exist_ok=True)
     dates = {header.sop_instance_uid: header.study_date for header in found.headers}
-    limits = Limits(settings.extraction.lesion_timeout_s, settings.extraction.lesion_memory_mb)
-    with Extractor(workers=settings.extraction.workers, limits=limits) as extractor:
+    with pipeline.extractor_from(settings) as extractor:
         line = _Line(found.paths, out, settings, plan, extractor, progress, created)
         # Earlier studies first: a later one of the same patient is compared with them.
         for selection in sorted(

@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 from analysis.errors import MirvError, Transient
-from analysis.extraction import Extractor, Limits
+from analysis.extraction import Extractor
 from config.settings import Settings
 from service import doctor, errands, retention, workflows
 from service.http.app import create_app
 from service.http.server import HttpServer
 from service.listener import Listener
 from service.log import get_logger
-from service.pipeline import plan_from
+from service.pipeline import extractor_from, plan_from
 from service.scheduler import Scheduler
 from service.spool import Spool
 from service.store import Store
@@ -121,10 +121,7 @@ class Node:
         self.store = Store(catalogue_url(settings))
         self.store.events.add(time.time(), "node_started", swept=swept)
         doctor.repair(self.spool, self.store, doctor.check(self.spool, self.store, in_flight_s=0))
-        self._extractor = Extractor(
-            settings.extraction.workers,
-            Limits(settings.extraction.lesion_timeout_s, settings.extraction.lesion_memory_mb),
-        )
+        self._extractor = extractor_from(settings)
         bench = Workbench(settings, self.plan, self.spool, self.store, self._extractor)
         workflows.launch(bench, workflow_url(settings), SERVE_EXECUTOR)
         workflows.reconcile()

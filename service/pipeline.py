@@ -88,6 +88,13 @@ def plan_from(settings: Settings, profiles: Sequence[str] = ()) -> Plan:
     )
 
 
+def extractor_from(settings: Settings) -> Extractor:
+    """A pool of extraction processes as the settings want it; close it when done."""
+    wanted = settings.extraction
+    limits = Limits(wanted.lesion_timeout_s, wanted.lesion_memory_mb)
+    return Extractor(wanted.workers, limits, wanted.arithmetic)
+
+
 def run_digest(input_digest: str, plan: Plan, prior: str = "") -> str:
     """Identity of one run: SHA-256 over what goes in and the rules applied to it.
 

@@ -137,6 +137,7 @@ def _lesion_to_json(lesion: LesionResult) -> dict[str, Any]:
         "missing": {name: asdict(reason) for name, reason in lesion.missing.items()},
         "excluded": asdict(lesion.excluded) if lesion.excluded else None,
         "warnings": list(lesion.warnings),
+        "diagnostics": dict(lesion.diagnostics),
     }
 
 

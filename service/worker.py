@@ -13,11 +13,11 @@ import threading
 import time
 
 from analysis.errors import Transient
-from analysis.extraction import Extractor, Limits
+from analysis.extraction import Extractor
 from config.settings import Settings
 from service import workflows
 from service.log import get_logger
-from service.pipeline import plan_from
+from service.pipeline import extractor_from, plan_from
 from service.spool import Spool
 from service.store import Store, sqlite_url
 from service.workbench import Workbench
@@ -83,10 +83,7 @@ class Worker:
         """Open what the node shares and begin; returns at once."""
         settings = self.settings
         self._store = Store(catalogue_url(settings))
-        wanted = settings.extraction
-        self._extractor = Extractor(
-            wanted.workers, Limits(wanted.lesion_timeout_s, wanted.lesion_memory_mb)
-        )
+        self._extractor = extractor_from(settings)
         bench = Workbench(
             settings, self.plan, Spool(settings.folder / "spool"), self._store, self._extractor
         )

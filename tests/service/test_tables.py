@@ -31,6 +31,7 @@ def lesion(number: int, **changes: object) -> LesionResult:
         profile="henry2022",
         names=NAMES,
         values=np.array([0.1 * number, -3.25e-17]),
+        diagnostics={"voxels": 100.0 + number},
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -109,6 +110,7 @@ def test_records_round_trip_exactly() -> None:
     assert records.to_bytes(back) == data
     np.testing.assert_array_equal(back.result.lesions[2].values, original.result.lesions[2].values)
     assert back.result.lesions[1].excluded == Reason("too_small", "found 1")
+    assert back.result.lesions[0].diagnostics == {"voxels": 101.0}
     assert back.result.measures == original.result.measures
     with pytest.raises(ValueError, match="wanted 6"):
         records.from_bytes(data + b"\0" * 8)
