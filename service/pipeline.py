@@ -204,6 +204,9 @@ def render_context(
         sr_features=settings.outputs.sr_features,
         selected={profile.name: _short_list(profile, plan) for profile in plan.profiles},
         profiles=plan.profiles,
+        extras=settings.outputs.extras,
+        segmentation=settings.outputs.segmentation,
+        empty_frames=settings.outputs.empty_frames,
         predecessor=dict(predecessor or {}),
         predecessor_series=dict(predecessor_series or {}),
     )

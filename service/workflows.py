@@ -8,6 +8,7 @@ catalogue.
 
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from service import pipeline, records
 from service.commitment import Reference, Report
 from service.errands import enqueue_notice
 from service.log import get_logger
+from service.revision import index_changes
 from service.sender import (
     Outcome,
     Outgoing,
@@ -140,7 +142,8 @@ def _analyse(run_id: str) -> None:
         extractor=bench.extractor,
         prior=_prior_result(bench, run),
     )
-    stored = bench.spool.put((records.to_bytes(records.record_of(study, result)),))
+    record = _with_changes(bench, run, records.record_of(study, result))
+    stored = bench.spool.put((records.to_bytes(record),))
     bench.store.runs.note_result(run_id, stored.sha256)
     bench.studies = {run_id: study}  # one: runs take turns
 
@@ -196,6 +199,17 @@ def _run(bench: Workbench, run_id: str) -> RunRow:
     if run is None:
         raise LookupError(f"run {run_id} is not in the catalogue")
     return run
+
+
+def _with_changes(
+    bench: Workbench, run: RunRow, record: records.ResultRecord
+) -> records.ResultRecord:
+    """A revision says what it changed."""
+    before = _run(bench, run.predecessor).result_sha256 if run.predecessor else None
+    if before is None:
+        return record
+    changes = index_changes(records.from_bytes(bench.spool.path(before).read_bytes()), record)
+    return replace(record, quality=(*record.quality, *changes))
 
 
 def _prior_result(bench: Workbench, run: RunRow) -> StudyResult | None:

@@ -99,6 +99,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(workflows.records, "from_bytes", _Record)
     monkeypatch.setattr(workflows, "assemble", lambda selection, *_: selection)
     monkeypatch.setattr(workflows, "Selection", _Selection)
+    monkeypatch.setattr(workflows, "_with_changes", lambda _bench, _run, record: record)
     monkeypatch.setattr(workflows, "send", send)
     made = Workbench(settings, _Plan(), bench.spool, bench.store, None)  # type: ignore[arg-type]
     workflows.launch(made, sqlite_url(tmp_path / "workflows.sqlite"), "test")
