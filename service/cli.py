@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -101,20 +102,33 @@ def process(
 def check(
     paths: PathsArgument,
     config: ConfigOption = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the table here.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Also write the checks here.")] = None,
+    description: Annotated[
+        Path | None,
+        typer.Option("--description", help="Also write the series' acquisition here (CSV)."),
+    ] = None,
+    per_slice: Annotated[
+        bool, typer.Option("--per-slice", help="Describe every slice, not every series.")
+    ] = False,
 ) -> None:
     """Say of every image and segmentation whether it can be analysed, and why not.
 
     Exit code 0: nothing refused; 2: something is.
     """
-    from dataclasses import asdict
-
-    from dicom_io.quality import check_folder
+    from dicom_io.header import headers_of_folder
+    from dicom_io.quality import check_folder, describe
     from service import tables
 
+    described = describe(headers_of_folder(paths).headers, per_slice=per_slice)
     rows = check_folder(paths, settings_or_exit(config).reading)
     if csv is not None:
         csv.write_bytes(tables.to_csv(tables.QUALITY_COLUMNS, [asdict(row) for row in rows]))
+    if description is not None:
+        columns = tuple(described[0]) if described else ()
+        description.write_bytes(tables.to_csv(columns, described))
+    for series in described:
+        facts = [f"{name} {value}" for name, value in series.items() if value not in (None, "")]
+        out.print(Text(" · ".join(facts)), soft_wrap=True)
     table = Table("object", "check", "outcome", "found", "wanted", "detail")
     for row in rows:
         name = row.file or row.object_uid or row.series_uid or row.study_uid

@@ -22,6 +22,7 @@ from analysis.model import Measure
 from config.settings import Settings
 from service import records, tables
 from service.http.metrics import render_metrics
+from service.http.pictures import dissimilarity_png
 from service.pipeline import SOFTWARE_VERSION
 from service.spool import Spool
 from service.store import Store
@@ -149,10 +150,19 @@ def _pages(store: Store, spool: Spool, settings: Settings) -> APIRouter:
             run=run,
             record=record,
             profiles=sorted({row.profile for row in record.result.lesions}) if record else [],
+            maps=dict.fromkeys((p.profile, p.space) for p in record.result.pairs) if record else {},
             artifacts=store.runs.artifacts(run_id),
             deliveries=store.deliveries.all(run_id=run_id),
             quality=record.quality if record else store.instances.quality(run.study_uid),
         )
+
+    @routes.get("/runs/{run_id}/dissimilarity.png")
+    def run_picture(run_id: str, profile: str, space: str) -> Response:
+        record = _record(store, spool, run_id)
+        picture = dissimilarity_png(record, profile, space) if record else None
+        if picture is None:
+            raise HTTPException(status.HTTP_404_NOT_FOUND)
+        return Response(picture, media_type="image/png")
 
     @routes.get("/runs/{run_id}/{name}.csv")
     def run_table(run_id: str, name: str) -> Response:

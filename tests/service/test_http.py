@@ -78,6 +78,11 @@ def test_a_finished_run_shows_its_measures_and_gives_its_tables(store: Store, sp
     assert web.get(f"/runs/{run_id}/secrets.csv").status_code == 404
     assert web.get("/runs/none").status_code == 404
     assert web.get("/api/runs").json()[0]["state"] == "finished"
+    picture = f"/runs/{run_id}/dissimilarity.png"
+    assert picture in page
+    drawn = web.get(picture, params={"profile": "henry2022", "space": "patient-minmax"})
+    assert drawn.content.startswith(b"\x89PNG")
+    assert web.get(picture, params={"profile": "henry2022", "space": "none"}).status_code == 404
 
 
 def test_metrics_count_and_hold_no_identifier(store: Store, spool: Spool) -> None:
