@@ -7,7 +7,7 @@ import importlib
 import sys
 import time
 
-MODULES = ("extraction", "reading", "analyses", "outputs", "service", "line")
+MODULES = ("line", "extraction", "reading", "mutants", "analyses", "outputs", "service")
 
 
 def main(names: list[str]) -> int:
