@@ -12,6 +12,7 @@ from analysis.model import Measure, Reason, StudyResult
 State = Literal["matched", "vanished", "new", "unknown"]
 Definition = Literal["methods", "reduction", "absolute", "table2"]
 DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
+UNKNOWN_SITE = "unknown"
 THRESHOLD_PERCENT = 33.0
 VANISHED_PERCENT, NEW_PERCENT = -100.0, 100.0
 """A vanished lesion lost all its volume; a new one counts +100 % as in the published program."""
@@ -113,6 +114,8 @@ def match_lesions(
     arrived = [lesion for lesion in current if lesion.tracking_uid not in partner]
     old, fresh = _by_unique_name(left), _by_unique_name(arrived)
     for key in old.keys() & fresh.keys():
+        if UNKNOWN_SITE not in (sites := {old[key].site, fresh[key].site}) and len(sites) > 1:
+            continue  # "Lesion 1" of the liver is not "Lesion 1" of the lung
         partner[fresh[key].tracking_uid] = (old[key], "name")
     taken = {found.tracking_uid for found, _ in partner.values()}
     changes = [_change(lesion, *partner.get(lesion.tracking_uid, (None, ""))) for lesion in current]
@@ -292,14 +295,35 @@ def study_response(
 
 
 def with_response(
-    result: StudyResult, previous: StudyResult, threshold: float = THRESHOLD_PERCENT
+    result: StudyResult,
+    previous: StudyResult,
+    threshold: float = THRESHOLD_PERCENT,
+    *,
+    complete: bool = True,
+    previous_complete: bool = True,
 ) -> StudyResult:
     """A follow-up's result with the response since an earlier study of the same patient.
 
+    Parameters
+    ----------
+    complete, previous_complete : bool
+        False when something drawn in the later or earlier study could not be read: a lesion
+        without partner may then be there, so its change is unknown, not vanished or new.
+
+    Notes
+    -----
     When no lesion is found again, what the two studies drew cannot be compared (other names, other
     identifiers): the counts are told and every other measure is null, never "all vanished".
     """
-    measures = study_response(volumes_of(previous), volumes_of(result), threshold)
+    changes = match_lesions(volumes_of(previous), volumes_of(result))
+    doubted = {
+        state for state, sure in (("vanished", complete), ("new", previous_complete)) if not sure
+    }
+    changes = tuple(
+        replace(one, state="unknown", change_percent=None) if one.state in doubted else one
+        for one in changes
+    )
+    measures = response_measures(changes, threshold)
     if not any(one.name == "n_matched" and one.value for one in measures):
         why = Reason("no_lesion_matched", "no lesion of the earlier study was found again")
         measures = tuple(

@@ -1,6 +1,7 @@
 """Parsing DICOM files and their values: whatever pydicom raises on damage becomes a refusal."""
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -33,6 +34,8 @@ PARSE_FAULTS: tuple[type[Exception], ...] = (
     zlib.error,
 )
 """What pydicom and the pixel decoders raise on damaged content: never more than a refusal."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def said(error: Exception) -> str:
@@ -71,11 +74,11 @@ def _parsed(file: BinaryIO, *, pixels: bool) -> Dataset:
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """A value as text; "" when missing or empty."""
+    """A value as text; "" when missing or empty; control characters read as blanks."""
     value = dataset.get(keyword)
     if value is None:
         return ""
-    return str(value).strip()
+    return _CONTROL.sub(" ", str(value)).strip()
 
 
 def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:

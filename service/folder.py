@@ -122,36 +122,44 @@ class _Line:
     progress: Callable[[int, int], None] | None
     created: datetime | None
     done: list[tuple[str, ResultRecord]] = field(default_factory=list)
+    modalities: dict[str, str] = field(default_factory=dict)
 
     def process(self, selection: Selection) -> list[Path]:
         """Analyse one selection; the DICOM files written."""
         first = read_header(self.paths[selection.images[0]])
-        prior = self._prior(first.patient_id, first.study_date)
+        prior = self._prior(first.patient_id, first.study_date, selection.modality)
         study, result = pipeline.analyse_selection(
             selection,
             self.paths.__getitem__,
             self.plan,
             extractor=self.extractor,
             progress=self.progress,
-            prior=prior[1].result if prior else None,
+            prior=prior[1] if prior else None,
         )
         run = pipeline.run_digest(study.input_digest, self.plan, prior[0] if prior else "")
         created = self.created or datetime.now(UTC)
         context = pipeline.render_context(run, self.plan, self.settings, created)
         artifacts = pipeline.render_outputs(study, result, context)
         self.done.append((run, record_of(study, result)))
+        self.modalities[run] = selection.modality
         return _write(self.out, run, artifacts)
 
-    def _prior(self, patient_id: str, study_date: str) -> tuple[str, ResultRecord] | None:
-        """The patient's latest earlier study; none without an ID or a date."""
+    def _prior(
+        self, patient_id: str, study_date: str, modality: str
+    ) -> tuple[str, ResultRecord] | None:
+        """The one result of the patient's latest earlier study; none where several may be meant."""
         if not (self.settings.compare_with_prior and patient_id and study_date):
             return None
         earlier = [
             (run, record)
             for run, record in self.done
-            if record.patient_id == patient_id and "" < record.study_date < study_date
+            if record.patient_id == patient_id
+            and "" < record.study_date < study_date
+            and self.modalities[run] == modality
         ]
-        return max(earlier, key=lambda one: one[1].study_date, default=None)
+        latest = max((record.study_date for _, record in earlier), default="")
+        found = [one for one in earlier if one[1].study_date == latest]
+        return found[0] if len(found) == 1 else None
 
 
 def _write(out: Path, run: str, artifacts: Sequence[Artifact]) -> list[Path]:

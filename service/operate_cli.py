@@ -220,7 +220,7 @@ def export(
     with catalogue(config) as (settings, store, spool):
         found = [
             records.from_bytes(spool.path(run.result_sha256).read_bytes())
-            for run in store.runs.all(states=("finished",), current=True)
+            for run in store.runs.all(states=("finished",), current=True, limit=None)
             if run.result_sha256
         ]
         kept = select(found, wanted)
@@ -236,7 +236,7 @@ def export(
 
 
 def _one_run(store: Store, start: str) -> RunRow:
-    found = [run for run in store.runs.all() if run.run_id.startswith(start)]
+    found = [run for run in store.runs.all(limit=None) if run.run_id.startswith(start)]
     if len(found) != 1:
         fail(f"{len(found)} runs begin with {start!r}, wanted one")
     return found[0]

@@ -23,8 +23,9 @@ from config.profiles import ExtractionProfile, load_profile
 from config.settings import Reading, Settings
 from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
-from dicom_io.model import Artifact, RenderContext, StudyInput
+from dicom_io.model import Artifact, QualityRow, RenderContext, StudyInput
 from dicom_io.outputs import render
+from service.records import ResultRecord
 
 SOFTWARE_VERSION = version("mirv-node")
 _RECORDED = (
@@ -115,7 +116,7 @@ def analyse_selection(
     workers: int = 0,
     limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
-    prior: StudyResult | None = None,
+    prior: ResultRecord | None = None,
 ) -> tuple[StudyInput, StudyResult]:
     """Read one image with its lesion set, extract features and compute the measures.
 
@@ -133,7 +134,7 @@ def analyse_selection(
         What a lesion may use.
     progress : callable, optional
         Called with (lesions done, lesions in all), counted over all profiles.
-    prior : StudyResult, optional
+    prior : ResultRecord, optional
         Of the patient's earlier study: the response since then is measured too.
 
     Raises
@@ -150,9 +151,21 @@ def analyse_selection(
     lesions = _features(study, plan, extractor, workers, limits, progress)
     origin = provenance(study, plan)
     if prior is not None:
-        origin = replace(origin, prior_input_digest=prior.provenance.input_digest)
+        origin = replace(origin, prior_input_digest=prior.result.provenance.input_digest)
     result = study_analysis.analyse(lesions, plan.profiles, plan.spaces, origin)
-    return study, with_response(result, prior) if prior is not None else result
+    if prior is not None:
+        result = with_response(
+            result,
+            prior.result,
+            complete=_all_read(study.quality),
+            previous_complete=_all_read(prior.quality),
+        )
+    return study, result
+
+
+def _all_read(quality: Sequence[QualityRow]) -> bool:
+    """False when a segmentation, or something drawn in one, was refused."""
+    return not any(row.outcome == "refused" and row.object_uid for row in quality)
 
 
 def _features(

@@ -62,7 +62,9 @@ class Pseudonymiser:
         return hmac.new(self._key, f"{kind}\0{text}".encode(), hashlib.sha256).digest()
 
     def patient(self, patient_id: str) -> str:
-        """Pseudonym of a PatientID."""
+        """Pseudonym of a PatientID; "" stays "": who has no ID is nobody's namesake."""
+        if not patient_id:
+            return ""
         return "P-" + self._mac("patient", patient_id).hex()[:16].upper()
 
     def uid(self, uid: str) -> str:
@@ -80,13 +82,17 @@ class Pseudonymiser:
             return ""
         return moved.strftime("%Y%m%d")
 
+    def _digest(self, digest: str) -> str:
+        """A digest that still links the records of one export; "" stays ""."""
+        return self._mac("input", digest).hex() if digest else ""
+
     def record(self, record: ResultRecord) -> ResultRecord:
         """The whole record without anything that names the patient."""
         result = record.result
         return ResultRecord(
             patient_id=self.patient(record.patient_id),
             study_uid=self.uid(record.study_uid),
-            study_date=self.date(record.patient_id, record.study_date),
+            study_date=self.date(record.patient_id or record.study_uid, record.study_date),
             series_uid=self.uid(record.series_uid),
             segmentation_uids={
                 self.uid(lesion): self.uid(source)
@@ -100,7 +106,8 @@ class Pseudonymiser:
                 variation=tuple(_variation(row) for row in result.variation),
                 provenance=replace(
                     result.provenance,
-                    input_digest=self._mac("input", result.provenance.input_digest).hex(),
+                    input_digest=self._digest(result.provenance.input_digest),
+                    prior_input_digest=self._digest(result.provenance.prior_input_digest),
                 ),
             ),
         )

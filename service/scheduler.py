@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from analysis.errors import Transient
 from dicom_io.header import InstanceHeader
 from dicom_io.matching import MatchOutcome, Selection, match
 from dicom_io.model import QualityRow
@@ -109,10 +110,18 @@ class Scheduler:
         new = 0
         # By date, so that an earlier study of a patient is known when the later one is queued.
         for one in sorted(ready, key=lambda one: one.first_date):
-            if self._awaits_prior(one):
-                done -= one.group
-            else:
-                new += self._take(one, now)
+            try:
+                if self._awaits_prior(one):
+                    done -= one.group
+                else:
+                    new += self._take(one, now)
+            except Transient:
+                raise
+            except Exception:
+                # As above: it says so and rests; the others go on.
+                log.exception("queueing failed", studies=len(one.group))
+                fault = tuple(_matching_fault(study_uid) for study_uid in sorted(one.group))
+                self._store.instances.note_matched(one.counts, (), fault, now)
         still_open = [row.last_seq for row in open_studies if row.study_uid not in done]
         self._seen_seq = min([last_seq, *(seq - 1 for seq in still_open)])
         return new
@@ -161,9 +170,7 @@ class Scheduler:
         return new
 
     def _queue(self, selection: Selection, study_date: str, now: float) -> bool:
-        prior = None
-        if self._compare:
-            prior = self._store.runs.prior_of(selection.patient_id, study_date)
+        prior = self._prior(selection, study_date) if self._compare else None
         return self._store.runs.queue(
             NewRun(
                 run_id=run_digest(
@@ -181,15 +188,29 @@ class Scheduler:
             now,
         )
 
+    def _prior(self, selection: Selection, study_date: str) -> RunRow | None:
+        """The one run of the patient's latest earlier study in this modality.
+
+        None when that date has several (a chest and an abdomen, say): which is meant is not ours
+        to guess.
+        """
+        alike = [
+            run
+            for run in self._store.runs.earlier(selection.patient_id, study_date)
+            if Selection.from_json(run.selection).modality == selection.modality
+        ]
+        latest = [run for run in alike if run.study_date == alike[0].study_date]
+        return latest[0] if len(latest) == 1 else None
+
     def _revise(self, now: float) -> int:
         """Queue later studies again whose earlier study has come, or come anew, since."""
         last = self._store.runs.last_finished_at()
         if not self._compare or last == self._seen_finished:
             return 0
-        self._seen_finished = last
+        since, self._seen_finished = self._seen_finished, last
         return sum(
             self._queue(Selection.from_json(run.selection), run.study_date, now)
-            for run, _prior in self._store.runs.with_other_prior()
+            for run in self._store.runs.later_studies(since)
         )
 
     def _replan(self, now: float) -> None:

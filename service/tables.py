@@ -69,6 +69,7 @@ QUALITY_COLUMNS = (
     "file",
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_NEGATIVE = re.compile(r"-\d+(\.\d+)?")
 _COUNTS = ("n_lesions", "n_sites")
 
 
@@ -247,5 +248,5 @@ def _harmless(text: str) -> str:
     Control characters become spaces; a quote goes before what a spreadsheet would calculate.
     """
     line = _CONTROL.sub(" ", text)
-    formula = line[:1] in {"=", "+", "@"} or (line[:1] == "-" and not line[1:2].isdigit())
+    formula = line[:1] in {"=", "+", "@"} or (line[:1] == "-" and not _NEGATIVE.fullmatch(line))
     return f"'{line}" if formula else line

@@ -15,7 +15,6 @@ from pathlib import Path
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
 from analysis.errors import MirvError, Reason, Unsuitable
-from analysis.model import StudyResult
 from config.settings import Destination
 from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
@@ -140,7 +139,7 @@ def _analyse(run_id: str) -> None:
         _opener(bench),
         bench.plan,
         extractor=bench.extractor,
-        prior=_prior_result(bench, run),
+        prior=_prior_record(bench, run),
     )
     record = _with_changes(bench, run, records.record_of(study, result))
     stored = bench.spool.put((records.to_bytes(record),))
@@ -212,14 +211,14 @@ def _with_changes(
     return replace(record, quality=(*record.quality, *changes))
 
 
-def _prior_result(bench: Workbench, run: RunRow) -> StudyResult | None:
+def _prior_record(bench: Workbench, run: RunRow) -> records.ResultRecord | None:
     """What the response is measured since; fixed when the run was queued, so repeats agree."""
     if run.prior is None:
         return None
     stored = _run(bench, run.prior).result_sha256
     if stored is None:
         raise RuntimeError(f"run {run.prior}: finished without a result")
-    return records.from_bytes(bench.spool.path(stored).read_bytes()).result
+    return records.from_bytes(bench.spool.path(stored).read_bytes())
 
 
 def _opener(bench: Workbench) -> Callable[[str], Path]:

@@ -129,13 +129,13 @@ def _pages(store: Store, spool: Spool, settings: Settings) -> APIRouter:
 
     @routes.get("/")
     def overview(request: Request) -> str:
-        runs = store.runs.all(limit=200)
+        runs, counts = store.runs.all(limit=200), store.runs.counts()
         return pages.get_template("overview.html").render(
-            counts={state: sum(run.state == state for run in runs) for state in _STATES},
+            counts={state: counts.get(state, 0) for state in _STATES},
             runs=runs,
             waiting=store.instances.waiting(),
             refused=[row for row in store.instances.quality() if row.outcome == "refused"],
-            undelivered=[row for row in store.deliveries.all() if row.state != "delivered"],
+            undelivered=store.deliveries.undelivered(limit=200),
             quarantined=store.instances.quarantined(limit=50),
             studies=store.instances.studies(limit=200),
         )

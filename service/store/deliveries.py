@@ -109,6 +109,25 @@ class Deliveries:
         with self._database.read() as connection:
             return [DeliveryRow(**row) for row in connection.execute(query).mappings()]
 
+    def counts(self) -> dict[str, int]:
+        """How many deliveries are in each state."""
+        table = schema.deliveries
+        query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
+        with self._database.read() as connection:
+            return {state: count for state, count in connection.execute(query)}
+
+    def undelivered(self, *, limit: int = 1000) -> list[DeliveryRow]:
+        """What has not reached its destination, newest first."""
+        table = schema.deliveries
+        query = (
+            sa.select(table)
+            .where(table.c.state != "delivered")
+            .order_by(table.c.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [DeliveryRow(**row) for row in connection.execute(query).mappings()]
+
     def delivered(self, delivery_id: int, status: int, detail: str, now: float) -> None:
         """The destination has it."""
         self._note(

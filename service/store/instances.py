@@ -140,6 +140,7 @@ class Instances:
         values = asdict(new)
         references = values.pop("referenced_series")
         with self._database.write() as connection:
+            self._forget_removed(connection, new)
             insert = sqlite_insert if connection.dialect.name == "sqlite" else pg_insert
             added = connection.execute(
                 insert(table)
@@ -148,7 +149,7 @@ class Instances:
                 .returning(table.c.seq)
             ).first()
             if added is None:
-                self._meet_known(connection, new, now)
+                self._meet_known(connection, new)
                 return False
             for series_uid in sorted(set(references)):
                 connection.execute(
@@ -167,29 +168,32 @@ class Instances:
             )
         return True
 
-    def _meet_known(self, connection: sa.Connection, new: NewInstance, now: float) -> None:
+    def _meet_known(self, connection: sa.Connection, new: NewInstance) -> None:
         table = schema.instances
         known = connection.execute(
-            sa.select(table.c.sha256, table.c.removed_at).where(
-                table.c.sop_instance_uid == new.sop_instance_uid
-            )
+            sa.select(table.c.sha256).where(table.c.sop_instance_uid == new.sop_instance_uid)
         ).one()
         if known.sha256 != new.sha256:
             raise Conflict(known.sha256)
-        if known.removed_at is not None:
-            self._restore(connection, new, now)
 
-    def _restore(self, connection: sa.Connection, new: NewInstance, now: float) -> None:
-        table = schema.instances
-        connection.execute(
-            table.update()
-            .where(table.c.sop_instance_uid == new.sop_instance_uid)
-            .values(removed_at=None, received_at=now)
+    def _forget_removed(self, connection: sa.Connection, new: NewInstance) -> None:
+        """An object whose file was removed and that comes again is new, whatever its bytes.
+
+        Its study counts as not matched, so that what is complete again is matched again.
+        """
+        table, references = schema.instances, schema.series_references
+        gone = connection.execute(
+            table.delete().where(
+                table.c.sop_instance_uid == new.sop_instance_uid, table.c.removed_at.is_not(None)
+            )
         )
-        # Forgotten, so that what is complete again is matched again.
-        connection.execute(
-            schema.matchings.delete().where(schema.matchings.c.study_uid == new.study_uid)
-        )
+        if gone.rowcount:
+            connection.execute(
+                references.delete().where(references.c.sop_instance_uid == new.sop_instance_uid)
+            )
+            connection.execute(
+                schema.matchings.delete().where(schema.matchings.c.study_uid == new.study_uid)
+            )
 
     def find(self, sop_instance_uid: str) -> InstanceRow | None:
         """The object of this UID."""
@@ -331,14 +335,19 @@ class Instances:
         linked = references.join(
             drawn, drawn.c.sop_instance_uid == references.c.sop_instance_uid
         ).join(image, image.c.series_uid == references.c.series_uid)
-        query = (
-            sa.select(drawn.c.study_uid, image.c.study_uid)
-            .select_from(linked)
-            .where(sa.or_(drawn.c.study_uid == study_uid, image.c.study_uid == study_uid))
-            .distinct()
-        )
+        group, new = {study_uid}, {study_uid}
         with self._database.read() as connection:
-            return {study_uid}.union(*(set(row) for row in connection.execute(query)))
+            while new:  # links lead on: two studies may draw on the images of a third
+                query = (
+                    sa.select(drawn.c.study_uid, image.c.study_uid)
+                    .select_from(linked)
+                    .where(sa.or_(drawn.c.study_uid.in_(new), image.c.study_uid.in_(new)))
+                    .distinct()
+                )
+                reached = {uid for row in connection.execute(query) for uid in row}
+                new = reached - group
+                group |= new
+        return group
 
     def headers(self, study_uids: Iterable[str]) -> list[str]:
         """Headers (JSON) of the usable objects of these studies, in order of arrival."""

@@ -317,7 +317,7 @@ class Runs:
         study_uid: str = "",
         series_uid: str = "",
         current: bool = False,
-        limit: int = 10_000,
+        limit: int | None = 10_000,
     ) -> list[RunRow]:
         """Runs, newest first.
 
@@ -327,6 +327,8 @@ class Runs:
             Only these; empty: all.
         current : bool
             Leave out what was superseded.
+        limit : int or None
+            At most so many; None: all.
         """
         table = schema.runs
         query = sa.select(table).order_by(table.c.created_at.desc(), table.c.run_id).limit(limit)
@@ -341,14 +343,13 @@ class Runs:
         with self._database.read() as connection:
             return [RunRow(**row) for row in connection.execute(query).mappings()]
 
-    def prior_of(self, patient_id: str, study_date: str) -> RunRow | None:
-        """The current finished run of the patient's latest study before a date.
+    def earlier(self, patient_id: str, study_date: str) -> list[RunRow]:
+        """The current finished runs of a patient's studies before a date, latest first.
 
-        None without a patient's ID or a date: studies are never joined by guess. Several runs of
-        one date: the first by series and run.
+        None without a patient's ID or a date: studies are never joined by guess.
         """
         if not patient_id or not study_date:
-            return None
+            return []
         table = schema.runs
         query = (
             sa.select(table)
@@ -356,8 +357,7 @@ class Runs:
             .order_by(table.c.study_date.desc(), table.c.series_uid, table.c.run_id)
         )
         with self._database.read() as connection:
-            row = connection.execute(query).mappings().first()
-        return RunRow(**row) if row else None
+            return [RunRow(**row) for row in connection.execute(query).mappings()]
 
     def awaits_prior(self, patient_id: str, study_date: str) -> bool:
         """True while a run of an earlier study of the patient is under way."""
@@ -370,31 +370,31 @@ class Runs:
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
 
-    def with_other_prior(self) -> list[tuple[RunRow, str]]:
-        """Current finished runs whose prior is no longer the right one, with the right one."""
-        later, earlier = schema.runs.alias("later"), schema.runs.alias("earlier")
-        right = (
-            sa.select(earlier.c.run_id)
-            .where(
-                _before(earlier, later.c.patient_id, later.c.study_date),
-                earlier.c.state == "finished",
-            )
-            .order_by(earlier.c.study_date.desc(), earlier.c.series_uid, earlier.c.run_id)
-            .limit(1)
-            .correlate(later)
-            .scalar_subquery()
+    def later_studies(self, since: float) -> list[RunRow]:
+        """Current finished runs of patients of whom another run has finished since a time."""
+        table, other = schema.runs, schema.runs.alias("other")
+        news = sa.exists().where(
+            other.c.patient_id == table.c.patient_id,
+            other.c.state == "finished",
+            other.c.finished_at > since,
+            other.c.study_date != "",
+            other.c.study_date < table.c.study_date,
         )
-        query = sa.select(later, right.label("right_prior")).where(
-            later.c.state == "finished",
-            later.c.superseded_by.is_(None),
-            later.c.patient_id != "",
-            later.c.study_date != "",
-            right.is_not(None),
-            sa.or_(later.c.prior.is_(None), later.c.prior != right),
+        query = sa.select(table).where(
+            table.c.state == "finished",
+            table.c.superseded_by.is_(None),
+            table.c.patient_id != "",
+            news,
         )
         with self._database.read() as connection:
-            rows = [dict(row) for row in connection.execute(query).mappings()]
-        return [(RunRow(**row), prior) for row in rows for prior in (row.pop("right_prior"),)]
+            return [RunRow(**row) for row in connection.execute(query).mappings()]
+
+    def counts(self) -> dict[str, int]:
+        """How many runs are in each state."""
+        table = schema.runs
+        query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
+        with self._database.read() as connection:
+            return {state: count for state, count in connection.execute(query)}
 
     def last_finished_at(self) -> float:
         """When a run was last finished; 0 when none was."""

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.model import LesionResult, Provenance, StudyResult
 from analysis.response import (
     LesionVolume,
     match_lesions,
@@ -155,3 +156,40 @@ def test_a_follow_up_carries_its_response_beside_its_own_measures(lesions, prove
     named = {m.name: m.value for m in found.measures}
     assert named["volume_change_range_percent"] == 100
     assert named["volume_total_ml"] == 5
+
+
+def test_what_could_not_be_read_is_unknown_not_vanished() -> None:
+    """A follow-up lesion that was refused must never count as a complete response."""
+    before = study_of(a=10.0, b=20.0)
+    after = study_of(a=5.0)
+    sure = {one.name: one.value for one in with_response(after, before).measures}
+    assert sure["n_vanished"] == 1
+    assert sure["tsrc_reduction"] == 1
+    found = {one.name: one for one in with_response(after, before, complete=False).measures}
+    assert found["n_vanished"].value == 0
+    for name in ("volume_total_change_percent", "tsrc_reduction"):
+        assert found[name].value is None
+        assert found[name].reason is not None
+    newer = {
+        one.name: one.value
+        for one in with_response(before, after, previous_complete=False).measures
+    }
+    assert newer["n_new"] == 0
+    assert newer["volume_total_change_percent"] is None
+
+
+def test_a_name_on_another_site_is_another_lesion() -> None:
+    before = (LesionVolume("1", "Lesion 1", "liver", 4.0),)
+    after = (LesionVolume("2", "lesion 1", "lung", 4.0),)
+    assert {change.state for change in match_lesions(before, after)} == {"vanished", "new"}
+    unknown = (LesionVolume("2", "lesion 1", "unknown", 4.0),)
+    assert {change.state for change in match_lesions(before, unknown)} == {"matched"}
+
+
+def study_of(**volumes_ml: float) -> StudyResult:
+    """A result with lesions of these volumes and no features."""
+    lesions = tuple(
+        LesionResult(n, name, name, f"2.25.{name}", "liver", ml, "p", (), np.empty(0))
+        for n, (name, ml) in enumerate(volumes_ml.items(), start=1)
+    )
+    return StudyResult(lesions, (), (), (), Provenance("d", {}, {}, {}))

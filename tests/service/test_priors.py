@@ -13,6 +13,7 @@ from service.pipeline import Plan
 from service.scheduler import Scheduler
 from service.spool import Spool
 from service.store import RunRow, Store, sqlite_url
+from service.store.runs import NewRun
 
 
 class Clock:
@@ -157,3 +158,43 @@ def test_what_was_queued_under_another_plan_is_queued_anew(clock: Clock, tmp_pat
     replaced = clock.store.runs.get(old.run_id)
     assert replaced is not None
     assert replaced.superseded_by == new.run_id
+
+
+def test_of_several_series_on_the_earlier_date_none_is_guessed(
+    clock: Clock, tmp_path: Path
+) -> None:
+    """A chest and an abdomen of one day: the follow-up is compared with neither."""
+    (first, first_files), (second, second_files) = studies(tmp_path / "a")
+    other = write_study(
+        tmp_path / "b",
+        n_lesions=2,
+        shape=(12, 64, 64),
+        patient_id="OTHER",
+        ct_tags={"StudyDate": "20240101", "PatientID": "MIRV-PHANTOM"},
+    )
+    clock.take(*first_files, *other.files)
+    clock.tick()
+    clock.finish(first)
+    clock.finish(other.identity.study_uid)
+    clock.take(*second_files)
+    assert clock.tick() == 1
+    assert clock.current(second).prior is None
+
+
+def test_a_study_that_cannot_be_queued_does_not_stop_the_others(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first, first_files), (second, second_files) = studies(tmp_path)
+    queue = clock.store.runs.queue
+
+    def failing(new: NewRun, now: float) -> bool:
+        if new.study_uid == first:
+            raise ValueError("text fields cannot hold this")
+        return queue(new, now)
+
+    monkeypatch.setattr(clock.store.runs, "queue", failing)
+    clock.take(*first_files, *second_files)
+    assert clock.tick() == 1
+    assert clock.current(second).state == "queued"
+    (said,) = clock.store.instances.quality(first)
+    assert (said.check, said.outcome) == ("matching_failed", "refused")

@@ -251,3 +251,36 @@ def test_a_locked_database_is_a_passing_fault(store: Store, tmp_path: Path) -> N
             store.instances.add(instance(1), 1.0)
     assert store.instances.add(instance(1), 1.0)
     other.engine.dispose()
+
+
+def test_a_group_leads_on_through_the_images_both_draw_on(store: Store) -> None:
+    """CT in one study, two segmentations in two others: one group from wherever it is asked."""
+    store.instances.add(instance(1, study_uid="1.91", series_uid="1.81"), 0)
+    for number, study in ((2, "1.92"), (3, "1.93")):
+        drawn = instance(
+            number, study_uid=study, series_uid=f"1.8{number}", referenced_series=("1.81",)
+        )
+        store.instances.add(drawn, 0)
+    for study in ("1.91", "1.92", "1.93"):
+        assert store.instances.group_of(study) == {"1.91", "1.92", "1.93"}
+
+
+def test_what_was_removed_is_taken_again_whatever_its_bytes(store: Store) -> None:
+    store.instances.add(instance(1), 0)
+    store.instances.note_matched({"1.9": 1}, (), (), 1)
+    store.instances.remove("1.2.1", "age", 2)
+    for number in range(2, 5):
+        store.instances.add(instance(number, study_uid="1.99"), 3)
+    last = store.instances.last_seq()
+    assert store.instances.add(instance(1, sha256="f" * 64), 4)
+    assert store.instances.last_seq() > last
+    assert "1.9" in {study.study_uid for study in store.instances.unmatched(last)}
+
+
+def test_counts_and_what_is_not_delivered_have_no_limit(store: Store) -> None:
+    finished(store, new_run(), 0)
+    assert store.runs.counts() == {"finished": 1}
+    assert store.deliveries.counts() == {"waiting": 1}
+    (row,) = store.deliveries.undelivered()
+    store.deliveries.delivered(row.id, 0, "", 1)
+    assert store.deliveries.undelivered() == []

@@ -130,6 +130,7 @@ def test_a_float_survives_the_csv(value: float) -> None:
         ("+x", "'+x"),
         ("-x", "'-x"),
         ("-12", "-12"),
+        ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
         ("a\rb\nc\td\0", "a b c d "),
         ('"quoted", and more', '"quoted", and more'),
     ],
@@ -174,7 +175,22 @@ def test_pseudonymised_tables_hold_no_identifier(tmp_path: Path) -> None:
     again = Pseudonymiser(key).record(record())
     assert again.study_uid == hidden.study_uid
     assert again.patient_id == hidden.patient_id
+    assert hide_empty(key) == ""
     assert Pseudonymiser(b"other" * 7).record(record()).patient_id != hidden.patient_id
+
+
+def hide_empty(key: bytes) -> str:
+    """The pseudonym of a study without PatientID."""
+    return Pseudonymiser(key).record(record(patient_id="")).patient_id
+
+
+def test_an_earlier_study_is_linked_by_pseudonyms_only() -> None:
+    plain = record()
+    linked = replace(
+        plain.result, provenance=replace(plain.result.provenance, prior_input_digest="aa")
+    )
+    hidden = Pseudonymiser(b"k" * 32).record(replace(plain, result=linked)).result.provenance
+    assert hidden.prior_input_digest == hidden.input_digest != "aa"
 
 
 def test_dates_of_one_patient_keep_their_distance() -> None:
