@@ -17,6 +17,8 @@ from dicom_io.segments import Note, Segment
 CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR"})
 ALGORITHMS = {"AUTOMATIC": "AUTOMATIC", "SEMIAUTOMATIC": "SEMIAUTOMATIC"}
 HALF_SLICE = 0.5 + 1e-6
+SAME_LEVEL = 0.01
+"""Slices between two contours of one level: rounded coordinates, not another plane."""
 
 
 @dataclass(slots=True)
@@ -24,6 +26,8 @@ class _Sorted:
     """Contours of one ROI by what can be done with them."""
 
     planes: dict[int, list[FloatArray]] = field(default_factory=dict)
+    off_slice: dict[int, int] = field(default_factory=dict)
+    off_levels: int = 0
     outside: int = 0
     tilted: int = 0
     degenerate: int = 0
@@ -104,6 +108,7 @@ def _roi(
 
 def _sort(sequence: Sequence[Dataset], image: Geometry) -> _Sorted:
     found = _Sorted()
+    drawn: dict[int, list[FloatArray]] = {}
     for contour in sequence:
         found.total += 1
         kind = text(contour, "ContourGeometricType").upper()
@@ -117,18 +122,23 @@ def _sort(sequence: Sequence[Dataset], image: Geometry) -> _Sorted:
         if flat.size < 9 or flat.size % 3 or not np.isfinite(flat).all():
             found.degenerate += 1
             continue
-        _put(found, image.to_index(flat.reshape(-1, 3)), image)
+        _put(found, drawn, image.to_index(flat.reshape(-1, 3)), image)
+    for plane, loops in drawn.items():
+        _keep_one_level(found, plane, loops)
     return found
 
 
-def _put(found: _Sorted, index: FloatArray, image: Geometry) -> None:
+def _put(
+    found: _Sorted, drawn: dict[int, list[FloatArray]], index: FloatArray, image: Geometry
+) -> None:
     """Put a closed contour (fractional indices) on its plane."""
     slices = index[:, 0]
     if np.ptp(slices) > 0.5:
         found.tilted += 1
         return
     level = float(slices.mean())
-    nearest = int(np.rint(level))
+    # Midway between two planes is always the upper one's: rounding to even would pair contours.
+    nearest = int(np.floor(level + HALF_SLICE))
     if nearest < 0 or nearest >= image.shape[0]:
         # Half a slice beyond the last plane still belongs to it.
         nearest = min(max(nearest, 0), image.shape[0] - 1)
@@ -139,7 +149,28 @@ def _put(found: _Sorted, index: FloatArray, image: Geometry) -> None:
     if (high < -0.5).any() or (low > np.array(image.shape[1:]) - 0.5).any():
         found.outside += 1
         return
-    found.planes.setdefault(nearest, []).append(index[:, 1:])
+    drawn.setdefault(nearest, []).append(index)
+
+
+def _keep_one_level(found: _Sorted, plane: int, loops: Sequence[FloatArray]) -> None:
+    """Keep the contours of the level nearest a plane: those of two levels would cancel."""
+    levels = np.array([loop[:, 0].mean() for loop in loops])
+    # Contours of one slanted plane differ by as much as the slant of the widest one allows.
+    widest = max(loops, key=_width)
+    slant = float(np.ptp(widest[:, 0])) / max(_width(widest), 1e-9)
+    tolerance = SAME_LEVEL + slant * _width(np.concatenate(loops))
+    nearest = min(levels.tolist(), key=lambda level: (round(abs(level - plane), 6), level))
+    kept = np.abs(levels - nearest) <= tolerance
+    found.planes[plane] = [loop[:, 1:] for loop, keep in zip(loops, kept, strict=True) if keep]
+    if not kept.all():
+        others = np.sort(levels[~kept])
+        found.off_slice[plane] = others.size
+        found.off_levels += 1 + int(np.count_nonzero(np.diff(others) > tolerance))
+
+
+def _width(loop: FloatArray) -> float:
+    """Diagonal of the box around a contour in its plane."""
+    return float(np.linalg.norm(np.ptp(loop[:, 1:], axis=0)))
 
 
 def fill(loops: Sequence[FloatArray], shape: tuple[int, int]) -> BoolArray:
@@ -221,6 +252,18 @@ def _notes(found: _Sorted) -> list[Note]:
                 _listed(repeated),
                 "each contour once",
                 "a contour stored twice cancels itself out under even-odd filling",
+            )
+        )
+    if found.off_slice:
+        notes.append(
+            Note(
+                "contours_off_slice",
+                "warn",
+                f"{sum(found.off_slice.values())} of {found.total} contours at "
+                f"{found.off_levels} more levels on {_listed(sorted(found.off_slice))}",
+                "contours of one level a slice",
+                "only the contours of the level nearest a slice are filled; the others, drawn "
+                "on slices thinner than those of the image, were left out",
             )
         )
     if gaps := _gaps(found.planes):

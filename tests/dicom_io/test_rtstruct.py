@@ -203,6 +203,44 @@ def test_one_contour_twice_on_one_of_two_slices() -> None:
     assert [note.check for note in segment.notes] == ["duplicate_contours"]
 
 
+@pytest.mark.parametrize("thickness", [0.75, 1.0, 1.5, 2.0])
+def test_contours_of_a_thinner_reconstruction_do_not_cancel(thickness: float) -> None:
+    """A sphere drawn on thinner slices is the sphere (and its poles); what is left out is said."""
+    image = grid((13, 44, 42), (3.0, 1.0, 1.0))
+    thin = grid((2 * int(18 / thickness) + 1, 44, 42), (thickness, 1.0, 1.0))
+    drawn = circles(thin, 15)
+    segment = one(structure(drawn), image)
+    wanted = one(structure(circles(image, 15)), image)
+    assert segment.mask is not None
+    assert wanted.mask is not None
+    assert segment.mask.n_voxels == pytest.approx(wanted.mask.n_voxels, rel=0.04)
+    assert dice(segment.mask, wanted.mask) >= 0.96
+    (note,) = segment.notes
+    left = len(drawn) - segment.mask.values.shape[0]
+    assert note.check == "contours_off_slice"
+    assert note.found.startswith(f"{left} of {len(drawn)} contours at {left} more levels on slice")
+
+
+def test_contours_midway_between_slices_have_a_slice_each() -> None:
+    geometry = grid((5, 20, 20), (3.0, 1, 1))
+    contours = [("CLOSED_PLANAR", box(z)) for z in (-4.5, -1.5, 1.5)]
+    segment = one(structure(contours), geometry)
+    assert segment.mask is not None
+    assert segment.mask.n_voxels == 300
+    assert segment.notes == ()
+
+
+def test_holes_and_islands_on_a_slanted_plane_are_one_level() -> None:
+    geometry = grid((5, 40, 40), (3.0, 1, 1))
+    shapes = [box(0.0, -18, 0), box(0.0, -12, -6), box(0.0, 8, 18)]
+    for points in shapes:
+        points[:, 2] = 0.3 + 0.03 * points[:, 0]
+    segment = one(structure([("CLOSED_PLANAR", points) for points in shapes]), geometry)
+    assert segment.mask is not None
+    assert segment.mask.n_voxels == 18**2 - 6**2 + 10**2
+    assert segment.notes == ()
+
+
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "odd_rtstruct"
 WANTED = {
     6: ("duplicate_contours", ()),
