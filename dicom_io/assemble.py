@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,14 @@ LARGE_BOX = 4_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Candidate:
-    """A segment (or a component of one) that may become a lesion."""
+    """A segment (or a component of one) that may become a lesion.
+
+    `whole` and `whole_uid` are the mask and the tracking UID of the segment before splitting.
+    """
 
     segment: Segment
+    whole: Mask
+    whole_uid: str
     mask: Mask
     tracking_id: str
     tracking_uid: str
@@ -308,6 +313,8 @@ def _candidates(
     whole = _Candidate(
         segment,
         segment.mask,
+        tracking_uid,
+        segment.mask,
         segment.tracking_id or segment.label or f"segment {segment.number}",
         tracking_uid,
         uid,
@@ -358,38 +365,63 @@ def components(mask: Mask) -> tuple[Mask, ...]:
 
 
 def _latest(candidates: Sequence[_Candidate], rows: _Rows) -> list[_Candidate]:
-    """One candidate a tracking UID: the latest object's; a repeat within one object is renamed."""
-    kept: dict[str, _Candidate] = {}
+    """The latest object's candidates of each tracking UID; a repeat within one object is renamed.
+
+    Versions are told by the tracking UID before splitting: parts have UIDs of their own.
+    """
+    versions: dict[str, dict[str, dict[int, list[_Candidate]]]] = {}
     for one in sorted(candidates, key=lambda c: (c.created, c.segmentation, c.segment.number)):
-        uid = one.tracking_uid
-        before = kept.get(uid)
-        if before is None:
-            kept[uid] = one
-        elif before.segmentation == one.segmentation:
-            renamed = derive_uid("lesion", one.segmentation, str(one.segment.number), uid)
-            kept[renamed] = replace(one, tracking_uid=renamed)
-            rows.add(
-                "tracking_uid_repeated",
-                "warn",
-                segmentation=one.segmentation,
-                lesion=renamed,
-                found=f"segments {before.segment.number} and {one.segment.number} share {uid}",
-                wanted="one tracking UID a segment",
-                detail="the later segment was given a tracking UID of its own",
-            )
-        else:
-            kept[uid] = one
-            rows.add(
-                "superseded",
-                "ok",
-                segmentation=before.segmentation,
-                lesion=uid,
-                found=f"Dice {dice(before.mask, one.mask):.4f}, {before.mask.n_voxels} then "
-                f"{one.mask.n_voxels} voxels",
-                wanted="the latest version",
-                detail=f"replaced by {one.segmentation} of {one.created.strip() or 'unknown date'}",
-            )
-    return list(kept.values())
+        objects = versions.setdefault(one.whole_uid, {})
+        segments = objects.setdefault(one.segmentation, {})
+        segments.setdefault(one.segment.number, []).append(one)
+    kept = []
+    for uid, objects in versions.items():
+        ordered = [list(segments.values()) for segments in objects.values()]
+        for before, after in pairwise(ordered):
+            _say_superseded(uid, [parts[0] for parts in before], [p[0] for p in after], rows)
+        first, *repeats = ordered[-1]
+        kept.extend(first)
+        for parts in repeats:
+            kept.extend(_renamed(uid, parts, first[0].segment.number, rows))
+    return kept
+
+
+def _say_superseded(
+    uid: str, before: Sequence[_Candidate], after: Sequence[_Candidate], rows: _Rows
+) -> None:
+    """Say what each segment of a version became: the segment of the next most like it."""
+    for old in before:
+        likeness = [dice(old.whole, one.whole) for one in after]
+        new = after[int(np.argmax(likeness))]
+        rows.add(
+            "superseded",
+            "ok",
+            segmentation=old.segmentation,
+            lesion=uid,
+            found=f"Dice {max(likeness):.4f}, {old.whole.n_voxels} then "
+            f"{new.whole.n_voxels} voxels",
+            wanted="the latest version",
+            detail=f"replaced by {new.segmentation} of {new.created.strip() or 'unknown date'}",
+        )
+
+
+def _renamed(uid: str, parts: Sequence[_Candidate], first: int, rows: _Rows) -> list[_Candidate]:
+    """Give a segment (all its parts) that repeats a tracking UID one of its own."""
+    uid_of = [
+        derive_uid("lesion", one.segmentation, str(one.segment.number), one.tracking_uid)
+        for one in parts
+    ]
+    for one, renamed in zip(parts, uid_of, strict=True):
+        rows.add(
+            "tracking_uid_repeated",
+            "warn",
+            segmentation=one.segmentation,
+            lesion=renamed,
+            found=f"segments {first} and {one.segment.number} share {uid}",
+            wanted="one tracking UID a segment",
+            detail="the later segment was given a tracking UID of its own",
+        )
+    return [replace(one, tracking_uid=renamed) for one, renamed in zip(parts, uid_of, strict=True)]
 
 
 def _lesions(

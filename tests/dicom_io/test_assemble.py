@@ -150,6 +150,30 @@ def test_merged_lesions_are_said_or_split(tmp_path: Path) -> None:
     assert split.lesions[0].tracking_uid == derive_uid("component", "2.25.77", "1")
 
 
+def test_a_new_version_replaces_all_parts_of_the_old_one(tmp_path: Path) -> None:
+    phantom = two_parts(tmp_path)
+    old = Mask.from_full(np.any([d.mask.full() for d in phantom.drawn], axis=0))
+    first = phantom.drawn[0].mask
+    path = write_seg(
+        tmp_path / "SEG2.dcm",
+        [DrawnLesion("all lesions", "all", "2.25.77", None, first)],
+        phantom.geometry,
+        phantom.identity,
+        name="SEG2",
+    )
+    ds = pydicom.dcmread(path)
+    ds.ContentDate = "20200116"
+    ds.save_as(path)
+    split = read(tmp_path, reading=Reading(split_components=True))
+    assert [x.mask.n_voxels for x in split.lesions] == [first.n_voxels]
+    assert split.sources[split.lesions[0].tracking_uid].segmentation_uid == ds.SOPInstanceUID
+    (row,) = rows_of(split, "superseded")
+    assert row.lesion == "2.25.77"
+    assert row.found == (
+        f"Dice {dice(old, first):.4f}, {old.n_voxels} then {first.n_voxels} voxels"
+    )
+
+
 def test_touching_corners_are_one_part() -> None:
     full = np.zeros((3, 3, 3), bool)
     full[0, 0, 0] = full[1, 1, 1] = True
