@@ -160,9 +160,9 @@ def read_header(source: Path | bytes) -> InstanceHeader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = _header(dataset, layout.transfer_syntax, content)
+            _check_size(header, dataset, layout.pixel_bytes)
     except PARSE_FAULTS as error:
         raise Unsuitable("malformed", f"the header cannot be read: {said(error)}") from error
-    _check_size(header, dataset, layout.pixel_bytes)
     return header
 
 

@@ -104,6 +104,16 @@ def test_pixels_fewer_than_the_header_says(phantom: Phantom, tmp_path: Path) -> 
     assert _refused((tmp_path / "x.dcm").read_bytes()) == "truncated"
 
 
+def test_an_unknown_value_representation_is_malformed(phantom: Phantom) -> None:
+    """One flipped bit in a VR: pydicom knows no such representation and says so late."""
+    assert phantom.seg is not None
+    content = phantom.seg.read_bytes()
+    samples = struct.pack("<HH", 0x0028, 0x0002)
+    assert content.count(samples + b"US") == 1
+    with pytest.raises(Unsuitable, match="malformed"):
+        read_header(content.replace(samples + b"US", samples + b"TS"))
+
+
 def test_absurd_number_of_frames(phantom: Phantom, tmp_path: Path) -> None:
     assert phantom.seg is not None
     ds = pydicom.dcmread(phantom.seg)
