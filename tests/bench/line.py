@@ -55,7 +55,7 @@ def _row(patient: str, pacs: Orthanc, running: NodeProcess) -> str:
     if sent.returncode:
         raise RuntimeError(sent.stderr)
     last = time.monotonic()
-    wait_until(lambda: _arrived(pacs, running, study_uid), 600, "results in Orthanc", every=0.02)
+    wait_until(lambda: _arrived(pacs, running, study_uid), 600, "results in Orthanc", every=0.25)
     seconds = time.monotonic() - last
     n_lesions, rival = _plain_seconds(files)
     return (
