@@ -22,7 +22,7 @@ from analysis.model import Measure
 from config.settings import Settings
 from service import records, tables
 from service.http.metrics import render_metrics
-from service.http.pictures import dissimilarity_png
+from service.http.pictures import KINDS, draw
 from service.pipeline import SOFTWARE_VERSION
 from service.spool import Spool
 from service.store import Store
@@ -156,10 +156,10 @@ def _pages(store: Store, spool: Spool, settings: Settings) -> APIRouter:
             quality=record.quality if record else store.instances.quality(run.study_uid),
         )
 
-    @routes.get("/runs/{run_id}/dissimilarity.png")
-    def run_picture(run_id: str, profile: str, space: str) -> Response:
+    @routes.get("/runs/{run_id}/{kind}.png")
+    def run_picture(run_id: str, kind: str, profile: str, space: str = "") -> Response:
         record = _record(store, spool, run_id)
-        picture = dissimilarity_png(record, profile, space) if record else None
+        picture = draw(record, kind, profile, space) if record and kind in KINDS else None
         if picture is None:
             raise HTTPException(status.HTTP_404_NOT_FOUND)
         return Response(picture, media_type="image/png")

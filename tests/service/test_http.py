@@ -1,6 +1,8 @@
 """The status page: what is there is shown, outside strings stay text, strangers stay out."""
 
+import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,11 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from analysis.errors import Reason
+from analysis.model import Pair, Variation
 from config.settings import Http, Settings
 from service import records
 from service.http.app import create_app
+from service.http.pictures import KINDS, draw
 from service.spool import Spool
 from service.store import NewInstance, Store, sqlite_url
 from service.store.runs import NewRun
@@ -78,11 +82,35 @@ def test_a_finished_run_shows_its_measures_and_gives_its_tables(store: Store, sp
     assert web.get(f"/runs/{run_id}/secrets.csv").status_code == 404
     assert web.get("/runs/none").status_code == 404
     assert web.get("/api/runs").json()[0]["state"] == "finished"
-    picture = f"/runs/{run_id}/dissimilarity.png"
-    assert picture in page
-    drawn = web.get(picture, params={"profile": "henry2022", "space": "patient-minmax"})
+    space = {"profile": "henry2022", "space": "patient-minmax"}
+    assert f"/runs/{run_id}/dissimilarity.png" in page
+    drawn = web.get(f"/runs/{run_id}/dissimilarity.png", params=space)
     assert drawn.content.startswith(b"\x89PNG")
-    assert web.get(picture, params={"profile": "henry2022", "space": "none"}).status_code == 404
+    for kind, asked in (
+        ("dissimilarity", {**space, "space": "none"}),  # no such space
+        ("recovery", space),  # two lesions: nothing to sample
+        ("variation", space),  # no feature has a defined CV
+        ("secrets", space),
+    ):
+        assert web.get(f"/runs/{run_id}/{kind}.png", params=asked).status_code == 404, kind
+
+
+def test_every_picture_is_drawn_for_a_patient_with_lesions_enough() -> None:
+    plain = record()
+    uids = ["2.25.1", "2.25.2", "2.25.3", "2.25.4"]
+    pairs = tuple(
+        Pair("henry2022", "s", a, b, 0.1 * (n + 1), 1.0)
+        for n, (a, b) in enumerate(itertools.combinations(uids, 2))
+    )
+    varied = tuple(
+        Variation("henry2022", name, "", 4, 10.0 + n, 0.1, sign_change=False)
+        for n, name in enumerate(("original_shape_Sphericity", "original_glcm_Imc1"))
+    )
+    full = replace(plain, result=replace(plain.result, pairs=pairs, variation=varied))
+    for kind in KINDS:
+        picture = draw(full, kind, "henry2022", "s")
+        assert picture is not None, kind
+        assert picture.startswith(b"\x89PNG")
 
 
 def test_metrics_count_and_hold_no_identifier(store: Store, spool: Spool) -> None:
