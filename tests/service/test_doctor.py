@@ -80,7 +80,7 @@ def test_a_missing_file_is_named_and_taken_when_sent_again(
     doctor.repair(spool, store, findings)
     assert len(store.instances.headers({"1.2.3"})) == 2
     store.instances.note_matched({"1.2.3": 3}, [], [], 1.0)
-    assert Intake(spool, store).take(part10(ct_slice(1)), "test").verdict == "known"
+    assert Intake(spool, store).take(part10(ct_slice(1)), "test").verdict == "stored"
     assert doctor.check(spool, store, thorough=True) == doctor.Findings()
     assert len(store.instances.headers({"1.2.3"})) == 3
     assert [row.study_uid for row in store.instances.unmatched()] == ["1.2.3"]
@@ -98,5 +98,5 @@ def test_a_changed_file_is_found_by_its_content_and_put_aside(
     assert findings.damaged == [taken[2]]
     doctor.repair(spool, store, findings)
     assert [row.code for row in store.instances.quarantined()] == ["damaged"]
-    assert Intake(spool, store).take(part10(ct_slice(2)), "test").verdict == "known"
+    assert Intake(spool, store).take(part10(ct_slice(2)), "test").verdict == "stored"
     assert doctor.check(spool, store, thorough=True) == doctor.Findings()
