@@ -16,6 +16,9 @@ from analysis.errors import Transient
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _BUSY_MS = 30_000
 
+# An error names its statement, never its values: they hold patient data, and tracebacks are logged.
+_HIDE = True
+
 
 @dataclass(frozen=True)
 class Database:
@@ -57,8 +60,12 @@ def open_engine(url: str) -> Database:
     """Open a database; SQLite in WAL mode with every commit synced."""
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return Database(sa.create_engine(url, pool_size=10, max_overflow=40, pool_pre_ping=True))
-    engine = sa.create_engine(url, pool_size=10, max_overflow=90)
+        return Database(
+            sa.create_engine(
+                url, hide_parameters=_HIDE, pool_size=10, max_overflow=40, pool_pre_ping=True
+            )
+        )
+    engine = sa.create_engine(url, hide_parameters=_HIDE, pool_size=10, max_overflow=90)
     sa.event.listen(engine, "connect", _prepare_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return Database(engine)

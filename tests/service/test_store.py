@@ -284,3 +284,10 @@ def test_counts_and_what_is_not_delivered_have_no_limit(store: Store) -> None:
     (row,) = store.deliveries.undelivered()
     store.deliveries.delivered(row.id, 0, "", 1)
     assert store.deliveries.undelivered() == []
+
+
+def test_an_error_of_the_database_names_no_patient(store: Store) -> None:
+    broken = replace(new_run(), patient_id="SENTINEL-PATIENT", study_date=None)  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="NOT NULL") as caught:
+        store.runs.queue(broken, 0)
+    assert "SENTINEL-PATIENT" not in str(caught.value)
