@@ -134,14 +134,7 @@ def _analyse(run_id: str) -> None:
             f"found plan {bench.plan.digest[:12]} in the settings, wanted {run.plan_digest[:12]}, "
             "under which the run was queued",
         )
-    study, result = pipeline.analyse_selection(
-        Selection.from_json(run.selection),
-        _opener(bench),
-        bench.plan,
-        extractor=bench.extractor,
-        prior=_prior_record(bench, run),
-    )
-    record = _with_changes(bench, run, records.record_of(study, result))
+    study, record = analysed(bench, run, _opener(bench))
     stored = bench.spool.put((records.to_bytes(record),))
     bench.store.runs.note_result(run_id, stored.sha256)
     bench.studies = {run_id: study}  # one: runs take turns
@@ -156,16 +149,7 @@ def _render(run_id: str) -> list[str]:
         raise RuntimeError(f"run {run_id}: no result to render")
     study = _remembered(bench, run)
     record = records.from_bytes(bench.spool.path(run.result_sha256).read_bytes())
-    before = bench.store.runs.artifacts(run.predecessor) if run.predecessor else []
-    context = pipeline.render_context(
-        run_id,
-        bench.plan,
-        bench.settings,
-        datetime.fromtimestamp(run.created_at, UTC),
-        {one.role: one.sop_instance_uid for one in before},
-        {one.role: one.series_uid for one in before},
-    )
-    artifacts = pipeline.render_outputs(study, record.result, context)
+    artifacts = rendered(bench, run, study, record)
     rows = [_keep(bench, run_id, artifact, n) for n, artifact in enumerate(_in_order(artifacts))]
     routes = [
         (row.role, destination.name)
@@ -177,6 +161,42 @@ def _render(run_id: str) -> list[str]:
     current = bench.store.runs.finish(run_id, rows, routes, attempts, bench.clock())
     log.info("run finished", run=run_id, current=current, outputs=[row.role for row in rows])
     return sorted({name for _, name in routes}) if current else []
+
+
+def analysed(
+    bench: Workbench, run: RunRow, open_object: Callable[[str], Path]
+) -> tuple[StudyInput, records.ResultRecord]:
+    """What a run reads and computes; the same bytes whenever it is asked for.
+
+    Parameters
+    ----------
+    open_object : callable
+        SOP Instance UID to the path of its file.
+    """
+    study, result = pipeline.analyse_selection(
+        Selection.from_json(run.selection),
+        open_object,
+        bench.plan,
+        extractor=bench.extractor,
+        prior=_prior_record(bench, run),
+    )
+    return study, _with_changes(bench, run, records.record_of(study, result))
+
+
+def rendered(
+    bench: Workbench, run: RunRow, study: StudyInput, record: records.ResultRecord
+) -> tuple[Artifact, ...]:
+    """A run's outputs; the same bytes whenever they are made, dated when the run was queued."""
+    before = bench.store.runs.artifacts(run.predecessor) if run.predecessor else []
+    context = pipeline.render_context(
+        run.run_id,
+        bench.plan,
+        bench.settings,
+        datetime.fromtimestamp(run.created_at, UTC),
+        {one.role: one.sop_instance_uid for one in before},
+        {one.role: one.series_uid for one in before},
+    )
+    return pipeline.render_outputs(study, record.result, context)
 
 
 @DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
