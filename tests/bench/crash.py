@@ -1,8 +1,14 @@
 """The crash test: studies stream in while the node is killed at random; then everything is counted.
 
-``python -m tests.bench.crash [studies] [kills]`` runs it at full size (60 and 200).
+``python -m tests.bench crash`` runs both full sizes: 60 studies and 200 ``kill -9`` on SQLite,
+where one process does everything, and the same on PostgreSQL with a node and three workers.
+``python -m tests.bench.crash --studies 10 --kills 20 --seed 5 [--postgres]`` runs another size.
 """
 
+import argparse
+import hashlib
+import io
+import os
 import random
 import signal
 import subprocess
@@ -10,24 +16,34 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import sqlalchemy as sa
 import yaml
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pynetdicom import AE
 
 import service.pynetdicom_hardening  # noqa: F401 - closes the sockets of refused associations
+from config.settings import Settings, load_settings
 from dicom_io import phantom
 from dicom_io.header import read_header
-from service import doctor
+from service import doctor, records, workflows
+from service.pipeline import extractor_from, plan_from
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Store
+from service.workbench import Workbench
+from service.worker import catalogue_url, workflow_url
 from tests.peers import Orthanc, free_port, orthanc, wait_until
+from tests.service.postgres import create_database, postgres
 
 EXPLICIT = "1.2.840.10008.1.2.1"
+STUDIES, KILLS, SEED = 60, 200, 7
+WORKERS = 3
+_ORPHAN_S = 20.0
 
 
 @dataclass
@@ -36,39 +52,58 @@ class Tally:
 
     Attributes
     ----------
-    studies, kills : int
+    where : str
+        Which databases and processes.
+    studies, kills, seed : int
+    killed : mapping of process kind to number of kills
     acknowledged : int
-        Objects the node said it has.
+        Objects the node said it has; each was compared with what was sent.
+    delivered : int
+        Objects found at the destination; each was compared with the node's own.
+    compared : int
+        Results and outputs whose SHA-256 is that of an undisturbed computation.
+    revisions : int
+        Runs that were superseded because a kill came in the middle of a study.
     seconds : float
     faults : list of str
-        What was lost, doubled or left.
+        What was lost, doubled, different or left.
     """
 
+    where: str
     studies: int
     kills: int
+    seed: int
+    killed: Counter[str] = field(default_factory=Counter)
     acknowledged: int = 0
+    delivered: int = 0
+    compared: int = 0
+    revisions: int = 0
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
 
 
-class _Killed:
-    """A node as a process that is killed and started again."""
+class _Process:
+    """A node or a worker as a process that is killed and started again."""
 
-    def __init__(self, config: Path, log: Path) -> None:
+    def __init__(self, kind: str, config: Path, log: Path) -> None:
         command = "from service.cli import main; main()"
-        self._command = [sys.executable, "-c", command, "serve", "--config", str(config)]
+        self.kind = kind
+        self._command = [sys.executable, "-c", command, kind, "--config", str(config)]
         self._log = log.open("ab")
-        self.kills = 0
+        self.groups: list[int] = []
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        process = subprocess.Popen(
+            self._command, stdout=self._log, stderr=self._log, start_new_session=True
+        )
+        self.groups.append(process.pid)
+        return process
 
     def kill(self) -> None:
-        """kill -9, and start again."""
+        """kill -9 of this process alone, and start again; its children must see to themselves."""
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
-        self.kills += 1
         self._process = self._start()
 
     @property
@@ -96,53 +131,89 @@ def crash(
     seed: int = 0,
     longest_life_s: float = 8.0,
     patience_s: float = 600.0,
+    server: str | None = None,
 ) -> Tally:
-    """Stream studies in, kill the node at random, wait for the rest, count.
+    """Stream studies in, kill at random, wait for the rest, count.
 
     Parameters
     ----------
     longest_life_s : float
-        A node lives between nothing and this long; starting takes about 3 s of it.
+        From one kill to the next it is between nothing and this long; starting takes about 3 s.
     patience_s : float
         How long the work left after the last kill may take.
+    server : str, optional
+        URL of a PostgreSQL server: three workers share the work, and whom a kill hits is random.
     """
-    tally = Tally(studies, kills)
+    where = "SQLite, one process" if server is None else f"PostgreSQL, {WORKERS} workers"
+    tally = Tally(where, studies, kills, seed)
     started = time.monotonic()
     source = random.Random(seed)
     port = free_port()
     with orthanc(folder / "orthanc", {"NODE": ("MIRV", port)}) as peer:
-        config = _settings(folder, port, peer)
-        with _node(config, folder / "node.log") as node:
-            sender = _Sender(folder / "studies", port, studies, time.monotonic() + patience_s)
+        config = _settings(folder, port, peer, server)
+        settings = load_settings(config)
+        kinds = ["serve"] if server is None else ["serve", *["worker"] * WORKERS]
+        with _site(kinds, config, folder, tally) as site:
+            sender = _Sender(folder / "studies", port, studies)
             sender.start()
-            for _ in range(kills):
+            for number in range(kills):
+                # The studies come in over the whole time of the kills.
+                sender.go_on(1 + studies * number // kills)
                 time.sleep(source.uniform(0, longest_life_s))
-                if not node.running:
-                    tally.faults.append("the node ended by itself; see node.log")
-                node.kill()
-            sender.join()
+                hit = source.choice(site)
+                if not hit.running:
+                    tally.faults.append(f"a {hit.kind} ended by itself; see its log")
+                hit.kill()
+                tally.killed[hit.kind] += 1
+            sender.finish(studies, time.monotonic() + patience_s)
             tally.acknowledged = len(sender.acknowledged)
-            store = Store(sqlite_url(folder / "node" / "catalogue.sqlite"))
+            store = Store(catalogue_url(settings))
             try:
                 wait_until(lambda: _settled(store, studies), patience_s, "all work done", 0.5)
             except AssertionError as late:
                 tally.faults.append(str(late))
-        _count(tally, store, Spool(folder / "node" / "spool"), sender, peer)
+        spool = Spool(settings.folder / "spool")
+        _count_kept(tally, store, spool, sender)
+        for study_uid in sender.study_uids:
+            _count_results(tally, store, spool, study_uid, peer)
+        _count_workflows(tally, settings)
+        _compare_with_undisturbed(tally, settings, store, spool, sender)
         store.close()
     tally.seconds = time.monotonic() - started
     return tally
 
 
 @contextmanager
-def _node(config: Path, log: Path) -> Iterator[_Killed]:
-    node = _Killed(config, log)
+def _site(kinds: list[str], config: Path, folder: Path, tally: Tally) -> Iterator[list[_Process]]:
+    site = [
+        _Process(kind, config, folder / f"{kind}{number}.log") for number, kind in enumerate(kinds)
+    ]
     try:
-        yield node
+        yield site
     finally:
-        node.end()
+        for one in site:
+            # A process that was just started may still end as signals end processes.
+            if (code := one.end()) not in (0, -signal.SIGTERM):
+                tally.faults.append(f"a {one.kind} ended with {code} when it was asked to end")
+        groups = [group for one in site for group in one.groups]
+        try:
+            wait_until(lambda: not any(map(_lives, groups)), _ORPHAN_S, "no orphaned process")
+        except AssertionError:
+            left = [group for group in groups if _lives(group)]
+            tally.faults.append(f"{len(left)} killed processes left children")
+            for group in left:
+                os.killpg(group, signal.SIGKILL)
 
 
-def _settings(folder: Path, port: int, peer: Orthanc) -> Path:
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _settings(folder: Path, port: int, peer: Orthanc, server: str | None) -> Path:
     path = folder / "mirv.yaml"
     content = {
         "folder": str(folder / "node"),
@@ -150,6 +221,7 @@ def _settings(folder: Path, port: int, peer: Orthanc) -> Path:
         "profiles": ["henry2022"],
         "listener": {"port": port},
         "http": {"enabled": False},
+        "extraction": {"workers": 1},
         "delivery": {"first_retry_s": 0.5, "longest_retry_s": 2, "max_attempts": 1000},
         "destinations": [
             {
@@ -160,6 +232,10 @@ def _settings(folder: Path, port: int, peer: Orthanc) -> Path:
             }
         ],
     }
+    if server is not None:
+        content["database_url"] = create_database(server, "catalogue")
+        content["workflow_database_url"] = create_database(server, "workflows")
+        content["worker_silent_s"] = 4
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
 
@@ -167,12 +243,25 @@ def _settings(folder: Path, port: int, peer: Orthanc) -> Path:
 class _Sender(threading.Thread):
     """A modality that tries each object until the node says it has it."""
 
-    def __init__(self, folder: Path, port: int, studies: int, deadline: float) -> None:
+    def __init__(self, folder: Path, port: int, studies: int) -> None:
         super().__init__(name="modality", daemon=True)
-        self._deadline = deadline
         self._folder, self._port, self._studies = folder, port, studies
-        self.acknowledged: dict[str, Path] = {}
+        self._may = threading.Semaphore(0)
+        self._allowed = 0
+        self.sent: dict[str, Path] = {}
+        self.acknowledged: set[str] = set()
         self.study_uids: list[str] = []
+
+    def go_on(self, studies: int) -> None:
+        """So many studies may be sent by now."""
+        for _ in range(self._allowed, studies):
+            self._may.release()
+        self._allowed = max(self._allowed, studies)
+
+    def finish(self, studies: int, deadline: float) -> None:
+        """Send the rest."""
+        self.go_on(studies)
+        self.join(max(0.0, deadline - time.monotonic()))
 
     def run(self) -> None:
         """Write and send one study after the other."""
@@ -184,20 +273,18 @@ class _Sender(threading.Thread):
                 shape=(10, 64, 64),
                 patient_id=f"CRASH-{number}",
             )
+            self._may.acquire()
             self.study_uids.append(made.identity.study_uid)
             self._send_all(made.files)
 
     def _send_all(self, paths: tuple[Path, ...]) -> None:
-        waiting = {
-            str(dcmread(path, stop_before_pixels=True).SOPInstanceUID): path for path in paths
-        }
+        waiting = {read_header(path).sop_instance_uid: path for path in paths}
+        self.sent |= waiting
         while waiting:
             ae = AE("MODALITY")
             ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 5
-            for path in waiting.values():
-                sop_class = read_header(path).sop_class_uid
-                if sop_class not in {one.abstract_syntax for one in ae.requested_contexts}:
-                    ae.add_requested_context(sop_class, EXPLICIT)
+            for sop_class in {read_header(path).sop_class_uid for path in waiting.values()}:
+                ae.add_requested_context(sop_class, EXPLICIT)
             association = ae.associate("127.0.0.1", self._port, ae_title="MIRV")
             if not association.is_established:
                 time.sleep(0.2)
@@ -211,7 +298,8 @@ class _Sender(threading.Thread):
                     break
                 if answer.get("Status") != 0x0000:
                     break
-                self.acknowledged[uid] = waiting.pop(uid)
+                self.acknowledged.add(uid)
+                del waiting[uid]
             association.release()
 
 
@@ -222,57 +310,139 @@ def _settled(store: Store, studies: int) -> bool:
     return not store.instances.unmatched() and not store.deliveries.all(state="waiting")
 
 
-def _count(tally: Tally, store: Store, spool: Spool, sender: _Sender, peer: Orthanc) -> None:
+def _count_kept(tally: Tally, store: Store, spool: Spool, sender: _Sender) -> None:
+    """Everything acknowledged is there as it was sent, and nothing else is."""
+    if missing := set(sender.sent) - sender.acknowledged:
+        tally.faults.append(f"{len(missing)} objects were never acknowledged")
     spool.sweep()
     findings = doctor.check(spool, store, thorough=True, in_flight_s=0)
     if findings != doctor.Findings():
         tally.faults.append(f"spool and index differ: {findings}")
-    if left := [path for path in (spool.folder / "incoming").iterdir()]:
+    if left := list((spool.folder / "incoming").iterdir()):
         tally.faults.append(f"{len(left)} temporary files left")
     for uid in sender.acknowledged:
         row = store.instances.find(uid)
         if row is None or not spool.path(row.sha256).is_file():
             tally.faults.append(f"acknowledged and lost: {uid}")
-    for study_uid in sender.study_uids:
-        current = store.runs.all(study_uid=study_uid, current=True)
-        if [run.state for run in current] != ["finished"]:
-            tally.faults.append(f"study {study_uid}: {[run.state for run in current]}")
-            continue
-        made = {one.sop_instance_uid for one in store.runs.artifacts(current[0].run_id)}
-        superseded = [
-            one.sop_instance_uid
-            for run in store.runs.all(study_uid=study_uid)
-            for one in store.runs.artifacts(run.run_id)
-        ]
-        there = [
-            peer.http.get(f"/instances/{one}/simplified-tags").json()["SOPInstanceUID"]
-            for one in peer.find("Instance", StudyInstanceUID=study_uid)
-        ]
-        if len(set(there)) != len(there) or not made <= set(there) <= set(superseded):
-            tally.faults.append(f"study {study_uid}: {len(there)} objects at the destination")
+        elif _content(spool.path(row.sha256)) != _content(sender.sent[uid]):
+            tally.faults.append(f"kept otherwise than sent: {uid}")
+
+
+def _count_results(tally: Tally, store: Store, spool: Spool, study_uid: str, peer: Orthanc) -> None:
+    """One current result; each of its outputs once at the destination, and as it was made."""
+    runs = store.runs.all(study_uid=study_uid)
+    current = [run for run in runs if run.superseded_by is None]
+    tally.revisions += len(runs) - len(current)
+    if [run.state for run in current] != ["finished"]:
+        tally.faults.append(f"study {study_uid}: {[run.state for run in current]}")
+        return
+    wanted = {one.sop_instance_uid for one in store.runs.artifacts(current[0].run_id)}
+    made = {
+        one.sop_instance_uid: spool.path(one.sha256)
+        for run in runs
+        for one in store.runs.artifacts(run.run_id)
+    }
+    there = [
+        _content(io.BytesIO(peer.file(one)))
+        for one in peer.find("Instance", StudyInstanceUID=study_uid)
+    ]
+    uids = [str(one.SOPInstanceUID) for one in there]
+    tally.delivered += len(uids)
+    if len(set(uids)) != len(uids) or not wanted <= set(uids) <= set(made):
+        tally.faults.append(f"study {study_uid}: {len(uids)} objects at the destination")
+        return
+    for uid, content in zip(uids, there, strict=True):
+        if content != _content(made[uid]):
+            tally.faults.append(f"delivered otherwise than made: {uid}")
+
+
+def _content(path: Path | io.BytesIO) -> Dataset:
+    """The data set alone: File Meta Information names whoever wrote the file."""
+    return Dataset(dcmread(path))
+
+
+def _count_workflows(tally: Tally, settings: Settings) -> None:
+    engine = sa.create_engine(workflow_url(settings))
+    schema = "dbos." if engine.dialect.name == "postgresql" else ""
+    query = f"SELECT status, count(*) FROM {schema}workflow_status GROUP BY status"  # noqa: S608
+    with engine.connect() as connection:
+        ended = dict(connection.execute(sa.text(query)).all())
+    engine.dispose()
+    if others := {state: number for state, number in ended.items() if state != "SUCCESS"}:
+        tally.faults.append(f"workflows that did not end well: {others}")
+
+
+def _compare_with_undisturbed(
+    tally: Tally, settings: Settings, store: Store, spool: Spool, sender: _Sender
+) -> None:
+    """Each finished run computed once more, undisturbed, from the files of the sender.
+
+    Only what the catalogue recorded when the run was queued is taken over: its time, and which run
+    it revises. Every byte of result and outputs must be the same.
+    """
+    extractor = extractor_from(settings)
+    bench = Workbench(settings, plan_from(settings), spool, store, extractor)
+    try:
+        for run in store.runs.all(states=("finished",), limit=None):
+            study, record = workflows.analysed(bench, run, sender.sent.__getitem__)
+            if _sha256(records.to_bytes(record)) != run.result_sha256:
+                tally.faults.append(f"run {run.run_id}: another result than undisturbed")
+            kept = {one.role: one.sha256 for one in store.runs.artifacts(run.run_id)}
+            made = workflows.rendered(bench, run, study, record)
+            differing = {
+                one.role for one in made if kept.pop(one.role, "") != _sha256(one.content)
+            } | set(kept)
+            if differing:
+                tally.faults.append(f"run {run.run_id}: {differing} differ from undisturbed")
+            tally.compared += 1 + len(made)
+    finally:
+        extractor.close()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def run() -> list[str]:
-    """A short run as a bench row."""
+    """Both full sizes as bench rows."""
+    return [describe(_full_size(with_postgres)) for with_postgres in (False, True)]
+
+
+def _full_size(
+    with_postgres: bool, studies: int = STUDIES, kills: int = KILLS, seed: int = SEED
+) -> Tally:
     with tempfile.TemporaryDirectory() as folder:
-        tally = crash(Path(folder), studies=6, kills=10)
-    return [describe(tally)]
+        if not with_postgres:
+            return crash(Path(folder), studies, kills, seed=seed, patience_s=3600)
+        with postgres() as server:
+            # Four processes live side by side: each lives four times as long as one kill is apart.
+            return crash(
+                Path(folder), studies, kills,
+                seed=seed, patience_s=3600, longest_life_s=4, server=server,
+            )  # fmt: skip
 
 
 def describe(tally: Tally) -> str:
     """One line about a run."""
-    verdict = "; ".join(tally.faults) or "nothing lost, nothing twice, no orphan"
+    hits = ", ".join(f"{kind} {number}" for kind, number in sorted(tally.killed.items()))
+    verdict = "; ".join(tally.faults) or "NOTHING LOST, NOTHING TWICE, NO ORPHAN"
     return (
-        f"crash: {tally.studies} studies, {tally.kills} kill -9, {tally.acknowledged} objects "
-        f"acknowledged, {tally.seconds:.0f} s: {verdict}"
+        f"crash, {tally.where}, seed {tally.seed}: {tally.studies} studies, {tally.kills} kill -9 "
+        f"({hits}), {tally.acknowledged} objects acknowledged and all as sent, {tally.revisions} "
+        f"revisions, {tally.delivered} objects at the destination, {tally.compared} results and "
+        f"outputs byte-identical to undisturbed ones, {tally.seconds:.0f} s: {verdict}"
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Full size, or as told."""
-    studies, kills = (int(one) for one in (arguments + ["60", "200"][len(arguments) :])[:2])
-    with tempfile.TemporaryDirectory() as folder:
-        tally = crash(Path(folder), studies, kills, patience_s=3600)
+    """One size, as told; exit code 1 when anything is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.crash")
+    parser.add_argument("--studies", type=int, default=STUDIES)
+    parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--postgres", action="store_true")
+    wanted = parser.parse_args(arguments)
+    tally = _full_size(wanted.postgres, wanted.studies, wanted.kills, wanted.seed)
     print(describe(tally))
     return 1 if tally.faults else 0
 
