@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.axes import Axes, axial_axes
 from analysis.model import FloatArray, Lesion, Measure, StudyResult
 from dicom_io.model import Artifact, Code, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, templates
-from dicom_io.outputs.axes import Axes, axial_axes
 from dicom_io.outputs.document import Role
 from dicom_io.outputs.items import (
     CONTAINS,

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from analysis.axes import axial_axes
 from analysis.errors import Reason
 from analysis.model import Lesion, LesionResult, StudyResult
 from dicom_io.model import Artifact, Code, LesionSource, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, templates
-from dicom_io.outputs.axes import axial_axes
 from dicom_io.outputs.derived import VOLUME_NAME, Places, derived_measurements
 from dicom_io.outputs.document import Reference, Role
 from dicom_io.outputs.features import FeatureForm, feature_form

@@ -10,11 +10,11 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf, PdfPages
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 
+from analysis.axes import axial_axes
 from analysis.model import Lesion, LesionResult, Measure, StudyResult
 from analysis.study import divergent_pair
 from dicom_io.model import Artifact, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document
-from dicom_io.outputs.axes import axial_axes
 from dicom_io.outputs.document import Role
 from dicom_io.outputs.encoding import clean
 from dicom_io.outputs.frames import plane_of

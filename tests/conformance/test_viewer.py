@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.recist import axial_diameters
+from analysis.axes import axial_axes
 from dicom_io.model import StudyInput
 from dicom_io.outputs import render
 from tests.dicom_io.outputs.samples import PROFILES, context_of, phantom_study, result_of
@@ -104,13 +104,13 @@ def test_axes_have_length_slice_and_tracking_uid(study: StudyInput, seen: dict[s
     for lesion in study.lesions:
         drawn, wanted = (
             found[lesion.tracking_uid],
-            axial_diameters(lesion.mask, study.volume.geometry),
+            axial_axes(lesion.mask, study.volume.geometry),
         )
         assert drawn["tool"] == "Bidirectional"
         assert drawn["label"] == lesion.tracking_id
         assert drawn["stats"]["length"] == pytest.approx(wanted.long_mm, rel=1e-8)
         assert drawn["stats"]["unit"] == "mm"
-        image = study.evidence.images[wanted.slice_index]
+        image = study.evidence.images[wanted.plane]
         assert drawn["image"] == image.SOPInstanceUID
         ends = np.array(drawn["points"])
         assert np.linalg.norm(ends[1] - ends[0]) == pytest.approx(wanted.long_mm, abs=1e-3)

@@ -9,12 +9,11 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
+from analysis.axes import axial_axes
 from analysis.errors import Reason
 from analysis.model import Measure, StudyResult
-from analysis.recist import axial_diameters
 from dicom_io.model import StudyInput
 from dicom_io.outputs import render
-from dicom_io.outputs.axes import axial_axes
 from dicom_io.outputs.checker import check_report
 from dicom_io.outputs.headline_sr import headlines
 from tests.dicom_io.outputs.samples import context_of
@@ -48,8 +47,8 @@ def test_axes_lie_on_their_slice_and_have_their_length(
     assert set(groups) == {lesion.tracking_uid for lesion in study.lesions}
     for lesion in study.lesions:
         group = groups[lesion.tracking_uid]
-        wanted = axial_diameters(lesion.mask, study.volume.geometry)
-        source = study.evidence.images[wanted.slice_index]
+        wanted = axial_axes(lesion.mask, study.volume.geometry)
+        source = study.evidence.images[wanted.plane]
         for concept, length in (("103339001", wanted.long_mm), ("103340004", wanted.short_mm)):
             num = next(_named(group, concept))
             line = next(_named(num, "121112"))
@@ -103,5 +102,5 @@ def test_enhanced_images_are_named_by_frame(study: StudyInput, result: StudyResu
     report = pydicom.dcmread(io.BytesIO(artifacts["headline_sr"].content))
     group = next(_named(next(_named(report, "126010")), "125007"))
     image = next(_named(group, "111030")).ContentSequence[0].ReferencedSOPSequence[0]
-    wanted = axial_diameters(study.lesions[0].mask, study.volume.geometry).slice_index + 1
+    wanted = axial_axes(study.lesions[0].mask, study.volume.geometry).plane + 1
     assert image.ReferencedFrameNumber == wanted

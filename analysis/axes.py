@@ -1,4 +1,4 @@
-"""Where a lesion's axial diameters lie: end points to draw, in pixels of their slice."""
+"""Axial diameters of a lesion (SPEC R-REC-1): their lengths, and the end points to draw."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from analysis.model import BoolArray, FloatArray, Geometry, Mask
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axes:
-    """Longest line in a native plane, and the longest one across it.
+    """Longest line in a native plane, and the longest one at a right angle to it.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Axes:
     long, short : float64 (2, 2)
         End points as (row, column) of that slice, pixel centres at whole numbers.
     long_mm, short_mm : float
-        The lengths that `analysis.recist.axial_diameters` gives.
+        Their lengths.
     """
 
     plane: int
@@ -31,7 +31,10 @@ class Axes:
 
 
 def axial_axes(mask: Mask, geometry: Geometry) -> Axes:
-    """Long and short axis of a mask with at least one voxel, over all its planes."""
+    """Long and short axis over all of the image's own planes; the mask has at least one voxel.
+
+    The outline runs half a pixel around the pixel centres, where a surface at level 0.5 runs.
+    """
     spacing = np.array(geometry.spacing[1:])
     reach = [_reach(plane, spacing) for plane in mask.values]
     best: tuple[float, int, FloatArray, FloatArray] | None = None
