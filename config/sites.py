@@ -33,10 +33,13 @@ class SiteRules:
     ----------
     codes : mapping of (coding scheme, code value) to site
     patterns : tuple of (site, compiled regular expression), tried in order
+    regions : mapping of site to (SNOMED CT code value, meaning)
+        What outputs say of a lesion that came without an anatomic code.
     """
 
     codes: dict[tuple[str, str], str]
     patterns: tuple[tuple[str, re.Pattern[str]], ...]
+    regions: dict[str, tuple[str, str]]
 
     def of_code(self, scheme: str, value: str) -> str:
         """Site of an anatomic code, "unknown" when it is not listed."""
@@ -60,7 +63,8 @@ def load_site_rules(path: Path = SITES_FILE) -> SiteRules:
     Raises
     ------
     ValueError
-        A site that is not on the list, or a pattern that is no regular expression.
+        A site that is not on the list, a pattern that is no regular expression, or a region whose
+        code is not one of its site's.
     """
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     codes = {
@@ -74,7 +78,13 @@ def load_site_rules(path: Path = SITES_FILE) -> SiteRules:
             patterns.append((_listed(site, path), re.compile(pattern, re.IGNORECASE)))
         except re.error as error:
             raise ValueError(f"{path.name}: pattern {pattern!r} of {site}: {error}") from error
-    return SiteRules(codes, tuple(patterns))
+    regions = {
+        site: (str(value), str(meaning)) for site, (value, meaning) in raw["regions"].items()
+    }
+    for site, (value, _) in regions.items():
+        if (found := codes.get(("SCT", value))) != site:
+            raise ValueError(f"{path.name}: region {value} of {site!r} is a code of {found!r}")
+    return SiteRules(codes, tuple(patterns), regions)
 
 
 def _listed(site: str, path: Path) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from pydicom import Dataset
 
 from analysis.model import Lesion, StudyResult
+from config.sites import load_site_rules
 from dicom_io.codes import code_sequence
 from dicom_io.model import Artifact, Code, LesionSource, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, frames
@@ -29,17 +30,6 @@ LESION_SEG = Role(
 
 LABELMAP_SEG = replace(LESION_SEG, sop_class_uid="1.2.840.10008.5.1.4.1.1.66.7")
 
-_SITE_REGIONS = {
-    "lung": concepts.sct("39607008", "Lung"),
-    "liver": concepts.sct("10200004", "Liver"),
-    "bone": concepts.sct("272673000", "Bone"),
-    "lymph node": concepts.sct("59441001", "Lymph node"),
-    "pleura": concepts.sct("3120008", "Pleura"),
-    "peritoneum": concepts.sct("15425007", "Peritoneum"),
-    "soft tissue": concepts.sct("87784001", "Soft tissue"),
-    "adrenal": concepts.sct("23451007", "Adrenal gland"),
-}
-
 
 def drawn_lesions(study: StudyInput) -> tuple[Lesion, ...]:
     """Lesions with at least one voxel: those that can be shown."""
@@ -53,7 +43,10 @@ def segment_numbers(study: StudyInput) -> dict[str, int]:
 
 def region_of(lesion: Lesion, source: LesionSource) -> Code | None:
     """Anatomic region as received, else the code of the metastatic site."""
-    return source.anatomy or _SITE_REGIONS.get(lesion.site)
+    if source.anatomy:
+        return source.anatomy
+    region = load_site_rules().regions.get(lesion.site)
+    return concepts.sct(*region) if region else None
 
 
 def is_labelmap(study: StudyInput, context: RenderContext) -> bool:

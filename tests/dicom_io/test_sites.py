@@ -1,8 +1,10 @@
 """Sites: from codes, else from names; never a guess."""
 
+from pathlib import Path
+
 import pytest
 
-from config.sites import SITES, load_site_rules
+from config.sites import SITES, SITES_FILE, load_site_rules
 from dicom_io.model import Code
 from dicom_io.sites import site_of
 
@@ -67,3 +69,14 @@ def test_the_code_goes_before_the_name() -> None:
 def test_every_site_of_the_rules_is_on_the_list() -> None:
     rules = load_site_rules()
     assert {*rules.codes.values(), *(site for site, _ in rules.patterns)} <= set(SITES)
+
+
+def test_a_site_is_written_with_a_code_that_is_read_as_that_site(tmp_path: Path) -> None:
+    rules = load_site_rules()
+    assert set(rules.regions) == set(SITES) - {"lymphangitis", "other", "unknown"}
+    for site, (value, meaning) in rules.regions.items():
+        assert site_of((Code(value, "SCT", meaning),), ()) == site
+    wrong = tmp_path / "sites.yaml"
+    wrong.write_text(SITES_FILE.read_text().replace('lung: ["39607008"', 'lung: ["10200004"'))
+    with pytest.raises(ValueError, match="10200004 of 'lung' is a code of 'liver'"):
+        load_site_rules(wrong)
