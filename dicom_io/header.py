@@ -5,11 +5,9 @@ import json
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-
-from pydicom import Dataset
 
 from analysis.errors import Unsuitable
 from dicom_io.classes import (
@@ -20,8 +18,9 @@ from dicom_io.classes import (
     SEGMENTATION_CLASSES,
 )
 from dicom_io.model import QualityRow
-from dicom_io.parsing import PARSE_FAULTS, numbers, parse, said, text
-from dicom_io.structure import check_structure
+from dicom_io.parsing import PARSE_FAULTS, Values, numbers, parse, said, text
+from dicom_io.plain import plain_values
+from dicom_io.structure import Layout, check_structure
 
 OWN_MANUFACTURER = "mirv-node"
 
@@ -42,6 +41,7 @@ DESCRIBED = (
 """Tags of the description table (SPEC R-DESC-1); the patient's name stays out."""
 
 _UID = re.compile(r"[0-9.]{1,64}")
+_JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class InstanceHeader:
 
     def to_json(self) -> str:
         """JSON text, sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=True)
+        return _JSON.encode({name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def from_json(cls, text: str) -> "InstanceHeader":
@@ -139,13 +139,15 @@ def is_own_output(header: InstanceHeader) -> bool:
     return header.own
 
 
-def read_header(source: Path | bytes) -> InstanceHeader:
+def read_header(source: Path | bytes, sha256: str = "") -> InstanceHeader:
     """Read and check one DICOM file.
 
     Parameters
     ----------
     source : Path or bytes
         A Part 10 file or its content.
+    sha256 : str
+        Of the whole content, when the caller has it already.
 
     Raises
     ------
@@ -153,20 +155,28 @@ def read_header(source: Path | bytes) -> InstanceHeader:
         ``not_dicom``, ``truncated``, ``malformed``, ``missing_uid`` ...: what was found, wanted,
         and where.
     """
-    content = source if isinstance(source, bytes) else source.read_bytes()
+    content = source.read_bytes() if isinstance(source, Path) else source
     layout = check_structure(content)
+    sha256 = sha256 or hashlib.sha256(content).hexdigest()
+    plain = plain_values(content, layout.transfer_syntax, layout.elements)
+    if plain is not None:
+        return _checked_header(plain, layout, sha256, len(content))
     dataset = parse(content, pixels=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _checked_header(dataset, layout, sha256, len(content))
+
+
+def _checked_header(dataset: Values, layout: Layout, sha256: str, size: int) -> InstanceHeader:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header = _header(dataset, layout.transfer_syntax, content)
-            _check_size(header, dataset, layout.pixel_bytes)
+        header = _header(dataset, layout.transfer_syntax, sha256, size)
+        _check_size(header, dataset, layout.pixel_bytes)
     except PARSE_FAULTS as error:
         raise Unsuitable("malformed", f"the header cannot be read: {said(error)}") from error
     return header
 
 
-def _uid(dataset: Dataset, keyword: str, *, required: bool = False) -> str:
+def _uid(dataset: Values, keyword: str, *, required: bool = False) -> str:
     value = text(dataset, keyword)
     if not value and not required:
         return ""
@@ -178,7 +188,7 @@ def _uid(dataset: Dataset, keyword: str, *, required: bool = False) -> str:
     return value
 
 
-def _header(dataset: Dataset, syntax: str, content: bytes) -> InstanceHeader:
+def _header(dataset: Values, syntax: str, sha256: str, size: int) -> InstanceHeader:
     sop_class = _uid(dataset, "SOPClassUID", required=True)
     named = references(dataset)
     return InstanceHeader(
@@ -212,12 +222,12 @@ def _header(dataset: Dataset, syntax: str, content: bytes) -> InstanceHeader:
             if (value := "\\".join(_texts(dataset, keyword)))
         ),
         own=_own(dataset),
-        sha256=hashlib.sha256(content).hexdigest(),
-        size=len(content),
+        sha256=sha256,
+        size=size,
     )
 
 
-def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+def _texts(dataset: Values, keyword: str) -> tuple[str, ...]:
     value = dataset.get(keyword)
     if value is None or value == "":
         return ()
@@ -226,7 +236,7 @@ def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     return tuple(str(part) for part in value)
 
 
-def creation_time(dataset: Dataset) -> str:
+def creation_time(dataset: Values) -> str:
     """Date and time an object was made, from the most specific pair that is there."""
     pairs = ("StructureSet", "Content", "InstanceCreation", "Series", "Study")
     for name in pairs:
@@ -235,7 +245,7 @@ def creation_time(dataset: Dataset) -> str:
     return ""
 
 
-def _own(dataset: Dataset) -> bool:
+def _own(dataset: Values) -> bool:
     if text(dataset, "Manufacturer") == OWN_MANUFACTURER:
         return True
     return any(
@@ -264,7 +274,7 @@ class References:
     frames: frozenset[str]
 
 
-def references(dataset: Dataset) -> References:
+def references(dataset: Values) -> References:
     """What a SEG or RTSTRUCT refers to; nothing for other objects."""
     sop_class = text(dataset, "SOPClassUID")
     if sop_class == RTSTRUCT_CLASS:
@@ -285,7 +295,7 @@ def _named(sequence: Any) -> set[str]:
 _Uids = tuple[set[str], set[str], set[str], set[str]]
 
 
-def _rtstruct_references(dataset: Dataset) -> _Uids:
+def _rtstruct_references(dataset: Values) -> _Uids:
     instances, of_contours, series = set(), set(), set()
     frames = {text(dataset, "FrameOfReferenceUID")}
     for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
@@ -302,7 +312,7 @@ def _rtstruct_references(dataset: Dataset) -> _Uids:
     return instances, of_contours, series, frames
 
 
-def _seg_references(dataset: Dataset) -> _Uids:
+def _seg_references(dataset: Values) -> _Uids:
     instances, of_frames, series = set(), set(), set()
     for of_series in dataset.get("ReferencedSeriesSequence") or ():
         series.add(text(of_series, "SeriesInstanceUID"))
@@ -317,7 +327,7 @@ def _seg_references(dataset: Dataset) -> _Uids:
     return instances, of_frames, series, {text(dataset, "FrameOfReferenceUID")}
 
 
-def _check_size(header: InstanceHeader, dataset: Dataset, pixel_bytes: int) -> None:
+def _check_size(header: InstanceHeader, dataset: Values, pixel_bytes: int) -> None:
     """Refuse an object whose pixels cannot be what its header says."""
     if not (header.is_image or header.sop_class_uid in SEG_CLASSES):
         return

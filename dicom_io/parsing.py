@@ -6,7 +6,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pydicom
@@ -34,6 +34,14 @@ PARSE_FAULTS: tuple[type[Exception], ...] = (
     zlib.error,
 )
 """What pydicom and the pixel decoders raise on damaged content: never more than a refusal."""
+
+
+class Values(Protocol):
+    """What gives header values by keyword: a pydicom data set, or a mapping."""
+
+    def get(self, keyword: str, /) -> Any:
+        """The value, None when it is missing."""
+
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -73,7 +81,7 @@ def _parsed(file: BinaryIO, *, pixels: bool) -> Dataset:
     return dataset
 
 
-def text(dataset: Dataset, keyword: str) -> str:
+def text(dataset: Values, keyword: str) -> str:
     """A value as text; "" when missing or empty; control characters read as blanks."""
     value = dataset.get(keyword)
     if value is None:
@@ -81,7 +89,7 @@ def text(dataset: Dataset, keyword: str) -> str:
     return _CONTROL.sub(" ", str(value)).strip()
 
 
-def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+def numbers(dataset: Values, keyword: str) -> tuple[float, ...]:
     """A value as floats; empty when missing."""
     value = dataset.get(keyword)
     if value is None or value == "":

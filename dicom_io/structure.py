@@ -18,8 +18,14 @@ IMPLICIT = "1.2.840.10008.1.2"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+META_VRS = frozenset(b"AE OB SH UI UL UN".split())
 MAX_DEPTH = 24
+MAX_NOTED = 4096
 MAX_INFLATED = 1 << 30
+
+
+Element = tuple[int, bytes, int, int]
+"""Tag, VR (empty when implicit), start and length of a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +37,14 @@ class Layout:
     transfer_syntax : str
     pixel_bytes : int
         Length of the pixel data as stored, fragments included; 0 when there is none.
+    elements : list of Element
+        The top level, in file order, the first `MAX_NOTED` of it; of a deflated file, where they
+        are once inflated.
     """
 
     transfer_syntax: str
     pixel_bytes: int
+    elements: list[Element]
 
 
 class _Walk:
@@ -50,6 +60,7 @@ class _Walk:
         self.tag_vr = struct.Struct(order + "HH2sH")
         self.long = struct.Struct(order + "L")
         self.pixel_bytes = 0
+        self.elements: list[Element] = []
 
     def fail(self, tag: int, wanted: str) -> Unsuitable:
         """The file ends inside an element."""
@@ -102,6 +113,8 @@ class _Walk:
 
     def value(self, tag: int, vr: bytes, length: int, depth: int, stop: int) -> None:
         """Step over one value."""
+        if depth == 0 and len(self.elements) < MAX_NOTED:
+            self.elements.append((tag, vr, self.position, length))
         if length != UNDEFINED:
             if self.position + length > stop:
                 raise self.fail(tag, f"{length} bytes of value, {stop - self.position} are there")
@@ -165,7 +178,11 @@ def _meta_syntax(content: bytes) -> tuple[str, int]:
     walk = _Walk(content, PREAMBLE, "1.2.840.10008.1.2.1")
     syntax = ""
     while walk.position + 8 <= walk.end and content[walk.position : walk.position + 2] == b"\2\0":
-        tag, _, length = walk.header()
+        tag, vr, length = walk.header()
+        if vr not in META_VRS:
+            raise Unsuitable(
+                "malformed", f"found {vr!r} as value representation of {tag_text(tag)}"
+            )
         if length == UNDEFINED or walk.position + length > walk.end:
             raise walk.fail(tag, f"{length} bytes of value")
         if tag == 0x00020010:
@@ -207,4 +224,4 @@ def check_structure(content: bytes) -> Layout:
     # Trailing zero padding of less than one element header occurs and harms nothing.
     if not walk.implicit or walk.end - walk.position >= 8:
         walk.dataset(0, None)
-    return Layout(syntax, walk.pixel_bytes)
+    return Layout(syntax, walk.pixel_bytes, walk.elements)
