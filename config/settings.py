@@ -6,17 +6,20 @@ Every field can be set in the file; ``MIRV_`` environment variables override it
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     SecretStr,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -77,10 +80,62 @@ class Listener(_Section):
     tls: Tls | None = Field(None, description="none: plain TCP; then plain peers only")
 
 
-class Destination(_Section):
-    """Where results go."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+
+Url = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")]
+
+
+class WebAccess(_Section):
+    """How a peer that is spoken to over HTTP knows us, and we it."""
+
+    user: str | None = None
+    password: SecretStr | None = None
+    password_env: str | None = Field(None, description="Environment variable that holds it")
+    password_file: Path | None = Field(None, description="File that holds it (a mounted secret)")
+    trusted: Path | None = Field(
+        None,
+        description="Authorities an https server's certificate is checked against, PEM; "
+        "none: the system's",
+    )
+    certificate: Path | None = Field(None, description="Our certificate chain, PEM, when asked for")
+    key: Path | None = Field(None, description="Its private key, PEM")
+
+    @model_validator(mode="after")
+    def _has_its_secrets(self) -> Self:
+        ways = (self.password, self.password_env, self.password_file)
+        if sum(way is not None for way in ways) > 1:
+            raise ValueError("wanted one of password, password_env, password_file")
+        if self.user is None and any(way is not None for way in ways):
+            raise ValueError("found a password, wanted a user with it")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("wanted certificate and key together")
+        if self.password_env is not None and self.password_env not in os.environ:
+            raise ValueError(f"password_env: found no variable {self.password_env}")
+        if self.password_file is not None and not self.password_file.is_file():
+            raise ValueError(f"password_file: found no file {self.password_file}")
+        return self
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """User and password, read where they are kept; None: without."""
+        if self.user is None:
+            return None
+        if self.password_env is not None:
+            return self.user, os.environ[self.password_env]
+        if self.password_file is not None:
+            return self.user, self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        return self.user, self.password.get_secret_value() if self.password else ""
+
+
+Commitment = Literal["off", "wanted", "required"]
+
+
+class Destination(_Section):
+    """Where results go by C-STORE."""
+
+    method: Literal["c-store"] = "c-store"
+    name: Name
     ae_title: AeTitle
     host: str
     port: Port
@@ -89,11 +144,37 @@ class Destination(_Section):
         (), description="Roles sent here (lesion_sr, patient_sr, lesion_seg ...); empty: all"
     )
     tls: Tls | None = Field(None, description="none: plain TCP")
-    commitment: Literal["off", "wanted", "required"] = Field(
+    commitment: Commitment = Field(
         "off",
         description="Ask for storage commitment: wanted takes a missing answer as delivered, "
         "required sends again and parks",
     )
+
+
+class WebDestination(WebAccess):
+    """Where results go over HTTP: STOW-RS, or Orthanc's own interface."""
+
+    method: Literal["stow-rs", "orthanc"]
+    name: Name
+    url: Url = Field(description="DICOMweb root, or Orthanc's address")
+    outputs: tuple[str, ...] = Field((), description="Roles sent here; empty: all")
+    commitment: Commitment = Field(
+        "off",
+        description="HTTP knows no storage commitment: the destination is asked by QIDO-RS (or "
+        "Orthanc's lookup) whether it has the object. wanted takes a missing answer as delivered, "
+        "required sends again and parks",
+    )
+
+
+def _method(given: Any) -> str:
+    found = given.get("method") if isinstance(given, dict) else getattr(given, "method", None)
+    return "web" if found in ("stow-rs", "orthanc") else "c-store"
+
+
+AnyDestination = Annotated[
+    Annotated[Destination, Tag("c-store")] | Annotated[WebDestination, Tag("web")],
+    Discriminator(_method),
+]
 
 
 Range = tuple[float, float]
@@ -119,14 +200,12 @@ class Quality(_Section):
     refuse: tuple[str, ...] = Field((), description="Names of checks that refuse the study")
 
 
-class Source(_Section):
+class Source(WebAccess):
     """A PACS that is asked for the images of a segmentation that arrived alone."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    name: Name
     method: Literal["dicomweb", "c-get", "c-move"]
-    url: str | None = Field(None, description="DICOMweb root, for method dicomweb")
-    user: str | None = None
-    password: SecretStr | None = None
+    url: Url | None = Field(None, description="DICOMweb root, for method dicomweb")
     ae_title: AeTitle | None = Field(None, description="For c-get and c-move")
     host: str | None = None
     port: Port | None = None
@@ -138,6 +217,63 @@ class Source(_Section):
         if missing := [name for name in wanted if getattr(self, name) is None]:
             raise ValueError(f"method {self.method} wants {', '.join(missing)}")
         return self
+
+
+class Followed(WebAccess):
+    """An Orthanc whose new objects are fetched as they come, by its log of changes."""
+
+    name: Name
+    url: Url = Field(description="Orthanc's address")
+    on: Literal["stable_study", "new_instance"] = Field(
+        "stable_study", description="Fetch when a study is stable, or each object at once"
+    )
+    begin: Literal["now", "beginning"] = Field(
+        "now", description="At the first contact: what comes from then on, or all it has"
+    )
+    poll_s: float = Field(5, gt=0, description="Between two looks when nothing is new")
+
+
+class Priors(_Section):
+    """Which earlier study is fetched to measure the response since (R-RET-1)."""
+
+    from_days: int = Field(-92, description="The window begins so long from the study's date")
+    to_days: int = Field(7, description="And ends so long from it")
+    words: tuple[str, ...] = Field(
+        ("portal", "venous"),
+        description="One must stand in the description of the study or an image series; "
+        "empty: any study",
+    )
+
+    @model_validator(mode="after")
+    def _is_a_window(self) -> Self:
+        if self.from_days > self.to_days:
+            raise ValueError(f"found {self.from_days} to {self.to_days} days, wanted a window")
+        return self
+
+
+class PriorityRule(_Section):
+    """Runs that go before others, or after them; the first rule that fits counts."""
+
+    priority: int = Field(ge=1, le=1000, description="Lower goes first; without a rule 100")
+    ae_title: AeTitle | None = Field(None, description="Who sent the segmentation")
+    modality: str | None = Field(None, description="Of the image")
+    description: str | None = Field(
+        None, description="A word in the image's series description, in any case"
+    )
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if self.ae_title is None and self.modality is None and self.description is None:
+            raise ValueError("wanted ae_title, modality or description")
+        return self
+
+
+class Limits(_Section):
+    """Above these the node fetches nothing more until it has caught up."""
+
+    backlog: int = Field(200, ge=1, description="Runs queued or at work, and studies not settled")
+    fetches: int = Field(2, ge=1, le=32, description="Fetches at a time, each process")
+    deliveries: int = Field(8, ge=1, le=64, description="Deliveries at a time, each process")
 
 
 class Reading(_Section):
@@ -257,11 +393,15 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     listener: Listener = Listener()
-    destinations: tuple[Destination, ...] = ()
+    destinations: tuple[AnyDestination, ...] = ()
     sources: tuple[Source, ...] = Field(
         (), description="Asked in this order for images that a segmentation waits for"
     )
     fetch_again_s: float = Field(900, gt=0, description="Before images not found are asked again")
+    follow: tuple[Followed, ...] = ()
+    priors: Priors | None = Field(None, description="none: no earlier study is fetched")
+    priorities: tuple[PriorityRule, ...] = ()
+    limits: Limits = Limits()
     reading: Reading = Reading()
     extraction: Extraction = Extraction()
     outputs: Outputs = Outputs()
@@ -269,6 +409,16 @@ class Settings(BaseSettings):
     retention: Retention = Retention()
     webhook: Webhook | None = None
     http: Http = Http()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for kind in ("destinations", "sources", "follow"):
+            names = [one.name for one in getattr(self, kind)]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{kind}: found {', '.join(twice)} more than once")
+        if self.priors is not None and not self.sources:
+            raise ValueError("priors: wanted sources to ask")
+        return self
 
     def reading_digest(self) -> str:
         """SHA-256 of the reading rules: other rules, other masks, another result."""
@@ -300,8 +450,18 @@ def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
     except ValidationError as error:
         faults = [
             f"  {'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}"
-            f" (found {fault['input']!r})"
+            f" (found {_shown(fault['loc'], fault['input'])})"
             for fault in error.errors()
         ]
         where = f" in {path}" if path else ""
         raise SettingsError(f"{len(faults)} fault(s){where}:\n" + "\n".join(faults)) from error
+
+
+def _shown(where: tuple[int | str, ...], found: Any) -> str:
+    """What was found, for a message; never what may be a password."""
+    last = where[-1] if where else ""
+    if last in ("password", "key") or (last == "url" and "@" in str(found)):
+        return "a secret"
+    if isinstance(found, dict):
+        return f"fields {', '.join(map(str, found))}"
+    return f"fields of {type(found).__name__}" if isinstance(found, BaseModel) else repr(found)

@@ -4,6 +4,7 @@ from dbos import DBOS, SetWorkflowID
 from pydicom import Dataset
 
 from analysis.errors import Transient, Unsuitable
+from config.settings import Destination
 from service.fetching import fetch_series
 from service.intake import Intake
 from service.log import get_logger
@@ -67,8 +68,7 @@ def answer_commitment(calling_ae_title: str, event_type: int, information: Datas
 @DBOS.workflow()
 def tell_commitment(calling_ae_title: str, event_type: int, information: str) -> str:
     """Tell a peer what the node commits itself to; "" when it was told, else why not."""
-    bench = workbench()
-    peers = [one for one in bench.settings.destinations if one.ae_title == calling_ae_title]
+    peers = [one for one in _dimse_peers() if one.ae_title == calling_ae_title]
     if not peers:
         log.warning("commitment not reported: no destination has this AE title")
         return "unknown AE title"
@@ -83,12 +83,16 @@ def tell_commitment(calling_ae_title: str, event_type: int, information: str) ->
 @DBOS.step(retries_allowed=True, interval_seconds=5, max_attempts=6, should_retry=worth_repeating)
 def _tell(name: str, event_type: int, information: str) -> None:
     bench = workbench()
-    (peer,) = [one for one in bench.settings.destinations if one.name == name]
+    (peer,) = [one for one in _dimse_peers() if one.name == name]
     refusal = report_commitment(
         peer, event_type, Dataset.from_json(information), bench.settings.listener.ae_title
     )
     if refusal:
         raise Transient(refusal)
+
+
+def _dimse_peers() -> list[Destination]:
+    return [one for one in workbench().settings.destinations if isinstance(one, Destination)]
 
 
 def enqueue_notice(kind: str, run_id: str, number: int = 0, destination: str = "") -> None:

@@ -45,7 +45,8 @@ class Scheduler:
     start_run : callable
         Queues the workflow of a run; harmless when repeated.
     start_delivery : callable
-        Queues one try of (run, destination, tries so far); harmless when repeated.
+        Queues one try of (run, destination, tries so far); harmless when repeated. False when it
+        could not: asked again at the next tick.
     compare_with_prior : bool
         Measure the response since the patient's latest earlier study.
     start_fetch : callable, optional
@@ -61,7 +62,7 @@ class Scheduler:
         plan: Plan,
         quiet_s: float,
         start_run: Callable[[RunRow], None],
-        start_delivery: Callable[[str, str, int], None],
+        start_delivery: Callable[[str, str, int], bool | None],
         compare_with_prior: bool = True,
         *,
         start_fetch: Callable[[str, str, int], None] | None = None,
@@ -243,10 +244,9 @@ class Scheduler:
 
     def _start_due(self, now: float) -> None:
         due = self._store.deliveries.due(now)
-        for run_id, destination, attempts in due:
-            if (run_id, destination, attempts) not in self._tried:
-                self._start_delivery(run_id, destination, attempts)
-        self._tried = set(due)
+        new = [one for one in due if one not in self._tried]
+        refused = {one for one in new if self._start_delivery(*one) is False}
+        self._tried = set(due) - refused
 
 
 def _waiting(outcome: MatchOutcome) -> list[tuple[str, str, str]]:

@@ -12,15 +12,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, error
 
-from analysis.errors import MirvError, Reason, Unsuitable
-from config.settings import Destination
+from analysis.errors import MirvError, Reason, Transient, Unsuitable
+from config.settings import AnyDestination, Destination, WebDestination
 from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
 from dicom_io.model import Artifact, StudyInput
 from dicom_io.uids import derive_uid
-from service import pipeline, records
+from service import pipeline, records, web_sender
 from service.commitment import Reference, Report
 from service.errands import enqueue_notice
 from service.log import get_logger
@@ -84,10 +84,21 @@ def enqueue_run(run: RunRow) -> None:
         DBOS.enqueue_workflow(RUNS, process_run, run.run_id)
 
 
-def enqueue_delivery(run_id: str, destination: str, attempt: int) -> None:
-    """Queue one try of what a run has for a destination; harmless when it is queued already."""
-    with SetWorkflowID(f"deliver:{run_id}:{destination}:{attempt}"):
-        DBOS.enqueue_workflow(DELIVERIES, deliver, run_id, destination)
+def enqueue_delivery(run_id: str, destination: str, attempt: int) -> bool:
+    """Queue one try of what a run has for a destination; harmless when it is queued already.
+
+    One at a time: False while another try is queued or at work, whose own count of tries would
+    otherwise look like a new one halfway.
+    """
+    try:
+        with (
+            SetWorkflowID(f"deliver:{run_id}:{destination}:{attempt}"),
+            SetEnqueueOptions(deduplication_id=f"{run_id}:{destination}"),
+        ):
+            DBOS.enqueue_workflow(DELIVERIES, deliver, run_id, destination)
+    except error.DBOSQueueDeduplicatedError:
+        return False
+    return True
 
 
 # A run
@@ -334,7 +345,7 @@ def _attempt(run_id: str, name: str) -> None:
     ]
     if not outgoing:
         return
-    outcomes = send(known[name], outgoing, bench.settings.listener.ae_title)
+    outcomes = _send(bench, known[name], outgoing)
     stored = []
     for row, outcome in zip(ready, outcomes, strict=True):
         if outcome.verdict == "delivered" and known[name].commitment != "off":
@@ -343,6 +354,12 @@ def _attempt(run_id: str, name: str) -> None:
             _note(bench, row, outcome)
     if stored:
         _ask(bench, known[name], stored)
+
+
+def _send(bench: Workbench, destination: AnyDestination, outgoing: list[Outgoing]) -> list[Outcome]:
+    if isinstance(destination, WebDestination):
+        return web_sender.send(destination, outgoing)
+    return send(destination, outgoing, bench.settings.listener.ae_title)
 
 
 def _note(bench: Workbench, row: DeliveryRow, outcome: Outcome) -> None:
@@ -362,10 +379,10 @@ def _note(bench: Workbench, row: DeliveryRow, outcome: Outcome) -> None:
 
 def _ask(
     bench: Workbench,
-    destination: Destination,
+    destination: AnyDestination,
     stored: list[tuple[DeliveryRow, Outcome, ArtifactRow]],
 ) -> None:
-    """Ask for storage commitment of what was just stored.
+    """Ask for storage commitment of what was just stored, or over HTTP whether it is there.
 
     The transaction is on record before the request: its answer may be quicker than our own commit.
     """
@@ -378,21 +395,39 @@ def _ask(
     answer_by = now + bench.settings.delivery.commitment_timeout_s if required else None
     for row, outcome, _ in stored:
         deliveries.ask(row.id, transaction_uid, outcome.status or 0, outcome.detail, now, answer_by)
-    refusal = request_commitment(
-        destination,
-        transaction_uid,
-        [Reference(one.sop_class_uid, one.sop_instance_uid) for _, _, one in stored],
-        bench.settings.listener.ae_title,
-        lambda report: note_report(bench, report),
-        lambda: all(
-            found is not None and found.commitment != "asked"
-            for found in (deliveries.get(row.id) for row, _, _ in stored)
-        ),
-    )
+    references = [Reference(one.sop_class_uid, one.sop_instance_uid) for _, _, one in stored]
+    if isinstance(destination, Destination):
+        refusal = request_commitment(
+            destination,
+            transaction_uid,
+            references,
+            bench.settings.listener.ae_title,
+            lambda report: note_report(bench, report),
+            lambda: all(
+                found is not None and found.commitment != "asked"
+                for found in (deliveries.get(row.id) for row, _, _ in stored)
+            ),
+        )
+    else:
+        refusal = _look_up(bench, destination, transaction_uid, references)
     log.info("commitment asked", run=run_id, destination=destination.name, refusal=refusal or None)
     if refusal:
         for row, _, _ in stored:
             deliveries.no_answer(row.id, refusal)
+
+
+def _look_up(
+    bench: Workbench,
+    destination: WebDestination,
+    transaction_uid: str,
+    references: list[Reference],
+) -> str:
+    try:
+        report = web_sender.look_up(destination, transaction_uid, references)
+    except Transient as fault:
+        return str(fault)
+    note_report(bench, report)
+    return ""
 
 
 def note_report(bench: Workbench, report: Report) -> None:

@@ -1,0 +1,75 @@
+"""HTTP to peers: who we are to them, how they prove themselves, and how much of them we read."""
+
+import ssl
+import time
+from collections.abc import Iterator
+
+import httpx
+
+from analysis.errors import Transient
+from config.settings import WebAccess
+
+SECONDS = 120.0
+_ANSWER_BYTES = 8 << 20
+_AGAIN = (408, 425, 429)
+
+
+def access(peer: WebAccess) -> dict[str, object]:
+    """What an `httpx.Client` to this peer is made with."""
+    return {
+        "auth": peer.credentials,
+        # Orthanc would otherwise compress every CT, many times slower.
+        "headers": {"Accept-Encoding": "identity"},
+        "timeout": SECONDS,
+        "trust_env": False,
+        "verify": _context(peer),
+    }
+
+
+def client(peer: WebAccess, url: str) -> httpx.Client:
+    """A client for addresses below `url`; close it."""
+    return httpx.Client(base_url=url.rstrip("/"), **access(peer))  # type: ignore[arg-type]
+
+
+def _context(peer: WebAccess) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=peer.trusted)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if peer.certificate is not None:
+        context.load_cert_chain(peer.certificate, peer.key)
+    return context
+
+
+def passes(status: int) -> bool:
+    """Whether a failure of this HTTP status may pass: the server's trouble, not the request's."""
+    return status in _AGAIN or (status >= httpx.codes.INTERNAL_SERVER_ERROR and status != 501)
+
+
+def chunks(answer: httpx.Response, seconds: float = SECONDS) -> Iterator[bytes]:
+    """The body of a streamed answer, for so long at most.
+
+    Raises
+    ------
+    Transient
+        The peer takes too long: a time limit a read never ends with one that drips.
+    """
+    deadline = time.monotonic() + seconds
+    for chunk in answer.iter_raw():
+        if time.monotonic() > deadline:
+            raise Transient(f"found an answer that takes more than {seconds:.0f} s")
+        yield chunk
+
+
+def body(answer: httpx.Response, limit: int = _ANSWER_BYTES) -> bytes:
+    """The whole body of a streamed answer, when it is no longer than the limit.
+
+    Raises
+    ------
+    Transient
+        It is longer, or comes too slowly.
+    """
+    content = bytearray()
+    for chunk in chunks(answer):
+        content += chunk
+        if len(content) > limit:
+            raise Transient(f"found an answer of more than {limit} bytes")
+    return bytes(content)

@@ -1,0 +1,176 @@
+"""The way out over HTTP: artifacts by STOW-RS (PS3.18 section 10.5) or into Orthanc itself.
+
+Judged like C-STORE: accepted, refused for good, or to be tried again.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from analysis.errors import Transient
+from config.settings import WebDestination
+from service.commitment import NO_SUCH_INSTANCE, Reference, Report
+from service.sender import Outcome, Outgoing, judge
+from service.web import body, client, passes
+
+_JSON = "application/dicom+json"
+_FAILED_SEQUENCE, _FAILURE_REASON = "00081198", "00081197"
+# Not in C-STORE. Archives give it for any fault of their own, a full disk among them.
+_PROCESSING_FAILURE = 0x0110
+_STORED_IN_ORTHANC = ("Success", "AlreadyStored")
+
+
+def send(destination: WebDestination, outgoing: Sequence[Outgoing]) -> list[Outcome]:
+    """Send artifacts over one connection; an outcome for each, in order."""
+    outcomes: list[Outcome] = []
+    store = _stow if destination.method == "stow-rs" else _post_to_orthanc
+    with client(destination, destination.url) as web:
+        for one in outgoing:
+            try:
+                outcomes.append(store(web, one))
+            except (httpx.HTTPError, Transient) as fault:
+                detail = f"no answer: {type(fault).__name__}"
+                # The others would wait for the same silence, one after the other.
+                left = outgoing[len(outcomes) :]
+                outcomes += [Outcome(rest.delivery_id, "retry", None, detail) for rest in left]
+                break
+    return outcomes
+
+
+def look_up(
+    destination: WebDestination, transaction_uid: str, references: Iterable[Reference]
+) -> Report:
+    """Whether the destination has the objects, as if it had committed itself to them.
+
+    Raises
+    ------
+    Transient
+        It could not be asked.
+    """
+    found, missing = set(), {}
+    with client(destination, destination.url) as web:
+        for one in references:
+            uid = one.sop_instance_uid
+            try:
+                there = _is_in(web, destination, uid)
+            except httpx.HTTPError as fault:
+                raise Transient(f"lookup: {type(fault).__name__}") from fault
+            if there:
+                found.add(uid)
+            else:
+                missing[uid] = NO_SUCH_INSTANCE
+    return Report(transaction_uid, frozenset(found), missing)
+
+
+# STOW-RS
+
+
+def _stow(web: httpx.Client, one: Outgoing) -> Outcome:
+    boundary = uuid4().hex
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+    headers = {"Content-Type": kind, "Accept": _JSON}
+    content = head + one.path.read_bytes() + tail
+    with web.stream("POST", "/studies", content=content, headers=headers) as answer:
+        return judge_stow(one.delivery_id, answer.status_code, body(answer))
+
+
+def judge_stow(delivery_id: int, status: int, content: bytes) -> Outcome:
+    """What the answer to a STOW-RS request for one object means (PS3.18 table 10.5.3-1).
+
+    Parameters
+    ----------
+    status : int
+        Of HTTP. 202 and 409 say in the body what became of the object.
+    content : bytes
+        The body, DICOM JSON or not.
+    """
+    if status not in (200, 202, 409):
+        return judge_http(delivery_id, status)
+    reasons = _failure_reasons(content)
+    if reasons is None and status == 200:  # without a body: all is stored
+        reasons = []
+    if reasons:
+        outcome = judge(delivery_id, reasons[0])
+        verdict = "retry" if reasons[0] == _PROCESSING_FAILURE else outcome.verdict
+        detail = f"HTTP {status}, failure reason 0x{reasons[0]:04X}"
+        # A failure is none the less one when its reason is in the range of warnings.
+        return Outcome(delivery_id, "park" if verdict == "delivered" else verdict, status, detail)
+    if reasons is None or status == 409:
+        return Outcome(delivery_id, "retry", status, f"HTTP {status} without a reason")
+    return Outcome(delivery_id, "delivered", status, f"HTTP {status}")
+
+
+def _failure_reasons(content: bytes) -> list[int] | None:
+    """Failure reasons the body names; None when it is no STOW-RS answer."""
+    try:
+        told = json.loads(content)
+        told = told[0] if isinstance(told, list) else told
+        failed = (told.get(_FAILED_SEQUENCE) or {}).get("Value") or []
+        return [int(_first(one, _FAILURE_REASON) or 0) for one in failed]
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None
+
+
+def judge_http(delivery_id: int, status: int) -> Outcome:
+    """What an HTTP status other than those with a meaning of their own means for a delivery."""
+    return Outcome(delivery_id, "retry" if passes(status) else "park", status, f"HTTP {status}")
+
+
+# Orthanc
+
+
+def _post_to_orthanc(web: httpx.Client, one: Outgoing) -> Outcome:
+    headers = {"Content-Type": "application/dicom"}
+    with web.stream("POST", "/instances", content=one.path.read_bytes(), headers=headers) as answer:
+        return judge_orthanc(one.delivery_id, answer.status_code, body(answer))
+
+
+def judge_orthanc(delivery_id: int, status: int, content: bytes) -> Outcome:
+    """What Orthanc's answer to ``POST /instances`` means."""
+    if status != httpx.codes.OK:
+        return judge_http(delivery_id, status)
+    try:
+        said = str(json.loads(content)["Status"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return Outcome(delivery_id, "park", status, "found no answer of Orthanc's: check the url")
+    if said in _STORED_IN_ORTHANC:
+        return Outcome(delivery_id, "delivered", status, said)
+    # Filtered out by its own rules, which stay as they are.
+    return Outcome(delivery_id, "park", status, f"Orthanc says {said[:40]!r}")
+
+
+# Looking up
+
+
+def _is_in(web: httpx.Client, destination: WebDestination, sop_instance_uid: str) -> bool:
+    if destination.method == "orthanc":
+        with web.stream("POST", "/tools/lookup", content=sop_instance_uid) as answer:
+            answer.raise_for_status()
+            return any(one["Type"] == "Instance" for one in _read_list(answer))
+    params = {"SOPInstanceUID": sop_instance_uid}
+    with web.stream("GET", "/instances", params=params, headers={"Accept": _JSON}) as answer:
+        answer.raise_for_status()
+        return any(_first(one, "00080018") == sop_instance_uid for one in _read_list(answer))
+
+
+def _read_list(answer: httpx.Response) -> list[dict[str, Any]]:
+    content = body(answer)
+    try:
+        found = json.loads(content) if content.strip() else []
+    except (ValueError, RecursionError) as fault:
+        raise Transient("lookup: found no JSON") from fault
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise Transient("lookup: found JSON that is no list of objects")
+    return found
+
+
+def _first(found: Any, tag: str) -> Any:
+    """First value of an attribute in DICOM JSON (PS3.18 annex F), None when there is none."""
+    attribute = found.get(tag) if isinstance(found, dict) else None
+    values = attribute.get("Value") if isinstance(attribute, dict) else None
+    return values[0] if isinstance(values, list) and values else None

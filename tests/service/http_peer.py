@@ -1,0 +1,54 @@
+"""An HTTP archive that answers as it is told."""
+
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Archive(ThreadingHTTPServer):
+    """An HTTP server that answers every request as told; its requests are kept."""
+
+    status, body = 200, b""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.heard: list[tuple[str, dict[str, str]]] = []
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing: peers that break off are what is tested."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Archive
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.server.heard.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def archive(tls: ssl.SSLContext | None = None) -> Iterator[Archive]:
+    with Archive() as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
