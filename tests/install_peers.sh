@@ -5,6 +5,8 @@ set -euo pipefail
 wanted=(orthanc orthanc-dicomweb dcmtk dicom3tools plastimatch pixelmed-apps postgresql chromium poppler-utils)
 # The viewer's own packages are read with Node; any that is installed already will do.
 command -v node >/dev/null && command -v npm >/dev/null || wanted+=(nodejs npm)
+# PixelMed's checker is run over many reports at once by a small program, compiled when it is run.
+command -v javac >/dev/null || wanted+=(default-jdk-headless)
 missing=()
 for package in "${wanted[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import highdicom
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 
@@ -125,13 +126,22 @@ def test_dcmqi_decodes_the_masks(files: dict[str, Path], study: StudyInput, tmp_
         np.testing.assert_allclose(read, sorted(wanted.tolist()), atol=1e-4)
 
 
-def test_pixelmed_finds_no_template_error(tmp_path: Path) -> None:
+def test_pixelmed_finds_no_template_error_and_sees_a_broken_one(tmp_path: Path) -> None:
     study = phantom_study(tmp_path / "two", 2)
+    paths = []
     for artifact in render(study, result_of(study), context_of("core")):
         if artifact.role.endswith("_sr"):
-            path = tmp_path / f"{artifact.role}.dcm"
-            path.write_bytes(artifact.content)
-            assert pixelmed(path) == []
+            paths.append(tmp_path / f"{artifact.role}.dcm")
+            paths[-1].write_bytes(artifact.content)
+    broken = tmp_path / "broken.dcm"
+    report = pydicom.dcmread(paths[0])
+    group = report.ContentSequence[-2].ContentSequence[-1].ContentSequence
+    region = next(c for c in group if c.ConceptNameCodeSequence[0].CodeValue == "121191")
+    group.remove(region)
+    report.save_as(broken)
+    said = pixelmed([*paths, broken])
+    assert {path: said[path] for path in paths} == {path: [] for path in paths}
+    assert said[broken]
 
 
 def test_derived_measurements_pass_the_validators(

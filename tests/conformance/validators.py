@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 PIXELMED = "/usr/share/java/pixelmed.jar"
+LAUNCHER = Path(__file__).with_name("ValidateReports.java")
 XPATH_LIMITS = (
     "xpathExprGrpLimit",
     "xpathExprOpLimit",
@@ -42,14 +44,19 @@ def dciodvfy(path: Path) -> list[str]:
     return run("dciodvfy", path).lines("^Error|Abort")
 
 
-def pixelmed(path: Path) -> list[str]:
-    """Errors of PixelMed's template checker, the one the IHE AIR tests use."""
+def pixelmed(paths: Sequence[Path]) -> dict[Path, list[str]]:
+    """Errors of PixelMed's template checker, the one the IHE AIR tests use, by file."""
     limits = [f"-Djdk.xml.{name}=0" for name in XPATH_LIMITS]
     fast = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
-    validator = "com.pixelmed.validate.DicomSRValidator"
-    said = run("java", *limits, *fast, "-cp", PIXELMED, validator, path)
-    assert said.lines("Root Template Validation Complete"), said.text
-    return said.lines("Error")
+    said = run("java", *limits, *fast, "-cp", PIXELMED, LAUNCHER, *paths)
+    assert said.code == 0, said.text[-2000:]
+    parts = re.split(r"^=== (.+)$", said.text, flags=re.MULTILINE)
+    verdicts = {}
+    for name, text in zip(parts[1::2], parts[2::2], strict=True):
+        assert "Root Template Validation Complete" in text, text[:2000]
+        verdicts[Path(name)] = [line for line in text.splitlines() if "Error" in line]
+    assert set(verdicts) == set(paths), said.text[-2000:]
+    return verdicts
 
 
 def dcmqi(program: str, *arguments: str | Path) -> Said:

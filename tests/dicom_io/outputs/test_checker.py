@@ -71,6 +71,10 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     "no tracking UID": (lambda r: _without(r, "112040"), "TID 1411 row 3", "112040"),
     "no tracking identifier": (lambda r: _without(r, "112039"), "TID 1411 row 2", "112039"),
     "no segment": (lambda r: _without(r, "121191"), "TID 1411 rows 5, 7 and 10", "121191"),
+    "a segment that is not there": (
+        lambda r: setattr(_one(r, "121191").ReferencedSOPSequence[0],
+                          "ReferencedSegmentNumber", 99), "segment", "same tracking UID",
+    ),
     "swapped segments": (_swap_segments, "segment", "same tracking UID"),
     "volume in mm2": (lambda r: _set_unit(r, "118565006", "mm2"), "unit", "mm3"),
     "mean in mm": (lambda r: _set_unit(r, "Q4LE", "mm"), "unit", "[hnsf'U]"),
