@@ -310,10 +310,13 @@ class Outputs(_Section):
         description="Features in the lesion SR: a profile's short list, those of the "
         "original image, or all (tens of MB for many lesions: slow in most PACS)",
     )
-    extras: tuple[Literal["headline_sr", "report_pdf", "derived_measurements"], ...] = Field(
+    extras: tuple[
+        Literal["headline_sr", "report_pdf", "report_sc", "derived_measurements"], ...
+    ] = Field(
         ("headline_sr", "report_pdf"),
-        description="Made beside the two reports and the SEG; derived_measurements: TID 1420 in "
-        "the lesion SR, which highdicom 0.28 then cannot read",
+        description="Made beside the two reports and the SEG; report_sc: the pages as a Secondary "
+        "Capture; derived_measurements: TID 1420 in the lesion SR, which highdicom 0.28 then "
+        "cannot read",
     )
     segmentation: Literal["BINARY", "LABELMAP"] = Field(
         "BINARY", description="LABELMAP where no two lesions overlap, else BINARY"

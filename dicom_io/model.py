@@ -144,6 +144,15 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """An output that a revision replaces, in the same study."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class RenderContext:
     """What an output needs beside the study and the numbers.
 
@@ -159,9 +168,8 @@ class RenderContext:
     sr_features : str
         ``core``, ``original`` or ``all``.
     selected : mapping of profile name to its own short list of features
-    predecessor : mapping of role to SOP Instance UID
+    predecessor : mapping of role to Predecessor
         The same role's object of the revision this one replaces; empty for a first result.
-    predecessor_series : mapping of role to Series Instance UID
     profiles : tuple of ExtractionProfile
         What was extracted with: discretisation and shifts as the outputs state them.
     extras : tuple of str
@@ -179,8 +187,7 @@ class RenderContext:
     ae_title: str
     sr_features: str
     selected: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    predecessor: dict[str, str] = field(default_factory=dict)
-    predecessor_series: dict[str, str] = field(default_factory=dict)
+    predecessor: dict[str, Predecessor] = field(default_factory=dict)
     profiles: tuple[ExtractionProfile, ...] = ()
     extras: tuple[str, ...] = ("headline_sr", "report_pdf")
     segmentation: str = "BINARY"
@@ -193,6 +200,7 @@ __all__ = [
     "Evidence",
     "Index3",
     "LesionSource",
+    "Predecessor",
     "QualityRow",
     "RenderContext",
     "StudyInput",

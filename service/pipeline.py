@@ -23,7 +23,7 @@ from config.profiles import ExtractionProfile, load_profile
 from config.settings import Reading, Settings
 from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
-from dicom_io.model import Artifact, QualityRow, RenderContext, StudyInput
+from dicom_io.model import Artifact, Predecessor, QualityRow, RenderContext, StudyInput
 from dicom_io.outputs import render
 from service.records import ResultRecord
 
@@ -205,10 +205,9 @@ def render_context(
     plan: Plan,
     settings: Settings,
     created: datetime,
-    predecessor: Mapping[str, str] | None = None,
-    predecessor_series: Mapping[str, str] | None = None,
+    predecessor: Mapping[str, Predecessor] | None = None,
 ) -> RenderContext:
-    """The context of a run's outputs; predecessors are UIDs by role, for a revision."""
+    """The context of a run's outputs; predecessors are objects by role, for a revision."""
     return RenderContext(
         run_digest=run,
         created=created,
@@ -221,7 +220,6 @@ def render_context(
         segmentation=settings.outputs.segmentation,
         empty_frames=settings.outputs.empty_frames,
         predecessor=dict(predecessor or {}),
-        predecessor_series=dict(predecessor_series or {}),
     )
 
 

@@ -6,6 +6,8 @@ rows are written once. What a workflow is told is a run's identity; everything e
 catalogue.
 """
 
+import contextlib
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +20,7 @@ from analysis.errors import MirvError, Reason, Transient, Unsuitable
 from config.settings import AnyDestination, Destination, WebDestination
 from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
-from dicom_io.model import Artifact, StudyInput
+from dicom_io.model import Artifact, Predecessor, StudyInput
 from dicom_io.uids import derive_uid
 from service import pipeline, records, web_sender
 from service.commitment import Reference, Report
@@ -35,6 +37,7 @@ from service.sender import (
 from service.store import ArtifactRow, DeliveryRow, RunRow
 from service.workbench import (
     DELIVERIES,
+    FETCHES,
     RUNS,
     Workbench,
     set_workbench,
@@ -45,6 +48,7 @@ from service.workbench import (
 # Bound to the steps' meaning, not to the release: work in flight survives an upgrade.
 WORKFLOW_VERSION = "mirv-1"
 _QUEUE_POLL_S = 0.2
+_PROGRESS_S = 1.0
 _ENDED_STATES = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCESS")
 
 log = get_logger("workflows")
@@ -63,8 +67,10 @@ def launch(bench: Workbench, database_url: str, executor_id: str) -> None:
     }
     DBOS(config=config)
     DBOS.launch()
-    DBOS.register_queue(RUNS, worker_concurrency=1, polling_interval_sec=_QUEUE_POLL_S)
-    DBOS.register_queue(DELIVERIES, worker_concurrency=8, polling_interval_sec=_QUEUE_POLL_S)
+    limits = bench.settings.limits
+    concurrency = {RUNS: 1, DELIVERIES: limits.deliveries, FETCHES: limits.fetches}
+    for name, at_a_time in concurrency.items():
+        DBOS.register_queue(name, worker_concurrency=at_a_time, polling_interval_sec=_QUEUE_POLL_S)
 
 
 def recover(executor_ids: list[str]) -> int:
@@ -80,7 +86,7 @@ def shutdown() -> None:
 
 def enqueue_run(run: RunRow) -> None:
     """Queue the workflow of a run; harmless when it is queued already."""
-    with SetWorkflowID(run.workflow_id):
+    with SetWorkflowID(run.workflow_id), SetEnqueueOptions(priority=run.priority):
         DBOS.enqueue_workflow(RUNS, process_run, run.run_id)
 
 
@@ -151,6 +157,21 @@ def _analyse(run_id: str) -> None:
     bench.studies = {run_id: study}  # one: runs take turns
 
 
+def _noting_progress(bench: Workbench, run_id: str) -> Callable[[int, int], None]:
+    """Notes how many lesions are done, now and then; a crash loses nothing that matters."""
+    next_note = 0.0
+
+    def note(done: int, total: int) -> None:
+        nonlocal next_note
+        if done < total and time.monotonic() < next_note:
+            return
+        next_note = time.monotonic() + _PROGRESS_S
+        with contextlib.suppress(Transient):
+            bench.store.runs.note_progress(run_id, done, total)
+
+    return note
+
+
 @DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
 def _render(run_id: str) -> list[str]:
     """Make, store and register the outputs; names of the destinations they go to."""
@@ -189,6 +210,7 @@ def analysed(
         open_object,
         bench.plan,
         extractor=bench.extractor,
+        progress=_noting_progress(bench, run.run_id),
         prior=_prior_record(bench, run),
     )
     return study, _with_changes(bench, run, records.record_of(study, result))
@@ -204,8 +226,10 @@ def rendered(
         bench.plan,
         bench.settings,
         datetime.fromtimestamp(run.created_at, UTC),
-        {one.role: one.sop_instance_uid for one in before},
-        {one.role: one.series_uid for one in before},
+        {
+            one.role: Predecessor(one.sop_class_uid, one.sop_instance_uid, one.series_uid)
+            for one in before
+        },
     )
     return pipeline.render_outputs(study, record.result, context)
 

@@ -12,6 +12,7 @@ from dicom_io.outputs.headline_sr import headline_sr
 from dicom_io.outputs.lesion_sr import lesion_sr
 from dicom_io.outputs.patient_sr import patient_sr
 from dicom_io.outputs.report_pdf import report_pdf
+from dicom_io.outputs.report_sc import report_sc
 from dicom_io.outputs.segmentation import lesion_seg
 
 Output = Callable[[StudyInput, StudyResult, RenderContext], tuple[Artifact, ...]]
@@ -22,6 +23,7 @@ OUTPUTS: tuple[tuple[str, Output], ...] = (
     ("lesion_seg", lesion_seg),
     ("headline_sr", headline_sr),
     ("report_pdf", report_pdf),
+    ("report_sc", report_sc),
 )
 ALWAYS = frozenset({"lesion_sr", "patient_sr", "lesion_seg"})
 """These refer to each other; the others are made when `RenderContext.extras` names them."""

@@ -119,6 +119,7 @@ QUALITY_FLAG = own("quality-flag", "Quality check")
 SUMMARY = own("summary", "Summary of the patient's lesions")
 RESEARCH_USE = own("research-use", "Research use statement")
 PATIENT_HETEROGENEITY = own("heterogeneity", "Inter-lesion heterogeneity")
+REPLACED = own("replaced", "Version that this one replaces")
 NOT_MEASURED = own("not-measured", "Lesion not measured")
 
 # Modifiers' values that IBSI names (image filters and features)

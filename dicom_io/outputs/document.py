@@ -188,18 +188,41 @@ def sr_header(
     ds.CurrentRequestedProcedureEvidenceSequence = reference_tree(same)
     if other:
         ds.PertinentOtherEvidenceSequence = reference_tree(other)
-    if predecessor := predecessor_of(context, role, str(ds.StudyInstanceUID)):
-        ds.PredecessorDocumentsSequence = reference_tree([predecessor])
+    name_replaced_document(ds, context, role)
     return ds
 
 
 def predecessor_of(context: RenderContext, role: Role, study_uid: str) -> Reference | None:
     """The same role's object of the revision this one replaces."""
-    instance = context.predecessor.get(role.name)
-    series = context.predecessor_series.get(role.name)
-    if not instance or not series:
+    before = context.predecessor.get(role.name)
+    if before is None:
         return None
-    return Reference(study_uid, series, role.sop_class_uid, instance)
+    return Reference(study_uid, before.series_uid, before.sop_class_uid, before.sop_instance_uid)
+
+
+def name_replaced_document(ds: Dataset, context: RenderContext, role: Role) -> None:
+    """Say which document a revision replaces (PS3.3 C.17.2 of reports, C.24.2 of PDF)."""
+    if before := predecessor_of(context, role, str(ds.StudyInstanceUID)):
+        ds.PredecessorDocumentsSequence = reference_tree([before])
+
+
+def name_replaced_image(ds: Dataset, context: RenderContext, role: Role) -> None:
+    """Say which image a revision replaces: General Reference module (PS3.3 C.12.4).
+
+    Images have no place of their own for that; the purpose of the reference tells it.
+    """
+    before = predecessor_of(context, role, str(ds.StudyInstanceUID))
+    if before is None:
+        return
+    reference = sop_dataset(before)
+    reference.PurposeOfReferenceCodeSequence = code_sequence(concepts.REPLACED)
+    ds.ReferencedImageSequence = [reference]
+    ds.CodingSchemeIdentificationSequence = _schemes()[:1]
+    of_series = Dataset()
+    of_series.SeriesInstanceUID = before.series_uid
+    of_series.ReferencedInstanceSequence = [sop_dataset(before)]
+    # Behind the series of the images, which is the one that readers take.
+    ds.ReferencedSeriesSequence = [*(ds.get("ReferencedSeriesSequence") or ()), of_series]
 
 
 def _schemes() -> list[Dataset]:

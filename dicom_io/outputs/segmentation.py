@@ -71,6 +71,7 @@ def lesion_seg(
     ds = document.header(study, context, role)
     _describe(ds, study, context)
     ds.ReferencedSeriesSequence = _referenced_series(study)
+    document.name_replaced_image(ds, context, role)
     kind = frames.labelmap_frames if labelmap else frames.binary_frames
     planes = list(kind(study, numbers, empty=context.empty_frames))
     ds.NumberOfFrames = len(planes)

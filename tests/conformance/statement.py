@@ -14,6 +14,7 @@ from dicom_io.outputs.headline_sr import HEADLINE_SR
 from dicom_io.outputs.lesion_sr import LESION_SR
 from dicom_io.outputs.patient_sr import PATIENT_SR
 from dicom_io.outputs.report_pdf import REPORT_PDF
+from dicom_io.outputs.report_sc import REPORT_SC
 from service.listener import (
     IMPLEMENTATION_NAME,
     IMPLEMENTATION_UID,
@@ -23,7 +24,7 @@ from service.listener import (
 
 TARGET = Path(__file__).parents[2] / "docs" / "conformance.md"
 ROLES = (LESION_SR, PATIENT_SR, segmentation.LESION_SEG, segmentation.LABELMAP_SEG, HEADLINE_SR,
-         REPORT_PDF)  # fmt: skip
+         REPORT_PDF, REPORT_SC)  # fmt: skip
 _VERIFICATION = "1.2.840.10008.1.1"
 _COMMITMENT = "1.2.840.10008.1.20.1"
 # pydicom 3.0 does not know its name yet.
@@ -53,7 +54,7 @@ def _overview() -> list[str]:
         (_name(_VERIFICATION), "no", "yes"),
         *((_name(uid), "when it is an output" if uid in {r.sop_class_uid for r in ROLES} else "no",
            "yes") for uid in STORAGE_CLASSES),
-        *((_name(role.sop_class_uid), "yes", "no") for role in (LESION_SR, REPORT_PDF)),
+        *((_name(role.sop_class_uid), "yes", "no") for role in (LESION_SR, REPORT_PDF, REPORT_SC)),
         (_name(_COMMITMENT), "yes", "yes"),
     ]  # fmt: skip
     return [

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.errors import Transient, Unsuitable
 from config.settings import Delivery, Destination, Settings, Webhook
-from dicom_io.model import Artifact
+from dicom_io.model import Artifact, Predecessor
 from service import errands, workflows
 from service.sender import Outcome, Outgoing
 from service.spool import Spool
@@ -164,9 +164,11 @@ def test_outputs_are_dated_by_the_queueing_and_name_the_predecessor(bench: Bench
     bench.ended("b")
     first, second = bench.contexts
     assert first["created"].timestamp() == 1_700_000_000
-    assert first["before"] == ({}, {})
+    assert first["before"] == ({},)
     assert second["before"][0] == {
-        role: _artifact(role, "a").sop_instance_uid for role in ("lesion_sr", "lesion_seg")
+        role: Predecessor(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid)
+        for role in ("lesion_sr", "lesion_seg")
+        for one in [_artifact(role, "a")]
     }
 
 

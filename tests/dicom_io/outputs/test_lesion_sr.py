@@ -13,8 +13,9 @@ from pydicom import Dataset
 from analysis.axes import axial_axes
 from analysis.model import Lesion, Mask, StudyResult
 from config.profiles import load_profile
-from dicom_io.model import Code, StudyInput
+from dicom_io.model import Code, Predecessor, StudyInput
 from dicom_io.outputs import render
+from dicom_io.outputs.document import COMPREHENSIVE_3D_SR
 from dicom_io.outputs.features import feature_form
 from dicom_io.outputs.lesion_sr import is_written
 from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
@@ -156,7 +157,7 @@ def test_same_arguments_same_bytes(study: StudyInput, result: StudyResult) -> No
 
 def test_revision_names_its_predecessor(study: StudyInput, result: StudyResult) -> None:
     context = context_of(
-        "core", predecessor={"lesion_sr": "1.2.3"}, predecessor_series={"lesion_sr": "1.2"}
+        "core", predecessor={"lesion_sr": Predecessor(COMPREHENSIVE_3D_SR, "1.2.3", "1.2")}
     )
     artifacts = {a.role: a for a in render(study, result, context)}
     report = pydicom.dcmread(io.BytesIO(artifacts["lesion_sr"].content))

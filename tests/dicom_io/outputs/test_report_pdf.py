@@ -12,9 +12,9 @@ import pydicom
 import pytest
 
 from analysis.model import StudyResult
-from dicom_io.model import QualityRow, StudyInput
+from dicom_io.model import Predecessor, QualityRow, StudyInput
 from dicom_io.outputs import render
-from dicom_io.outputs.report_pdf import report_pages, report_pdf
+from dicom_io.outputs.report_pdf import REPORT_PDF, pdf, report_pdf
 from tests.conformance.validators import dciodvfy
 from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
 
@@ -67,7 +67,7 @@ def test_dciodvfy_finds_no_error(study: StudyInput, result: StudyResult, tmp_pat
 
 @pytest.mark.peers
 def test_pages_say_what_they_must(study: StudyInput, result: StudyResult, tmp_path: Path) -> None:
-    text = _text(report_pages(study, result, context_of()), tmp_path)
+    text = _text(pdf(study, result, context_of()), tmp_path)
     assert text.count("not a diagnostic or prognostic statement") == 2  # on every page
     for lesion in study.lesions:
         assert lesion.tracking_id in text
@@ -89,7 +89,7 @@ def test_nothing_is_cut_off(n_lesions: int, tmp_path: Path) -> None:
     )
     row = QualityRow("1", "2", "3", "", "check" * 9, "warn", "f" * 99, "w" * 99, "d" * 300)
     study = replace(study, lesions=hostile, quality=(row,) * 30)
-    pages = _pictures(report_pages(study, result_of(study), context_of()), tmp_path)
+    pages = _pictures(pdf(study, result_of(study), context_of()), tmp_path)
     assert len(pages) == (2 if n_lesions == 1 else 3)
     for page in pages:
         rows, columns = page.shape
@@ -99,3 +99,12 @@ def test_nothing_is_cut_off(n_lesions: int, tmp_path: Path) -> None:
         )  # fmt: skip
         assert border.min() > 0.99, "something reaches the edge of the paper"
         assert page.min() < 0.2, "nothing is printed dark enough to read"
+
+
+def test_a_revision_names_what_it_replaces(study: StudyInput, result: StudyResult) -> None:
+    before = Predecessor(REPORT_PDF.sop_class_uid, "1.2.3", "1.2")
+    (artifact,) = report_pdf(study, result, context_of(predecessor={"report_pdf": before}))
+    ds = pydicom.dcmread(io.BytesIO(artifact.content))
+    series = ds.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    assert series.SeriesInstanceUID == "1.2"
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.3"

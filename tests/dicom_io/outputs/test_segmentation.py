@@ -1,6 +1,7 @@
 """SEG: the masks analysed, voxel for voxel, in source geometry, tracked as in the reports."""
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pydicom
 import pytest
 
 from analysis.model import Mask, Volume
-from dicom_io.model import Artifact, StudyInput
+from dicom_io.model import Artifact, Predecessor, StudyInput
 from dicom_io.outputs import render
 from dicom_io.outputs.checker import check_report
-from dicom_io.outputs.segmentation import lesion_seg, segment_numbers
+from dicom_io.outputs.segmentation import LABELMAP_SEG, lesion_seg, segment_numbers
 from dicom_io.phantom import write_study
+from tests.conformance.validators import dciodvfy
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of, study_of, tilted
 
 
@@ -166,3 +168,28 @@ def test_empty_frames_are_written_when_wanted(study: StudyInput, kind: str) -> N
         for uid, mask in _read_masks(artifact, study).items():
             lesion = next(a for a in study.lesions if a.tracking_uid == uid)
             np.testing.assert_array_equal(mask, lesion.mask.full())
+
+
+def test_a_revision_names_the_segmentation_it_replaces(study: StudyInput, tmp_path: Path) -> None:
+    """Whatever kind that one was, and without hiding the images from readers."""
+    before = Predecessor(LABELMAP_SEG.sop_class_uid, "1.2.3", "1.2")
+    context = context_of(predecessor={"lesion_seg": before})
+    (artifact,) = lesion_seg(study, result_of(study, PROFILES[:1]), context)
+    seg = pydicom.dcmread(io.BytesIO(artifact.content))
+    (reference,) = seg.ReferencedImageSequence
+    assert reference.ReferencedSOPClassUID == LABELMAP_SEG.sop_class_uid
+    assert reference.ReferencedSOPInstanceUID == "1.2.3"
+    assert reference.PurposeOfReferenceCodeSequence[0].CodeValue == "replaced"
+    image_series, replaced_series = seg.ReferencedSeriesSequence
+    assert image_series.SeriesInstanceUID == study.evidence.images[0].SeriesInstanceUID
+    assert replaced_series.SeriesInstanceUID == "1.2"
+    assert seg.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99MIRV"
+    masks = _read_masks(artifact, study)
+    assert sum(int(mask.sum()) for mask in masks.values()) == sum(
+        lesion.mask.n_voxels for lesion in study.lesions
+    )
+    path = tmp_path / "seg.dcm"
+    path.write_bytes(artifact.content)
+    if shutil.which("dciodvfy"):
+        assert dciodvfy(path) == []
+    assert "ReferencedImageSequence" not in pydicom.dcmread(io.BytesIO(_seg(study).content))
