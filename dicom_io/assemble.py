@@ -24,7 +24,7 @@ from dicom_io.seg import read_seg
 from dicom_io.segments import Segment
 from dicom_io.series import ImageSeries, read_series
 from dicom_io.sites import site_of
-from dicom_io.uids import derive_uid
+from dicom_io.uids import derive_uid, is_uid
 from dicom_io.versions import dice
 
 NO_LESION = frozenset({"point_marker", "empty_roi", "empty_segment"})
@@ -193,8 +193,10 @@ def _read_segmentations(
             del dataset.PixelData
         headers.append(dataset)
         created = creation_time(dataset)
+        owner = text(dataset, "PatientID") or selection.study_uid
         for segment in _selected(segments, reading.rois, uid, rows):
-            candidates.extend(_candidates(segment, uid, created, reading, rows))
+            tracked = _with_legal_uid(segment, uid, owner, rows)
+            candidates.extend(_candidates(tracked, uid, created, reading, rows))
     if refusals and not headers:
         raise refusals[0]
     return headers, candidates
@@ -280,6 +282,28 @@ def _selected(
             detail="the others are left out by the setting reading.rois",
         )
     return chosen
+
+
+def _with_legal_uid(segment: Segment, uid: str, owner: str, rows: _Rows) -> Segment:
+    """A segment whose tracking UID can be written: what is none is replaced by a derived one.
+
+    It follows from the patient and the text received, so that versions and time points that share
+    the text still share the lesion.
+    """
+    received = segment.tracking_uid
+    if not received or is_uid(received):
+        return segment
+    derived = derive_uid("tracking", owner, received)
+    rows.add(
+        "invalid_uid",
+        "warn",
+        segmentation=uid,
+        lesion=derived,
+        found=f"segment {segment.number} {segment.label!r}: tracking UID {received[:80]!r}",
+        wanted="digits and dots, at most 64",
+        detail="the lesion was given a tracking UID derived from the patient and this text",
+    )
+    return replace(segment, tracking_uid=derived)
 
 
 def _candidates(

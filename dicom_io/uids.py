@@ -1,6 +1,14 @@
 """Unique identifiers that follow from what they name, so that a repeat makes the same object."""
 
 import hashlib
+import re
+
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+def is_uid(value: str) -> bool:
+    """Whether a value can stand in a UI element."""
+    return _UID.fullmatch(value) is not None
 
 
 def derive_uid(*parts: str) -> str:

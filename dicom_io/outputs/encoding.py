@@ -10,11 +10,11 @@ import struct
 from collections.abc import Iterable
 
 from analysis.errors import Unsuitable
+from dicom_io.uids import is_uid
 
 _LONG_HEADER = frozenset({"OB", "OW", "SQ", "UC", "UR", "UT"})
 _ITEM = b"\xfe\xff\x00\xe0"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_UID = re.compile(r"[0-9.]{1,64}")
 
 
 def element(tag: int, vr: str, value: bytes) -> bytes:
@@ -45,11 +45,6 @@ def uid(tag: int, value: str) -> bytes:
     if not is_uid(value):
         raise Unsuitable("invalid_uid", f"({tag:08X}): found {value[:80]!r}, wanted a UID")
     return element(tag, "UI", value.encode("ascii"))
-
-
-def is_uid(value: str) -> bool:
-    """Whether a value can stand in a UI element."""
-    return _UID.fullmatch(value) is not None
 
 
 def decimals(tag: int, values: Iterable[float]) -> bytes:

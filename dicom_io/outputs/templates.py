@@ -11,7 +11,7 @@ from config.profiles import ExtractionProfile
 from dicom_io.model import Code, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document
 from dicom_io.outputs.concepts import own
-from dicom_io.outputs.encoding import clean, is_uid
+from dicom_io.outputs.encoding import clean
 from dicom_io.outputs.items import (
     CONTAINS,
     HAS_ACQ_CONTEXT,
@@ -29,7 +29,7 @@ from dicom_io.outputs.items import (
     text_item,
     uid_item,
 )
-from dicom_io.uids import derive_uid
+from dicom_io.uids import derive_uid, is_uid
 
 ALGORITHM = "mirv-node"
 

@@ -15,10 +15,13 @@ from dicom_io.assemble import assemble, components, wanted_roi
 from dicom_io.header import headers_of_folder
 from dicom_io.matching import match
 from dicom_io.model import QualityRow, StudyInput
+from dicom_io.outputs import render
+from dicom_io.outputs.checker import check_report
 from dicom_io.phantom import Phantom, write_study
 from dicom_io.phantom_objects import DrawnLesion, write_rtstruct, write_seg
 from dicom_io.uids import derive_uid
 from dicom_io.versions import compare, dice
+from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of
 
 READING = Reading()
 SMALL = {"n_lesions": 3, "shape": (16, 64, 64), "spacing": (5.0, 2.4, 2.4)}
@@ -82,6 +85,35 @@ def test_tracking_uids_are_made_and_stay(tmp_path: Path) -> None:
     ]
     assert [x.tracking_uid for x in study.lesions] == [x.tracking_uid for x in again.lesions]
     assert [x.tracking_id for x in study.lesions] == [x.label for x in study.lesions]
+
+
+@pytest.mark.filterwarnings("ignore:.*for VR UI")
+@pytest.mark.filterwarnings("ignore:.*value length.*:UserWarning")
+@pytest.mark.parametrize("received", ["lesion 1", "1.2.x", "9" * 65, "1.2\\t"])
+def test_a_malformed_tracking_uid_costs_nothing(tmp_path: Path, received: str) -> None:
+    """It is replaced by one that follows from it, the same at every time point."""
+    found = []
+    for time_point in (0, 1):
+        folder = tmp_path / str(time_point)
+        phantom = make(folder, time_point=time_point)
+        assert phantom.seg is not None
+        seg = pydicom.dcmread(phantom.seg)
+        with pydicom.config.disable_value_validation():
+            seg.SegmentSequence[0].TrackingUID = received
+            seg.save_as(phantom.seg)
+        study = read(folder)
+        assert len(study.lesions) == len(phantom.drawn)
+        (row,) = rows_of(study, "invalid_uid")
+        assert row.outcome == "warn" and "tracking UID" in row.found
+        (lesion,) = [x for x in study.lesions if x.tracking_uid == row.lesion]
+        assert np.array_equal(lesion.mask.full(), phantom.drawn[0].mask.full())
+        found.append(lesion.tracking_uid)
+        artifacts = {
+            one.role: one.content
+            for one in render(study, result_of(study, PROFILES[:1]), context_of("core"))
+        }
+        assert check_report(artifacts["lesion_sr"], [artifacts["lesion_seg"]]) == ()
+    assert found[0] == found[1]
 
 
 def two_versions(folder: Path, *, later: bool = True) -> tuple[Phantom, Mask]:
