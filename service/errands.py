@@ -10,7 +10,7 @@ from service.intake import Intake
 from service.log import get_logger
 from service.sender import report_commitment
 from service.webhook import notify
-from service.workbench import DELIVERIES, workbench, worth_repeating
+from service.workbench import DELIVERIES, FETCHES, workbench, worth_repeating
 
 log = get_logger("errands")
 
@@ -18,7 +18,7 @@ log = get_logger("errands")
 def enqueue_fetch(study_uid: str, series_uid: str, round_number: int) -> None:
     """Queue asking the sources for a series; harmless when it is queued already."""
     with SetWorkflowID(f"fetch:{series_uid}:{round_number}"):
-        DBOS.enqueue_workflow(DELIVERIES, fetch, study_uid, series_uid)
+        DBOS.enqueue_workflow(FETCHES, fetch, study_uid, series_uid)
 
 
 @DBOS.workflow()

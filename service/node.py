@@ -2,22 +2,25 @@
 
 import fcntl
 import os
-import signal
 import threading
 import time
 from pathlib import Path
 
-from analysis.errors import MirvError, Transient
+from analysis.errors import MirvError
 from analysis.extraction import Extractor
 from config.settings import Settings
 from service import doctor, errands, retention, workflows
 from service.http.app import create_app
 from service.http.server import HttpServer
+from service.intake import Intake
 from service.listener import Listener
 from service.log import get_logger
+from service.loop import Loop, wait_for_the_end
+from service.orthanc_changes import Follower
 from service.pipeline import extractor_from, plan_from
 from service.scheduler import Scheduler
 from service.spool import Spool
+from service.state import NodeState
 from service.store import Store
 from service.workbench import Workbench
 from service.worker import Heart, catalogue_url, workflow_url
@@ -76,6 +79,8 @@ class Node:
     settings : Settings
     plan : Plan
         Read from the settings when made, so faults show before anything starts.
+    state : NodeState
+        What this process knows of itself.
     store, spool
         There from `start` on.
     """
@@ -88,7 +93,9 @@ class Node:
         self.plan = plan_from(settings)
         self._lock = FolderLock(settings.folder)
         self._stopping = threading.Event()
-        self._ticker: threading.Thread | None = None
+        self.state = NodeState()
+        self._loops: list[Loop] = []
+        self._followers: list[Follower] = []
         self._listener: Listener | None = None
         self._extractor: Extractor | None = None
         self._http: HttpServer | None = None
@@ -133,37 +140,69 @@ class Node:
             on_commitment_request=errands.answer_commitment,
         )
         self._listener.start()
-        self._ticker = threading.Thread(target=self._tick_until_stopped, name="scheduler")
-        self._ticker.start()
+        self._loops = [self._scheduling(), self._keeping_house(), *self._following()]
+        for loop in self._loops:
+            loop.start()
         if settings.http.enabled:
-            self._http = HttpServer(create_app(self.store, self.spool, settings), settings.http)
+            app = create_app(self.store, self.spool, settings, self.state)
+            self._http = HttpServer(app, settings.http)
             self._http.start()
 
-    def _tick_until_stopped(self) -> None:
+    def _scheduling(self) -> Loop:
+        settings = self.settings
         scheduler = Scheduler(
             self.store,
             self.plan,
-            self.settings.quiet_s,
+            settings.quiet_s,
             workflows.enqueue_run,
             workflows.enqueue_delivery,
-            self.settings.compare_with_prior,
-            start_fetch=errands.enqueue_fetch if self.settings.sources else None,
-            fetch_again_s=self.settings.fetch_again_s,
+            settings.compare_with_prior,
+            start_fetch=self._start_fetch if settings.sources else None,
+            fetch_again_s=settings.fetch_again_s,
         )
-        pause = min(_SLOWEST_TICK_S, max(_FASTEST_TICK_S, self.settings.quiet_s / 10))
-        heart = Heart(self.store, SERVE_EXECUTOR, self.settings.worker_silent_s)
+
+        def turn() -> bool:
+            backlog = self.store.runs.under_way() + scheduler.open_studies
+            self.state.weigh(backlog, self.spool.free_bytes(), settings)
+            scheduler.tick(time.time())
+            return False
+
+        rest_s = min(_SLOWEST_TICK_S, max(_FASTEST_TICK_S, settings.quiet_s / 10))
+        return Loop("scheduler", turn, rest_s)
+
+    def _start_fetch(self, study_uid: str, series_uid: str, round_number: int) -> bool:
+        if self.state.paused:
+            return False
+        errands.enqueue_fetch(study_uid, series_uid, round_number)
+        return True
+
+    def _keeping_house(self) -> Loop:
+        settings = self.settings
+        heart = Heart(self.store, SERVE_EXECUTOR, settings.worker_silent_s)
         next_sweep = time.monotonic()
-        while not self._stopping.wait(pause):
-            try:
-                scheduler.tick(time.time())
-                heart.beat(time.time())
-                if time.monotonic() >= next_sweep:
-                    next_sweep = time.monotonic() + _RETENTION_EVERY_S
-                    retention.sweep(self.spool, self.store, self.settings.retention, time.time())
-            except Transient as fault:
-                log.warning("tick postponed", why=str(fault))
-            except Exception:
-                log.exception("tick failed")
+
+        def turn() -> bool:
+            nonlocal next_sweep
+            heart.beat(time.time())
+            if time.monotonic() >= next_sweep:
+                next_sweep = time.monotonic() + _RETENTION_EVERY_S
+                retention.sweep(self.spool, self.store, settings.retention, time.time())
+            return False
+
+        return Loop("house", turn, rest_s=_SLOWEST_TICK_S)
+
+    def _following(self) -> list[Loop]:
+        intake = Intake(self.spool, self.store)
+        largest = self.settings.listener.max_object_mb * 1024**2
+        loops = []
+        for wanted in self.settings.follow:
+            follower = Follower(
+                wanted, intake, self.store, largest, paused=lambda: bool(self.state.paused)
+            )
+            self.state.following[wanted.name] = follower.state
+            self._followers.append(follower)
+            loops.append(Loop(f"follow {wanted.name}", follower.turn, wanted.poll_s))
+        return loops
 
     def stop(self) -> None:
         """End associations and stop working; what is in flight is taken up at the next start."""
@@ -174,9 +213,11 @@ class Node:
         if self._listener is not None:
             self._listener.stop()
             self._listener = None
-        if self._ticker is not None:
-            self._ticker.join()
-            self._ticker = None
+        for loop in self._loops:
+            loop.stop()
+        for follower in self._followers:
+            follower.close()
+        self._loops, self._followers = [], []
         workflows.shutdown()
         if self._extractor is not None:
             self._extractor.close()
@@ -188,10 +229,7 @@ class Node:
 
     def wait(self) -> None:
         """Block until `stop` is called or the process is told to end, then stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self._stopping.set())
-        while not self._stopping.wait(0.5):
-            pass
+        wait_for_the_end(self._stopping)
         self.stop()
 
 

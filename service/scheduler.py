@@ -51,9 +51,15 @@ class Scheduler:
         Measure the response since the patient's latest earlier study.
     start_fetch : callable, optional
         Queues asking for (study, series, round) that a segmentation waits for; harmless when
-        repeated. None: there is no one to ask.
+        repeated. False when it could not: asked again at the next tick. None: there is no one to
+        ask.
     fetch_again_s : float
         A new round begins after so long.
+
+    Attributes
+    ----------
+    open_studies : int
+        Studies with news at the last tick that had not settled.
     """
 
     def __init__(
@@ -65,7 +71,7 @@ class Scheduler:
         start_delivery: Callable[[str, str, int], bool | None],
         compare_with_prior: bool = True,
         *,
-        start_fetch: Callable[[str, str, int], None] | None = None,
+        start_fetch: Callable[[str, str, int], bool | None] | None = None,
         fetch_again_s: float = 900,
     ) -> None:
         self._start_fetch = start_fetch
@@ -80,6 +86,7 @@ class Scheduler:
         self._seen_seq = 0
         self._seen_finished = 0.0
         self._replanned = False
+        self.open_studies = 0
         self._started: set[str] = set()
         self._tried: set[tuple[str, str, int]] = set()
 
@@ -123,6 +130,7 @@ class Scheduler:
                 log.exception("queueing failed", studies=len(one.group))
                 fault = tuple(_matching_fault(study_uid) for study_uid in sorted(one.group))
                 self._store.instances.note_matched(one.counts, (), fault, now)
+        self.open_studies = len(unsettled)
         still_open = [row.last_seq for row in open_studies if row.study_uid not in done]
         self._seen_seq = min([last_seq, *(seq - 1 for seq in still_open)])
         return new
@@ -238,8 +246,9 @@ class Scheduler:
         this_round = int(now // self._fetch_again_s)
         self._asked = {asked for asked in self._asked if asked[1] == this_round}
         for series_uid, study_uid in self._store.instances.missing_series():
-            if (series_uid, this_round) not in self._asked:
-                self._start_fetch(study_uid, series_uid, this_round)
+            if (series_uid, this_round) in self._asked:
+                continue
+            if self._start_fetch(study_uid, series_uid, this_round) is not False:
                 self._asked.add((series_uid, this_round))
 
     def _start_due(self, now: float) -> None:

@@ -14,6 +14,7 @@ from service.store import Store
 
 RUNS = "runs"
 DELIVERIES = "deliveries"
+FETCHES = "fetches"
 
 
 @dataclass

@@ -7,16 +7,15 @@ slow does no harm: an outcome is recorded once.
 """
 
 import os
-import signal
 import socket
 import threading
 import time
 
-from analysis.errors import Transient
 from analysis.extraction import Extractor
 from config.settings import Settings
 from service import workflows
 from service.log import get_logger
+from service.loop import Loop, wait_for_the_end
 from service.pipeline import extractor_from, plan_from
 from service.spool import Spool
 from service.store import Store, sqlite_url
@@ -41,6 +40,11 @@ class Heart:
         self._executor_id = executor_id
         self._silent_s = silent_s
         self._next = 0.0
+
+    def turn(self) -> bool:
+        """As `Loop` wants it."""
+        self.beat(time.time())
+        return False
 
     def beat(self, now: float) -> None:
         """Beat when it is time, and hand on what the silent have left."""
@@ -75,7 +79,7 @@ class Worker:
         self.plan = plan_from(settings)
         self.executor_id = f"{socket.gethostname()}-{os.getpid()}"
         self._stopping = threading.Event()
-        self._beating: threading.Thread | None = None
+        self._beating: Loop | None = None
         self._extractor: Extractor | None = None
         self._store: Store | None = None
 
@@ -89,25 +93,16 @@ class Worker:
         )
         self._store.workers.beat(self.executor_id, time.time())
         workflows.launch(bench, workflow_url(settings), self.executor_id)
-        self._beating = threading.Thread(target=self._beat, args=(self._store,), name="heart")
+        heart = Heart(self._store, self.executor_id, settings.worker_silent_s)
+        self._beating = Loop("heart", heart.turn, rest_s=1)
         self._beating.start()
         log.info("worker started", executor=self.executor_id)
-
-    def _beat(self, store: Store) -> None:
-        heart = Heart(store, self.executor_id, self.settings.worker_silent_s)
-        while not self._stopping.wait(1):
-            try:
-                heart.beat(time.time())
-            except Transient as fault:
-                log.warning("heartbeat postponed", why=str(fault))
-            except Exception:
-                log.exception("heartbeat failed")
 
     def stop(self) -> None:
         """Stop; the others hear no heartbeat and go on with what was in work here."""
         self._stopping.set()
         if self._beating is not None:
-            self._beating.join()
+            self._beating.stop()
             self._beating = None
         workflows.shutdown()
         if self._extractor is not None:
@@ -117,10 +112,7 @@ class Worker:
 
     def wait(self) -> None:
         """Block until told to end, then stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self._stopping.set())
-        while not self._stopping.wait(0.5):
-            pass
+        wait_for_the_end(self._stopping)
         self.stop()
 
 

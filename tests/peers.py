@@ -104,7 +104,7 @@ def orthanc(
     """
     folder.mkdir(parents=True, exist_ok=True)
     http_port, dicom_port = free_port(), free_port()
-    config = {
+    config: dict[str, Any] = {
         "Name": "PEER",
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
@@ -130,7 +130,7 @@ def orthanc(
         process = subprocess.Popen(
             [ORTHANC, str(path)], stdout=log, stderr=log, env=PEER_ENVIRONMENT
         )
-        peer = Orthanc(f"http://127.0.0.1:{http_port}", dicom_port, "ORTHANC")
+        peer = Orthanc(f"http://127.0.0.1:{config['HttpPort']}", config["DicomPort"], "ORTHANC")
         try:
             wait_until(lambda: _answers(peer), 30, "Orthanc answers")
             yield peer

@@ -25,7 +25,9 @@ from service.http.metrics import render_metrics
 from service.http.pictures import KINDS, draw
 from service.pipeline import SOFTWARE_VERSION
 from service.spool import Spool
+from service.state import NodeState
 from service.store import Store
+from service.store.runs import USUAL_PRIORITY
 
 _LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]", "testserver"]
 _BY_DEFINITION = ("not_defined_in_space", "no_reference", "no_short_list")
@@ -40,8 +42,15 @@ def is_loopback(bind: str) -> bool:
         return bind == "localhost"
 
 
-def create_app(store: Store, spool: Spool, settings: Settings) -> FastAPI:
+def create_app(
+    store: Store, spool: Spool, settings: Settings, state: NodeState | None = None
+) -> FastAPI:
     """Make the web application.
+
+    Parameters
+    ----------
+    state : NodeState, optional
+        What the node knows of itself beside the catalogue.
 
     Raises
     ------
@@ -57,8 +66,9 @@ def create_app(store: Store, spool: Spool, settings: Settings) -> FastAPI:
     if loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOCAL_NAMES)
     guard = [Depends(_password_check(settings))] if settings.http.password else []
-    app.include_router(_open_routes(store, spool))
-    app.include_router(_pages(store, spool, settings), dependencies=guard)
+    state = state or NodeState()
+    app.include_router(_open_routes(store, spool, state))
+    app.include_router(_pages(store, spool, settings, state), dependencies=guard)
     app.include_router(_api(store), prefix="/api", dependencies=guard)
     app.mount("/static", StaticFiles(packages=[("service.http", "static")]), name="static")
     return app
@@ -76,7 +86,7 @@ def _password_check(settings: Settings) -> Callable[..., None]:
     return check
 
 
-def _open_routes(store: Store, spool: Spool) -> APIRouter:
+def _open_routes(store: Store, spool: Spool, state: NodeState) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/health", response_class=PlainTextResponse)
@@ -86,7 +96,7 @@ def _open_routes(store: Store, spool: Spool) -> APIRouter:
 
     @routes.get("/metrics")
     def metrics() -> Response:
-        content, media_type = render_metrics(store, spool)
+        content, media_type = render_metrics(store, spool, state)
         return Response(content, media_type=media_type)
 
     return routes
@@ -119,19 +129,25 @@ def _api(store: Store) -> APIRouter:
     return routes
 
 
-def _pages(store: Store, spool: Spool, settings: Settings) -> APIRouter:
+def _pages(store: Store, spool: Spool, settings: Settings, state: NodeState) -> APIRouter:
     routes = APIRouter(default_response_class=HTMLResponse)
     pages = Environment(loader=PackageLoader("service.http"), autoescape=select_autoescape())
     pages.filters["moment"] = _moment
     pages.filters["number"] = _number
     pages.filters["undefined_there"] = _undefined_there
-    pages.globals.update(version=SOFTWARE_VERSION, ae_title=settings.listener.ae_title)
+    pages.globals.update(
+        version=SOFTWARE_VERSION,
+        ae_title=settings.listener.ae_title,
+        usual_priority=USUAL_PRIORITY,
+    )
 
     @routes.get("/")
     def overview(request: Request) -> str:
         runs, counts = store.runs.all(limit=200), store.runs.counts()
         return pages.get_template("overview.html").render(
-            counts={state: counts.get(state, 0) for state in _STATES},
+            counts={name: counts.get(name, 0) for name in _STATES},
+            paused=state.paused,
+            following=sorted(state.following.items()),
             runs=runs,
             waiting=store.instances.waiting(),
             refused=[row for row in store.instances.quality() if row.outcome == "refused"],

@@ -1,6 +1,6 @@
 """Prometheus metrics, read from the catalogue when asked: numbers only, no patient data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -8,13 +8,15 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from service.spool import Spool
+from service.state import Following, NodeState
 from service.store import Store
 
 
 class _Catalogue(Collector):
-    def __init__(self, store: Store, spool: Spool) -> None:
+    def __init__(self, store: Store, spool: Spool, state: NodeState) -> None:
         self._store = store
         self._spool = spool
+        self._state = state
 
     def collect(self) -> Iterator[Metric]:
         store = self._store
@@ -33,6 +35,52 @@ class _Catalogue(Collector):
         yield GaugeMetricFamily(
             "mirv_spool_free_bytes", "Free bytes where the spool is", value=self._spool.free_bytes()
         )
+        yield from self._progress()
+        yield from self._flow()
+
+    def _progress(self) -> Iterator[Metric]:
+        done = GaugeMetricFamily(
+            "mirv_run_lesions_done",
+            "Lesions extracted of a run at work, counted once a profile",
+            labels=["run"],
+        )
+        total = GaugeMetricFamily("mirv_run_lesions", "Lesions of a run at work", labels=["run"])
+        for run in self._store.runs.all(states=("running",), limit=100):
+            if run.lesions_total is not None:
+                done.add_metric([run.run_id[:12]], run.lesions_done or 0)
+                total.add_metric([run.run_id[:12]], run.lesions_total)
+        yield done
+        yield total
+
+    def _flow(self) -> Iterator[Metric]:
+        state = self._state
+        yield GaugeMetricFamily(
+            "mirv_backlog",
+            "Runs queued or at work, and studies that have not settled",
+            value=state.backlog,
+        )
+        yield GaugeMetricFamily(
+            "mirv_fetching_paused",
+            "1 while nothing is fetched: backlog or disk",
+            value=bool(state.paused),
+        )
+        for name, text, number in _FOLLOWING:
+            family = GaugeMetricFamily(name, text, labels=["source"])
+            for source, following in sorted(state.following.items()):
+                family.add_metric([source], number(following))
+            yield family
+
+
+_FOLLOWING: tuple[tuple[str, str, Callable[[Following], float]], ...] = (
+    ("mirv_follow_position", "Last change of a followed Orthanc dealt with", lambda f: f.position),
+    ("mirv_follow_last", "Last change a followed Orthanc has", lambda f: f.last),
+    (
+        "mirv_follow_contact_seconds",
+        "When a followed Orthanc last answered, seconds since 1970",
+        lambda f: f.contact_at,
+    ),
+    ("mirv_follow_objects", "Objects fetched from a followed Orthanc", lambda f: f.objects),
+)
 
 
 def _by_state(name: str, text: str, counts: dict[str, int]) -> GaugeMetricFamily:
@@ -42,8 +90,8 @@ def _by_state(name: str, text: str, counts: dict[str, int]) -> GaugeMetricFamily
     return family
 
 
-def render_metrics(store: Store, spool: Spool) -> tuple[bytes, str]:
+def render_metrics(store: Store, spool: Spool, state: NodeState) -> tuple[bytes, str]:
     """The metrics and their media type."""
     registry = CollectorRegistry()
-    registry.register(_Catalogue(store, spool))
+    registry.register(_Catalogue(store, spool, state))
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4

@@ -14,6 +14,7 @@ from service.store.instances import (
     StudyRow,
     WaitingRow,
 )
+from service.store.positions import Position, Positions
 from service.store.runs import ArtifactRow, RunRow, Runs
 from service.store.workers import Workers
 
@@ -24,6 +25,7 @@ __all__ = [
     "Event",
     "InstanceRow",
     "NewInstance",
+    "Position",
     "QuarantineRow",
     "RunRow",
     "Store",
@@ -55,7 +57,8 @@ class Store:
         self.runs = Runs(self._database)
         self.deliveries = Deliveries(self._database)
         self.workers = Workers(self._database)
+        self.positions = Positions(self._database)
 
     def close(self) -> None:
         """Close every connection."""
-        self._database.engine.dispose()
+        self._database.close()

@@ -10,6 +10,7 @@ from service.store import schema
 from service.store.engine import Database
 from service.store.events import record
 
+USUAL_PRIORITY = 100
 ENDED = ("finished", "refused", "failed", "cancelled")
 
 
@@ -45,6 +46,11 @@ class RunRow:
     result_sha256 : str or None
         The result record in the spool.
     started_at, finished_at : float or None
+    priority : int
+        Lower goes first.
+    lesions_done, lesions_total : int or None
+        How far extraction has come, each lesion counted once a profile; None before it begins.
+        Noted now and then: after a crash it lags until the next note.
     """
 
     run_id: str
@@ -66,6 +72,9 @@ class RunRow:
     result_sha256: str | None
     started_at: float | None
     finished_at: float | None
+    priority: int = USUAL_PRIORITY
+    lesions_done: int | None = None
+    lesions_total: int | None = None
 
     @property
     def workflow_id(self) -> str:
@@ -86,6 +95,7 @@ class NewRun:
     plan_digest: str
     selection: str
     prior: str | None = None
+    priority: int = USUAL_PRIORITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +152,7 @@ class Runs:
                     round=0,
                     predecessor=finished.run_id if finished else None,
                     prior=new.prior,
+                    priority=new.priority,
                 )
             )
             record(connection, now, "queued", study_uid=new.study_uid, run_id=new.run_id)
@@ -167,10 +178,20 @@ class Runs:
             connection.execute(
                 table.update()
                 .where(table.c.run_id == run_id)
-                .values(state="running", started_at=now)
+                .values(state="running", started_at=now, lesions_done=None, lesions_total=None)
             )
             record(connection, now, "started", study_uid=run.study_uid, run_id=run_id)
         return True
+
+    def note_progress(self, run_id: str, done: int, total: int) -> None:
+        """Remember how far extraction has come."""
+        table = schema.runs
+        with self._database.write() as connection:
+            connection.execute(
+                table.update()
+                .where(table.c.run_id == run_id, table.c.state == "running")
+                .values(lesions_done=done, lesions_total=total)
+            )
 
     def note_result(self, run_id: str, sha256: str) -> None:
         """Remember where the result record is, before the outputs are made."""
@@ -395,6 +416,13 @@ class Runs:
         query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
         with self._database.read() as connection:
             return {state: count for state, count in connection.execute(query)}
+
+    def under_way(self) -> int:
+        """How many runs are queued or at work."""
+        table = schema.runs
+        query = sa.select(sa.func.count()).where(table.c.state.in_(("queued", "running")))
+        with self._database.read() as connection:
+            return int(connection.scalar(query) or 0)
 
     def last_finished_at(self) -> float:
         """When a run was last finished; 0 when none was."""

@@ -113,6 +113,9 @@ runs = Table(
     Column("result_sha256", Text),
     Column("started_at", Float),
     Column("finished_at", Float),
+    Column("priority", Integer, nullable=False, server_default="100"),
+    Column("lesions_done", Integer),
+    Column("lesions_total", Integer),
 )
 
 artifacts = Table(
@@ -166,4 +169,13 @@ workers = Table(
     Column("executor_id", Text, primary_key=True),
     Column("started_at", Float, nullable=False),
     Column("heartbeat_at", Float, nullable=False),
+)
+
+positions = Table(
+    "positions",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("mark", Text, nullable=False),
+    Column("updated_at", Float, nullable=False),
 )

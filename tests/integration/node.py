@@ -94,6 +94,12 @@ class NodeProcess:
         answer.raise_for_status()
         return answer.json()
 
+    def metrics(self) -> str:
+        """What the node measures of itself."""
+        answer = httpx.get(f"{self.url}/metrics", timeout=10, trust_env=False)
+        answer.raise_for_status()
+        return answer.text
+
     def runs(self, **wanted: str) -> list[dict[str, Any]]:
         """Runs whose fields have these values."""
         return [

@@ -9,13 +9,17 @@ from typing import Any
 
 
 class Archive(ThreadingHTTPServer):
-    """An HTTP server that answers every request as told; its requests are kept."""
+    """An HTTP server that answers every request as told; its requests are kept.
+
+    `status_of` has the status of some paths, `status` that of all others.
+    """
 
     status, body = 200, b""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.heard: list[tuple[str, dict[str, str]]] = []
+        self.status_of: dict[str, int] = {}
 
     def handle_error(self, *_: Any) -> None:
         """Say nothing: peers that break off are what is tested."""
@@ -31,7 +35,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.heard.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
-        self.send_response(self.server.status)
+        path = self.path.partition("?")[0]
+        self.send_response(self.server.status_of.get(path, self.server.status))
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
         self.wfile.write(self.server.body)

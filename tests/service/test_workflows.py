@@ -236,7 +236,7 @@ def test_only_what_was_refused_for_now_is_tried_again(bench: Bench) -> None:
     (waiting,) = bench.store.deliveries.all(state="waiting")
     assert (waiting.role, waiting.attempts, waiting.last_status) == ("lesion_sr", 1, 0xA700)
     bench.answer = lambda _one: ("retry", None)
-    workflows.enqueue_delivery("a", "PACS", 1)
+    wait_until(lambda: workflows.enqueue_delivery("a", "PACS", 1), 30, "queued", 0.02)
     parked = bench.deliveries("parked", 3)
     assert {row.attempts for row in parked if row.role == "lesion_sr"} == {2}
 

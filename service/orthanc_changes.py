@@ -1,0 +1,330 @@
+"""Orthanc as a source: its log of changes is followed, and what is new is fetched.
+
+The position in the log is stored only after everything up to it is durable, so a crash repeats a
+little and loses nothing; what is known already is not fetched again. One object is in memory at a
+time, and one page of the log.
+"""
+
+import json
+import re
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+from pyorthanc import Orthanc
+
+from analysis.errors import Transient
+from config.settings import Followed
+from dicom_io.classes import IMAGE_CLASSES, SEGMENTATION_CLASSES
+from dicom_io.header import OWN_MANUFACTURER
+from service.intake import Intake
+from service.log import get_logger
+from service.state import Following
+from service.store import Position, Store
+from service.web import access, body
+
+WANTED_CLASSES = IMAGE_CLASSES | SEGMENTATION_CLASSES
+_WANTED_MODALITIES = ("CT", "MR", "PT", "SEG", "RTSTRUCT")
+_PAGE = 200
+# What cannot be had for so long is skipped, and said so; a restart or a full disk passes sooner.
+_GIVE_UP_S = 900.0
+_NOT_ALLOWED = (401, 403)
+_LIST_BYTES = 64 << 20
+_ID = re.compile(r"[0-9a-f-]{1,64}")
+_CLASS_OF_FILE = struct.pack("<HH2s", 0x0002, 0x0002, b"UI")
+
+T = TypeVar("T")
+
+log = get_logger("orthanc")
+
+
+class _Refused(Exception):  # noqa: N818 - the name says what happened
+    """Orthanc answered, but not with what was asked for."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
+class _Odd(Exception):  # noqa: N818 - the name says what was found
+    """An answer that is not Orthanc's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    """A series or an instance as Orthanc lists it."""
+
+    identifier: str
+    tags: dict[str, Any]
+
+
+class Follower:
+    """Follows one Orthanc.
+
+    Parameters
+    ----------
+    wanted : Followed
+    intake : Intake
+    store : Store
+    max_object_bytes : int
+        Larger objects are not taken.
+    paused : callable
+        True while nothing is to be fetched.
+    clock : callable
+        Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        wanted: Followed,
+        intake: Intake,
+        store: Store,
+        max_object_bytes: int,
+        paused: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.state = Following()
+        self._wanted = wanted
+        self._intake = intake
+        self._store = store
+        self._max_object_bytes = max_object_bytes
+        self._paused = paused
+        self._clock = clock
+        self._failing_since: dict[int, float] = {}
+        self._orthanc = Orthanc(wanted.url.rstrip("/"), return_raw_response=True, **access(wanted))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._orthanc.close()
+
+    def turn(self) -> bool:
+        """Deal with one page of changes; True when there are more at once.
+
+        An Orthanc that cannot be reached, or has trouble of its own, is asked again at the next
+        turn; the position stays.
+
+        Raises
+        ------
+        Transient, OSError
+            Our own disk or catalogue: nothing is lost, the position stays.
+        """
+        try:
+            more = self._turn()
+        except httpx.HTTPError as fault:
+            self._note_fault(type(fault).__name__)
+        except (_Refused, _Odd) as fault:
+            self._note_fault(str(fault))
+        else:
+            self._note_fault("")
+            return more
+        return False
+
+    def _note_fault(self, fault: str) -> None:
+        if fault and fault != self.state.fault:
+            log.warning("following interrupted", source=self._wanted.name, why=fault)
+        self.state.fault = fault
+
+    def _turn(self) -> bool:
+        if self._paused():
+            return False
+        position = self._store.positions.get(self._wanted.name)
+        if position is None:
+            return self._begin()
+        # From one before the position: the change there must still be the one we know.
+        page = self._changes(since=max(position.number - 1, 0), limit=_PAGE)
+        self.state.contact_at = self._clock()
+        self.state.position, self.state.last = position.number, page["Last"]
+        if self._is_another_log(position, page):
+            log.warning("orthanc was reset: followed from its beginning", source=self._wanted.name)
+            self._store.events.add(self._clock(), "follow_reset", source=self._wanted.name)
+            self._put(Position(0, ""))
+            return True
+        new = [one for one in page["Changes"] if one["Seq"] > position.number]
+        for change in new:
+            if self._paused():
+                return False
+            if self._deal_with(change):
+                self._put(Position(change["Seq"], _mark(change)))
+        if new and self.state.position < new[-1]["Seq"]:
+            self._put(Position(new[-1]["Seq"], _mark(new[-1])))
+        return not page["Done"]
+
+    def _begin(self) -> bool:
+        if self._wanted.begin == "beginning":
+            self._put(Position(0, ""))
+            return True
+        page = self._changes(last=True)
+        self._put(Position(page["Last"], _mark(page["Changes"][-1]) if page["Changes"] else ""))
+        return False
+
+    def _is_another_log(self, position: Position, page: dict[str, Any]) -> bool:
+        """Whether the log is not the one the position is in: Orthanc began anew.
+
+        Changes go with their studies, so that the one we know may be missing says nothing. A log
+        that ends before our position is another one unless its end is older than our mark.
+        """
+        for change in page["Changes"]:
+            if change["Seq"] == position.number:
+                return bool(position.mark) and _mark(change) != position.mark
+        if page["Last"] >= position.number:
+            return False
+        ends = self._changes(last=True)["Changes"]
+        return not ends or _date(_mark(ends[-1])) > _date(position.mark)
+
+    def _deal_with(self, change: dict[str, Any]) -> bool:
+        """Fetch what a change tells of; whether it tells of something we follow."""
+        number, kind = change["Seq"], change["ChangeType"]
+        try:
+            if kind == "StableStudy" and self._wanted.on == "stable_study":
+                self._take_study(change["ID"])
+            elif kind == "NewInstance" and self._wanted.on == "new_instance":
+                self._take_instance(change["ID"])
+            else:
+                return False
+        except _Refused as fault:
+            now = self._clock()
+            since = self._failing_since.setdefault(number, now)
+            if fault.status in _NOT_ALLOWED or now - since < _GIVE_UP_S:
+                raise
+            # One object that Orthanc cannot give must not hold up all that come after it.
+            self._skip(change, str(fault))
+        self._failing_since.pop(number, None)
+        return True
+
+    def _skip(self, change: dict[str, Any], why: str) -> None:
+        log.error("change skipped", source=self._wanted.name, change=change["Seq"], why=why)
+        self._store.events.add(
+            self._clock(),
+            "follow_skipped",
+            source=self._wanted.name,
+            change=change["Seq"],
+            resource=change["ID"],
+            why=why,
+        )
+
+    def _put(self, position: Position) -> None:
+        self._store.positions.put(self._wanted.name, position, self._clock())
+        self.state.position = position.number
+
+    # Objects
+
+    def _take_study(self, study: str) -> None:
+        taken = 0
+        for series in self._resources(f"/studies/{study}/series"):
+            wanted = series.tags.get("Modality") in _WANTED_MODALITIES
+            if wanted and series.tags.get("Manufacturer") != OWN_MANUFACTURER:
+                taken += self._take_series(series.identifier)
+        if taken:
+            log.info("fetched", source=self._wanted.name, objects=taken)
+
+    def _take_series(self, series: str) -> int:
+        taken, looked = 0, False
+        for instance in self._resources(f"/series/{series}/instances"):
+            if self._is_known(instance):
+                continue
+            if not looked and self._class_of(instance.identifier) not in WANTED_CLASSES:
+                return taken
+            looked = True
+            taken += self._take(instance.identifier)
+        return taken
+
+    def _take_instance(self, instance: str) -> None:
+        if self._class_of(instance) in WANTED_CLASSES:
+            for found in self._resources(f"/instances/{instance}"):
+                if not self._is_known(found):
+                    self._take(instance)
+
+    def _is_known(self, instance: _Resource) -> bool:
+        row = self._store.instances.find(str(instance.tags.get("SOPInstanceUID")))
+        return row is not None and row.removed_at is None
+
+    def _take(self, instance: str) -> int:
+        content = self._get(f"/instances/{instance}/file", self._max_object_bytes)
+        if content is None or _class_of_file(content) not in WANTED_CLASSES:
+            return 0
+        # Whatever the verdict: it is indexed, or in quarantine with its reason.
+        self._intake.take(content, f"follow:{self._wanted.name}")
+        self.state.objects += 1
+        return 1
+
+    def _class_of(self, instance: str) -> str:
+        content = self._get(f"/instances/{instance}/metadata/SopClassUid", 4096)
+        return (content or b"").decode("ascii", "replace").strip()
+
+    # What Orthanc says
+
+    def _changes(self, **wanted: int | bool) -> dict[str, Any]:
+        params = {name: "" if value is True else value for name, value in wanted.items()}
+        answer = self._orthanc.get_changes(params)
+        if not answer.is_success:
+            raise _Refused(answer.status_code)
+        return self._read(answer.content, _checked)
+
+    def _resources(self, path: str) -> list[_Resource]:
+        """What is listed at this path, none when it is gone."""
+        content = self._get(path, _LIST_BYTES)
+        return [] if content is None else self._read(content, _listed)
+
+    def _read(self, content: bytes, parse: Callable[[Any], T]) -> T:
+        try:
+            return parse(json.loads(content))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as fault:
+            raise _Odd("found no answer of Orthanc's: check the url") from fault
+
+    def _get(self, path: str, limit: int) -> bytes | None:
+        """What is at this path; None when it is gone: deleted since the change."""
+        with self._orthanc.stream("GET", self._orthanc.url + path) as answer:
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                return None
+            if not answer.is_success:
+                raise _Refused(answer.status_code)
+            try:
+                return body(answer, limit)
+            except Transient as fault:
+                raise _Odd(str(fault)) from fault
+
+
+def _checked(page: Any) -> dict[str, Any]:
+    changes = [
+        {
+            "Seq": int(one["Seq"]),
+            "ChangeType": str(one["ChangeType"]),
+            "ID": _known_id(one),
+            "Date": str(one["Date"]),
+        }
+        for one in page["Changes"]
+    ]
+    return {"Changes": changes, "Done": bool(page["Done"]), "Last": int(page["Last"])}
+
+
+def _listed(found: Any) -> list[_Resource]:
+    ones = found if isinstance(found, list) else [found]
+    return [_Resource(_known_id(one), dict(one.get("MainDicomTags") or {})) for one in ones]
+
+
+def _known_id(resource: Any) -> str:
+    """Orthanc's identifier of a resource; it becomes part of an address, so it is checked."""
+    found = str(resource["ID"])
+    if not _ID.fullmatch(found):
+        raise ValueError(f"found identifier {found[:80]!r}, wanted Orthanc's hexadecimal form")
+    return found
+
+
+def _mark(change: dict[str, Any]) -> str:
+    return f"{change['Date']} {change['ChangeType']} {change['ID']}"
+
+
+def _date(mark: str) -> str:
+    return mark.partition(" ")[0]
+
+
+def _class_of_file(content: bytes) -> str:
+    """Media Storage SOP Class UID of a Part 10 file (PS3.10 section 7.1), "" when there is none."""
+    at = content.find(_CLASS_OF_FILE, 132, 4096)
+    if at < 0:
+        return ""
+    (length,) = struct.unpack_from("<H", content, at + 6)
+    return content[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")

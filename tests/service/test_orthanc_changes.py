@@ -1,0 +1,280 @@
+"""Orthanc is followed: all that is new comes once, whatever is stopped, killed or set up anew."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from config.settings import Followed
+from dicom_io import phantom
+from dicom_io.header import OWN_MANUFACTURER
+from service.intake import Intake
+from service.orthanc_changes import Follower
+from service.spool import Spool
+from service.store import Position, Store, sqlite_url
+from tests.peers import Orthanc, free_port, orthanc, wait_until
+from tests.service.http_peer import Archive, archive
+from tests.service.wire import ct_slice, part10
+
+MB = 1024**2
+
+
+class Bench:
+    """A catalogue and spool, and followers that come and go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(sqlite_url(folder / "catalogue.sqlite"))
+        self.intake = Intake(Spool(folder / "spool"), self.store)
+
+    def follower(self, url: str, **more: Any) -> Follower:
+        keys = ("paused", "clock")
+        mine = {key: more.pop(key) for key in keys if key in more}
+        wanted = Followed(name="pacs", url=url, user="tester", password=SecretStr("tester"), **more)
+        return Follower(wanted, self.intake, self.store, MB, **mine)
+
+    def uids(self) -> list[str]:
+        """What is in the index, in order of arrival."""
+        return [row.sop_instance_uid for row in self.store.instances.all()]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.store.close()
+
+
+def files(folder: Path, *numbers: int, **tags: Any) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number in numbers:
+        path = folder / f"{number}.dcm"
+        path.write_bytes(part10(ct_slice(number, **tags)))
+        paths.append(path)
+    return paths
+
+
+def follow_until(follower: Follower, condition: Callable[[], bool], what: str) -> None:
+    def turned() -> bool:
+        while follower.turn():
+            pass
+        return condition()
+
+    wait_until(turned, 20, f"{what}; {follower.state}")
+
+
+@pytest.mark.peers
+def test_what_is_new_comes_once_and_a_new_follower_goes_on(bench: Bench, tmp_path: Path) -> None:
+    made = phantom.write_study(tmp_path / "study", n_lesions=1, shape=(10, 64, 64))
+    assert made.seg is not None
+    own = ct_slice(
+        50, Modality="SEG", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", SeriesInstanceUID="1.2.50",
+        Manufacturer=OWN_MANUFACTURER,
+    )  # fmt: skip
+    chart = ct_slice(
+        60, SOPClassUID="1.2.840.10008.5.1.4.1.1.7",
+        SeriesInstanceUID="1.2.60", StudyInstanceUID="1.2.60",
+    )  # fmt: skip
+    folder = tmp_path / "files"
+    old, late = files(folder, 1, 2), files(folder, 3)
+    for number, odd in ((50, own), (60, chart)):
+        (folder / f"{number}.dcm").write_bytes(part10(odd))
+    with orthanc(tmp_path / "orthanc") as peer:
+        peer.upload(old)
+        wait_until(lambda: _stable(peer, 1), 20, "the old study is stable")
+        with closing(bench.follower(peer.url)) as follower:
+            assert not follower.turn()  # the first contact: from now on
+            peer.upload([*made.ct, made.seg, folder / "50.dcm", folder / "60.dcm"])
+            new = len(made.ct) + 1
+            follow_until(follower, lambda: _stable(peer, 4) and _even(follower), "it comes")
+            # With the late object the old study is stable again: all of it is new to us.
+            assert len(bench.uids()) == new + 2
+        with closing(bench.follower(peer.url)) as follower:
+            assert not follower.turn()
+            assert follower.state.objects == 0
+            peer.upload(late)
+            follow_until(follower, lambda: "1.2.3.3" in bench.uids(), "the late object comes")
+            assert follower.state.objects == 1
+        assert len(bench.uids()) == new + 3
+        assert not any(row.own_output for row in bench.store.instances.all())
+        assert not bench.store.instances.quarantined()
+        assert {row.source for row in bench.store.instances.all()} == {"follow:pacs"}
+
+
+def _stable(peer: Orthanc, number: int) -> bool:
+    changes = peer.http.get("/changes", params={"limit": 1000}).json()["Changes"]
+    return sum(one["ChangeType"] == "StableStudy" for one in changes) >= number
+
+
+def _even(follower: Follower) -> bool:
+    return follower.state.position == follower.state.last
+
+
+@pytest.mark.peers
+def test_a_killed_follower_repeats_a_little_and_loses_nothing(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with orthanc(tmp_path / "orthanc") as peer:
+        peer.upload(files(tmp_path / "files", *range(1, 9)))
+        begun = bench.follower(peer.url, on="new_instance", begin="beginning")
+        taken: list[bytes] = []
+        take = bench.intake.take
+
+        def killed_after_the_third(content: bytes, source: str) -> Any:
+            verdict = take(content, source)
+            taken.append(content)
+            if len(taken) == 3:
+                raise KeyboardInterrupt
+            return verdict
+
+        with closing(begun), monkeypatch.context() as patch:
+            patch.setattr(bench.intake, "take", killed_after_the_third)
+            with pytest.raises(KeyboardInterrupt):
+                while begun.turn():
+                    pass
+        assert len(bench.uids()) == 3
+        with closing(bench.follower(peer.url, on="new_instance")) as again:
+            follow_until(again, lambda: len(bench.uids()) == 8, "the others come")
+            assert again.state.objects == 5, "what was durable is not fetched again"
+
+
+@pytest.mark.peers
+def test_an_orthanc_that_stops_or_begins_anew_is_followed_on(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    with orthanc(tmp_path / "orthanc") as peer:
+        port = int(peer.url.rpartition(":")[2])
+        follower = bench.follower(peer.url, on="new_instance", begin="beginning")
+        peer.upload(files(folder, *range(1, 6)))
+        follow_until(follower, lambda: len(bench.uids()) == 5, "all come")
+        # Deleting takes changes out of the log: that is no new beginning.
+        last = peer.find("Instance", SOPInstanceUID="1.2.3.5")
+        peer.http.delete(f"/instances/{last[0]}")
+        follow_until(follower, lambda: True, "nothing happens")
+    assert not follower.turn()
+    assert follower.state.fault == "ConnectError"
+    with orthanc(tmp_path / "orthanc", HttpPort=port) as peer:
+        peer.upload(files(folder, 6))
+        follow_until(follower, lambda: "1.2.3.6" in bench.uids(), "it comes after a restart")
+    assert not bench.store.events.all(kind="follow_reset")
+    with orthanc(tmp_path / "new", HttpPort=port) as peer:
+        peer.upload(files(folder, 7))
+        follow_until(follower, lambda: "1.2.3.7" in bench.uids(), "it comes from the new log")
+    assert len(bench.store.events.all(kind="follow_reset")) == 1
+    follower.close()
+
+
+class Scripted:
+    """Orthanc's interface as a page of changes and what is at each path."""
+
+    def __init__(self, server: Archive) -> None:
+        self.server = server
+        self.url = f"http://127.0.0.1:{server.server_port}"
+
+    def changes(
+        self, *numbers: int, last: int | None = None, date: str = "20260101T000000"
+    ) -> None:
+        found = [
+            {"Seq": one, "ChangeType": "StableStudy", "ID": f"{one:08x}", "Date": date}
+            for one in numbers
+        ]
+        page = {"Changes": found, "Done": True, "Last": max(numbers)}
+        self.server.body = json.dumps(page).encode()
+
+
+@pytest.fixture
+def script() -> Iterator[Scripted]:
+    with archive() as server:
+        yield Scripted(server)
+
+
+def test_another_log_of_the_same_length_is_noticed(bench: Bench, script: Scripted) -> None:
+    bench.store.positions.put("pacs", Position(7, "20260101T000000 StableStudy 00000007"), 0)
+    script.changes(7)
+    follower = bench.follower(script.url)
+    assert not follower.turn()
+    assert not bench.store.events.all(kind="follow_reset")
+    script.changes(7, date="20260202T000000")
+    assert follower.turn()
+    assert bench.store.positions.get("pacs") == Position(0, "")
+    assert bench.store.events.all(kind="follow_reset")
+    follower.close()
+
+
+def test_what_cannot_be_had_is_asked_for_again_and_then_skipped(
+    bench: Bench, script: Scripted
+) -> None:
+    """The study's address answers with a fault for a quarter of an hour."""
+    now = [1000.0]
+    script.changes(5)
+    follower = bench.follower(script.url, begin="beginning", clock=lambda: now[0])
+    assert follower.turn()
+    script.server.status_of, script.server.status = {"/changes": 200}, 500
+    for at in (1000.0, 1500.0, 1899.0):
+        now[0] = at
+        assert not follower.turn()
+        assert follower.state.fault == "HTTP 500"
+        assert bench.store.positions.get("pacs") == Position(0, "")
+    now[0] = 1900.0
+    assert not follower.turn()
+    assert follower.state.fault == ""
+    (skipped,) = bench.store.events.all(kind="follow_skipped")
+    assert skipped.detail["change"] == 5
+    position = bench.store.positions.get("pacs")
+    assert position is not None
+    assert position.number == 5
+    follower.close()
+
+
+def test_who_is_not_let_in_skips_nothing(bench: Bench, script: Scripted) -> None:
+    now = [1000.0]
+    script.changes(5)
+    follower = bench.follower(script.url, begin="beginning", clock=lambda: now[0])
+    assert follower.turn()
+    script.server.status_of, script.server.status = {"/changes": 200}, 401
+    for at in (1000.0, 1e6):
+        now[0] = at
+        assert not follower.turn()
+    assert bench.store.positions.get("pacs") == Position(0, "")
+    assert not bench.store.events.all(kind="follow_skipped")
+    follower.close()
+
+
+def test_while_paused_nothing_is_asked(bench: Bench, script: Scripted) -> None:
+    follower = bench.follower(script.url, paused=lambda: True)
+    assert not follower.turn()
+    assert script.server.heard == []
+    follower.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b'{"Changes": 7}',
+        b"[" * 100_000,
+        b'{"Changes": [{"Seq": 1, "ChangeType": "StableStudy", "Date": "", "ID": "../../x"}],'
+        b' "Done": true, "Last": 1}',
+    ],
+)
+def test_an_answer_that_is_not_orthancs_moves_nothing(
+    bench: Bench, script: Scripted, body: bytes
+) -> None:
+    bench.store.positions.put("pacs", Position(3, "mark"), 0)
+    script.server.body = body
+    follower = bench.follower(script.url)
+    assert not follower.turn()
+    assert follower.state.fault.startswith("found no answer of Orthanc's")
+    assert bench.store.positions.get("pacs") == Position(3, "mark")
+    follower.close()
+
+
+def test_nobody_there_is_a_fault_that_is_shown(bench: Bench) -> None:
+    follower = bench.follower(f"http://127.0.0.1:{free_port()}")
+    assert not follower.turn()
+    assert follower.state.fault == "ConnectError"
+    follower.close()
