@@ -2,15 +2,15 @@
 
 Both give the same values to the last bit. ``plain`` calls PyRadiomics' extractor and nothing
 else. ``fast`` walks the same steps with PyRadiomics' own feature classes, but filters an image
-once for all masks, discretises it once for all classes, finds bins without Python loops, and
-measures large meshes by `analysis.mesh`.
+once for all masks, discretises it once for all classes, finds bins without Python loops, counts
+texture matrices by `analysis.texture`, and measures large meshes by `analysis.mesh`.
 
 Runs in the extraction workers only.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -25,7 +25,7 @@ from radiomics import firstorder, glcm, gldm, glrlm, glszm, imageoperations, ngt
 from radiomics.base import RadiomicsFeaturesBase
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-from analysis import ibsi, mesh
+from analysis import ibsi, mesh, texture
 from analysis.extraction_worker import out_of_memory
 from analysis.model import BoolArray, FloatArray
 from analysis.reductions import QuickNumpy
@@ -56,7 +56,7 @@ def run(
     extractor = _extractor(profile)
     if plain and profile.preprocessing == "pyradiomics":
         return [_tried(partial(extractor.execute, image, mask)) for mask in masks]
-    regions = [_tried(partial(_Region, image, mask, extractor)) for mask in masks]
+    regions = [_tried(partial(_Region, image, mask, extractor, plain)) for mask in masks]
     # Filters look at the whole window and not at the mask, so every mask shares them.
     filtered = chain.from_iterable(
         getattr(imageoperations, f"get{name}Image")(
@@ -64,7 +64,7 @@ def run(
         )
         for name, own in extractor.enabledImagetypes.items()
     )
-    with _quick_numpy():
+    with nullcontext() if plain else _quick():
         for made, name, settings in filtered:
             values = sitk.GetArrayViewFromImage(made)
             for at, region in enumerate(regions):
@@ -111,7 +111,8 @@ class _Region:
     The steps of PyRadiomics' ``execute`` for a window that is already resampled.
     """
 
-    def __init__(self, image: Any, mask: Any, extractor: Any) -> None:
+    def __init__(self, image: Any, mask: Any, extractor: Any, plain: bool) -> None:
+        self._own_zones = texture.COMPILED and not plain
         settings = extractor.settings
         box, _ = imageoperations.checkMask(image, mask, **settings)
         drawn = mask
@@ -120,7 +121,7 @@ class _Region:
             box, _ = imageoperations.checkMask(image, mask, **settings)
             if settings.get("resegmentShape", False):
                 drawn = mask
-        with _quick_shape():
+        with nullcontext() if plain else _quick_shape():
             self.found = dict(extractor.computeShape(image, drawn, box, **settings))
         self._cut = tuple(slice(int(box[at]), int(box[at + 1]) + 1) for at in (4, 2, 0))
         self._inside = np.ascontiguousarray(sitk.GetArrayViewFromImage(mask)[self._cut] == 1)
@@ -135,7 +136,7 @@ class _Region:
         """Compute every class but shape on one (filtered) image of the window."""
         shared = _Shared(np.ascontiguousarray(values[self._cut]), self._inside, settings)
         for kind, features in self._enabled.items():
-            feature_class = _sharing(kind)(self._spacing_of, shared, **settings)
+            feature_class = _sharing(kind, self._own_zones)(self._spacing_of, shared, **settings)
             for feature in features:
                 feature_class.enableFeatureByName(feature)
             for feature, value in feature_class.execute().items():
@@ -210,13 +211,48 @@ class _SharingBase(RadiomicsFeaturesBase):  # type: ignore[misc] # PyRadiomics i
         return self._shared.levels
 
 
+class _SharingZones(_SharingBase):
+    """Zones in a matrix without the sizes that do not occur, as PyRadiomics leaves it."""
+
+    P_glszm: Any
+
+    def _calculateMatrix(self, _voxels: Any = None) -> Any:  # noqa: N802 - PyRadiomics' name
+        ng, present = self.coefficients["Ng"], self.coefficients["grayLevels"]
+        found, self._sizes = texture.zone_matrix(
+            self._shared.levels,
+            int(np.count_nonzero(self._shared.inside)),
+            ng,
+            self.settings.get("force2D", False),
+            self.settings.get("force2Ddimension", 0),
+        )
+        return np.delete(found, np.setdiff1d(np.arange(1, ng + 1), present) - 1, 1)
+
+    def _calculateCoefficients(self) -> None:  # noqa: N802 - PyRadiomics' name
+        by_size, by_level = self.P_glszm.sum(1), self.P_glszm.sum(2)
+        empty = np.where(by_size.sum(0) == 0)
+        self.P_glszm = np.delete(self.P_glszm, empty, 2)
+        self.coefficients |= {
+            "Np": np.sum(by_size * self._sizes, 1),
+            "Nz": by_level.sum(1),
+            "ps": np.delete(by_size, empty, 1),
+            "pg": by_level,
+            "ivector": self.coefficients["grayLevels"].astype(float),
+            "jvector": np.delete(self._sizes, empty),
+        }
+
+
 @cache
-def _sharing(kind: str) -> Any:
+def _sharing(kind: str, own_zones: bool) -> Any:
     """PyRadiomics' feature class over the sharing base."""
     own = radiomics.getFeatureClasses()[kind]
     names = own.getFeatureNames()
+    first = (_SharingZones,) if kind == "glszm" and own_zones else ()
     # Its module names the logger that failures of features are reported to.
-    made = type(own.__name__, (own, _SharingBase), {"__module__": own.__module__, "_names": names})
+    made = type(
+        own.__name__,
+        (*first, own, _SharingBase),
+        {"__module__": own.__module__, "_names": names},
+    )
     return cast(Any, made)
 
 
@@ -240,14 +276,19 @@ def _quick_shape() -> Iterator[None]:
 
 
 @contextmanager
-def _quick_numpy() -> Iterator[None]:
-    """PyRadiomics' feature modules with `analysis.reductions` for numpy."""
+def _quick() -> Iterator[None]:
+    """PyRadiomics' feature modules with `analysis.reductions` for numpy and `analysis.texture`."""
     modules = (firstorder, glcm, gldm, glrlm, glszm, ngtdm)
+    textures = (glcm, gldm, glrlm, ngtdm) if texture.COMPILED else ()
     quick = QuickNumpy()
     for module in modules:
         module.numpy = quick
+    for module in textures:
+        module.cMatrices = texture.Matrices()
     try:
         yield
     finally:
         for module in modules:
             module.numpy = np
+        for module in textures:
+            module.cMatrices = radiomics.cMatrices
