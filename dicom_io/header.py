@@ -1,5 +1,6 @@
 """Headers: all that matching and the catalogue need of an object, without its pixels."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -20,7 +21,7 @@ from dicom_io.classes import (
 from dicom_io.model import QualityRow
 from dicom_io.parsing import PARSE_FAULTS, Values, numbers, parse, said, text
 from dicom_io.plain import plain_values
-from dicom_io.structure import Layout, check_structure
+from dicom_io.structure import DEFLATED, ONE_INFLATED, Layout, check_structure
 
 OWN_MANUFACTURER = "mirv-node"
 
@@ -161,7 +162,8 @@ def read_header(source: Path | bytes, sha256: str = "") -> InstanceHeader:
     plain = plain_values(content, layout.transfer_syntax, layout.elements)
     if plain is not None:
         return _checked_header(plain, layout, sha256, len(content))
-    dataset = parse(content, pixels=False)
+    with ONE_INFLATED if layout.transfer_syntax == DEFLATED else contextlib.nullcontext():
+        dataset = parse(content, pixels=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _checked_header(dataset, layout, sha256, len(content))
@@ -352,6 +354,12 @@ def _check_size(header: InstanceHeader, dataset: Values, pixel_bytes: int) -> No
         raise Unsuitable(
             "truncated", f"found {pixel_bytes} bytes of pixel data for {header.frames} frames"
         )
+    if header.rows * header.columns > MAX_FRAME_PIXELS:
+        raise Unsuitable(
+            "too_large",
+            f"found frames of {header.rows} x {header.columns}, wanted at most {MAX_FRAME_PIXELS} "
+            "pixels each",
+        )
     if wanted > MAX_PIXEL_BYTES:
         raise Unsuitable(
             "too_large", f"found {wanted} bytes of pixels, wanted at most {MAX_PIXEL_BYTES}"
@@ -359,6 +367,8 @@ def _check_size(header: InstanceHeader, dataset: Values, pixel_bytes: int) -> No
 
 
 MAX_PIXEL_BYTES = 4 << 30
+# Some decoders want a dozen bytes a pixel, whatever few bytes a frame comes in.
+MAX_FRAME_PIXELS = 4096 * 4096
 
 
 @dataclass(frozen=True, slots=True)

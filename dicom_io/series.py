@@ -1,5 +1,7 @@
 """Image series as volumes: geometry from position and orientation only, values in real units."""
 
+import math
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from dicom_io.pixels import frame_count, stored_frames
 ORIENTATION_TOLERANCE = 1e-4
 SPACING_TOLERANCE = 1e-4  # mm
 READERS = 4
+MAX_VOLUME_BYTES = 8 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ def read_series(paths: Sequence[Path], tolerance_mm: float = 0.1) -> ImageSeries
             "malformed", f"the image headers cannot be read: {type(error).__name__}: {error}"
         ) from error
     order, geometry, notes = stack(planes, tolerance_mm)
+    _require_room(geometry)
     ordered = [planes[i] for i in order]
     values = _values(ordered, geometry, paths)
     used = list(dict.fromkeys(plane.image for plane in ordered))
@@ -132,6 +136,19 @@ def read_series(paths: Sequence[Path], tolerance_mm: float = 0.1) -> ImageSeries
         _padding(headers[ordered[0].image], ordered[0]),
         tuple(notes),
     )
+
+
+def _require_room(geometry: Geometry) -> None:
+    """Refuse what would fill the memory: a compressed series of gigabytes may come in kilobytes."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    wanted = math.prod(geometry.shape) * np.dtype(np.int16).itemsize
+    if wanted > min(MAX_VOLUME_BYTES, machine // 2):
+        raise Unsuitable(
+            "too_large",
+            f"found a volume of {wanted >> 20} MB, wanted at most "
+            f"{min(MAX_VOLUME_BYTES, machine // 2) >> 20} MB (8 GB and half of this machine's "
+            "memory)",
+        )
 
 
 def _planes(ds: Dataset, image: int) -> list[Plane]:

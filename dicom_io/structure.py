@@ -5,6 +5,7 @@ not. The walk costs no decoding and holds nothing but positions.
 """
 
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 META_VRS = frozenset(b"AE OB SH UI UL UN".split())
 MAX_DEPTH = 24
 MAX_NOTED = 4096
-MAX_INFLATED = 1 << 30
+MAX_INFLATED = 256 << 20
 
 
 Element = tuple[int, bytes, int, int]
@@ -194,11 +195,15 @@ def _meta_syntax(content: bytes) -> tuple[str, int]:
     return syntax, walk.position
 
 
+# One at a time: a few hundred kilobytes from each of many peers must not fill the memory.
+ONE_INFLATED = threading.RLock()
+
+
 def _inflate(content: bytes, start: int) -> bytes:
     """The data set of a deflated file, refused when it grows beyond all reason."""
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        result = stream.decompress(content[start:], MAX_INFLATED)
+        result = stream.decompress(memoryview(content)[start:], MAX_INFLATED)
     except zlib.error as error:
         raise Unsuitable("malformed", f"the deflated data set cannot be read: {error}") from error
     if stream.unconsumed_tail:
@@ -218,9 +223,12 @@ def check_structure(content: bytes) -> Layout:
     """
     syntax, start = _meta_syntax(content)
     if syntax == DEFLATED:
-        walk = _Walk(_inflate(content, start), 0, syntax)
-    else:
-        walk = _Walk(content, start, syntax)
+        with ONE_INFLATED:
+            return _walked(_Walk(_inflate(content, start), 0, syntax), syntax)
+    return _walked(_Walk(content, start, syntax), syntax)
+
+
+def _walked(walk: _Walk, syntax: str) -> Layout:
     # Trailing zero padding of less than one element header occurs and harms nothing.
     if not walk.implicit or walk.end - walk.position >= 8:
         walk.dataset(0, None)

@@ -14,6 +14,8 @@ associations                              a limit of their own
 Nagle's algorithm stalls each response    TCP_NODELAY
 a socket whose peer is gone is shut down, closed in any case, for requestors too
 which fails, and so never closed
+a message that cannot be decoded ends its  ends its association
+thread with a traceback
 sleeps 1 ms, then looks again: half of     waits for the socket or for something to send
 the time of a transfer
 ========================================  =====================================================
@@ -34,6 +36,10 @@ from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from service.log import get_logger
+
+log = get_logger("listener")
 
 _LARGEST_READ = 256 * 1024
 _POLL_S = 0.1
@@ -103,6 +109,7 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
         association = super()._create_association()
         wire = association.dul.socket
         wire.recv = _BoundedReceive(wire, association, self.server.limits)
+        _end_on_fault(association)
         _wait_instead_of_polling(association)
         return association
 
@@ -181,6 +188,23 @@ def _close_socket(wire: AssociationSocket) -> None:
 
 # Requestors make their own sockets deep inside pynetdicom: there is no other place to mend this.
 AssociationSocket._shutdown_socket = _close_socket
+
+
+def _end_on_fault(association: Any) -> None:
+    """What pynetdicom cannot make sense of ends its association, not silently its thread."""
+    dul = association.dul
+    act = dul.state_machine.do_action
+
+    def act_or_end(event: str) -> None:
+        try:
+            act(event)
+        except Exception as fault:  # noqa: BLE001 - a peer's bytes, deep inside pynetdicom
+            log.warning("association ended", why=type(fault).__name__)
+            association.is_aborted, association.is_established = True, False
+            association._kill = dul._kill_thread = True
+            _close_socket(dul.socket)
+
+    dul.state_machine.do_action = act_or_end
 
 
 def _wait_instead_of_polling(association: Any) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 
 MODULES = ("line", "extraction", "reading", "mutants", "analyses", "outputs", "service")
-LONG = ("crash",)
+LONG = ("crash", "attack")
 
 
 def main(names: list[str]) -> int:
