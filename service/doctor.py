@@ -5,6 +5,7 @@ removed: what is damaged goes to quarantine, what is missing is named and taken 
 again.
 """
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from service.store import Conflict, Store
 
 # A file younger than this may be between its write and its row.
 IN_FLIGHT_S = 60.0
+
+_UNFINISHED = Reason("unfinished", "found a file that was not written to its end, and no row of it")
 
 log = get_logger("doctor")
 
@@ -109,15 +112,20 @@ def repair(
 def _index(spool: Spool, store: Store, intake: Intake, sha256: str, now: float) -> None:
     path = spool.path(sha256)
     content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        # The power went between its name and its sync: whoever sent it was never told "stored".
+        _note_aside(store, spool.put_aside(sha256), "", _UNFINISHED, now)
+        return
     try:
-        header = read_header(content)
+        header = read_header(content, sha256)
     except Unsuitable:
         return  # a result whose step will run again and find it
-    new = intake.index_entry(header, sha256, len(content), "repair")
+    source, arrived = spool.source(sha256) or "repair", min(path.stat().st_mtime, now)
+    new = intake.index_entry(header, sha256, len(content), source)
     if new.own_output:
         return
     try:
-        store.instances.add(new, now)
+        store.instances.add(new, arrived)
     except Conflict as conflict:
         kept = spool.put_aside(sha256)
         reason = Reason("other_content", f"its UID is stored with SHA-256 {conflict.sha256}")

@@ -61,6 +61,7 @@ class Intake:
         content: bytes,
         source: str,
         *,
+        sha256: str = "",
         claimed_uid: str = "",
         check: Callable[[InstanceHeader], Reason | None] = lambda _header: None,
     ) -> Taken:
@@ -71,6 +72,8 @@ class Intake:
         content : bytes
         source : str
             Who sent it, for people.
+        sha256 : str
+            Of the content, when it is known.
         claimed_uid : str
             SOP Instance UID as announced, for what cannot be read.
         check : callable
@@ -84,9 +87,9 @@ class Intake:
             The catalogue cannot be written now; the file may be kept, unindexed, for the next
             repair.
         """
-        staged = self._spool.stage((content,))
+        staged = self._spool.stage((content,), sha256=sha256, source=source)
         try:
-            header = _read(content)
+            header = _read(content, staged.sha256)
             if isinstance(header, Reason):
                 return self._put_aside(staged, "unreadable", claimed_uid, source, header)
             if reason := check(header):
@@ -148,9 +151,9 @@ class Intake:
         log.warning("put aside", code=reason.code, sha256=kept.sha256, source=source)
 
 
-def _read(content: bytes) -> InstanceHeader | Reason:
+def _read(content: bytes, sha256: str) -> InstanceHeader | Reason:
     try:
-        header = read_header(content)
+        header = read_header(content, sha256)
     except Unsuitable as fault:
         return fault.reason
     except Exception as fault:

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from analysis.errors import Transient
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _BUSY_MS = 30_000
+_CHECKPOINT_PAGES = 4000
 
 # An error names its statement, never its values: they hold patient data, and tracebacks are logged.
 _HIDE = True
@@ -26,18 +27,43 @@ class Database:
 
     SQLite takes one writer at a time and makes the others poll; a lock of our own queues the
     threads of this process without polling.
+
+    Attributes
+    ----------
+    engine : sa.Engine
+        Every commit is synced.
+    mendable : sa.Engine
+        For rows a repair makes again from the spool after a power cut, see `write_mendable`. On
+        PostgreSQL the same as `engine`: its server can go down while we go on, without a repair.
     """
 
     engine: sa.Engine
+    mendable: sa.Engine
     _lock: Any = field(default_factory=threading.Lock)
 
-    @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """A transaction that is durable when the block ends."""
-        lock = self._lock if self.engine.dialect.name == "sqlite" else contextlib.nullcontext()
-        writing = self.engine.execution_options(writes=True)
+        return self._write(self.engine)
+
+    def write_mendable(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """A transaction that outlives the death of any process; a power cut may undo it.
+
+        Only for what the start-up repair makes again: rows about files that are durable already.
+        Whatever is committed with `write` later makes this durable too.
+        """
+        return self._write(self.mendable)
+
+    @contextlib.contextmanager
+    def _write(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        lock = self._lock if engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        writing = engine.execution_options(writes=True)
         with lock, _passing_faults(), writing.begin() as connection:
             yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+        self.mendable.dispose()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -56,30 +82,59 @@ def _passing_faults() -> Iterator[None]:
         raise Transient(f"catalogue: {type(cause).__name__}: {cause}") from error
 
 
+class Prepared:
+    """A statement compiled once, for the ones that run for every object.
+
+    Parameters
+    ----------
+    statement : sa.Insert
+    names : sequence of str
+        Of the values it takes.
+    dialect : sa.Dialect
+    """
+
+    def __init__(self, statement: sa.Insert, names: Sequence[str], dialect: sa.Dialect) -> None:
+        compiled = statement.compile(dialect=dialect, column_keys=list(names))
+        self._text = str(compiled)
+        self._positions = getattr(compiled, "positiontup", None)
+
+    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> sa.CursorResult[Any]:
+        """Execute with these values."""
+        if self._positions is None:
+            return connection.exec_driver_sql(self._text, dict(values))
+        return connection.exec_driver_sql(
+            self._text, tuple(values[name] for name in self._positions)
+        )
+
+
 def open_engine(url: str) -> Database:
-    """Open a database; SQLite in WAL mode with every commit synced."""
+    """Open a database; SQLite in WAL mode."""
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return Database(
-            sa.create_engine(
-                url, hide_parameters=_HIDE, pool_size=10, max_overflow=40, pool_pre_ping=True
-            )
+        engine = sa.create_engine(
+            url, hide_parameters=_HIDE, pool_size=10, max_overflow=40, pool_pre_ping=True
         )
+        return Database(engine, engine)
+    return Database(_sqlite_engine(url, "FULL"), _sqlite_engine(url, "NORMAL"))
+
+
+def _sqlite_engine(url: str, synchronous: str) -> sa.Engine:
     engine = sa.create_engine(url, hide_parameters=_HIDE, pool_size=10, max_overflow=90)
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+
+    def prepare(connection: Any, _record: Any) -> None:
+        # The driver's own transaction handling would begin late and lock in the wrong order.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={synchronous}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+        cursor.close()
+
+    sa.event.listen(engine, "connect", prepare)
     sa.event.listen(engine, "begin", _begin_sqlite)
-    return Database(engine)
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # The driver's own transaction handling would begin late and lock in the wrong order.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
-    cursor.close()
+    return engine
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

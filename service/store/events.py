@@ -38,8 +38,10 @@ class Event:
     detail: dict[str, Any]
 
 
-def record(
-    connection: sa.Connection,
+COLUMNS = ("at", "kind", "study_uid", "run_id", "object_uid", "detail")
+
+
+def row(
     at: float,
     kind: str,
     *,
@@ -47,18 +49,21 @@ def record(
     run_id: str = "",
     object_uid: str = "",
     **detail: Any,
-) -> None:
-    """Add an event inside the transaction of what it tells about."""
-    connection.execute(
-        schema.events.insert().values(
-            at=at,
-            kind=kind,
-            study_uid=study_uid,
-            run_id=run_id,
-            object_uid=object_uid,
-            detail=json.dumps(detail, sort_keys=True),
-        )
-    )
+) -> dict[str, Any]:
+    """An event as `COLUMNS` of the table."""
+    return {
+        "at": at,
+        "kind": kind,
+        "study_uid": study_uid,
+        "run_id": run_id,
+        "object_uid": object_uid,
+        "detail": json.dumps(detail, sort_keys=True),
+    }
+
+
+def record(connection: sa.Connection, at: float, kind: str, **what: Any) -> None:
+    """Add an event inside the transaction of what it tells about; see `row`."""
+    connection.execute(schema.events.insert().values(row(at, kind, **what)))
 
 
 class Events:

@@ -1,21 +1,25 @@
 """Objects received: the index of the spool, what waits, what was put aside."""
 
 import json
+import threading
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from analysis.errors import Reason
+from analysis.errors import Reason, Transient
 from dicom_io.model import QualityRow
-from service.store import schema
-from service.store.engine import Database
+from service.store import events, schema
+from service.store.engine import Database, Prepared
 from service.store.events import record
 
 # Rows commit out of order when several processes write: look back this far for late ones.
 _LATE_COMMITS = 1000
+_LARGEST_BATCH = 200
 
 
 class Conflict(Exception):  # noqa: N818 - the name says what was found
@@ -122,61 +126,121 @@ class QuarantineRow:
 _ROW = [schema.instances.c[name] for name in InstanceRow.__dataclass_fields__]
 
 
+_NEW_COLUMNS = (
+    "sop_instance_uid", "sop_class_uid", "study_uid", "series_uid", "sha256", "size", "source",
+    "own_output", "header",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """An object on its way into the index, and what became of it."""
+
+    new: NewInstance
+    at: float
+    done: bool = False
+    added: bool = False
+    fault: Exception | None = None
+
+
 class Instances:
     """Index of received objects."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        dialect = database.engine.dialect
+        insert = sqlite_insert if dialect.name == "sqlite" else pg_insert
+        table = schema.instances
+        self._insert = Prepared(
+            insert(table).on_conflict_do_nothing().returning(table.c.seq),
+            (*_NEW_COLUMNS, "received_at"),
+            dialect,
+        )
+        self._tell = Prepared(schema.events.insert().inline(), events.COLUMNS, dialect)
+        self._arrivals: deque[_Arrival] = deque()
+        self._committing = threading.Lock()
 
     def add(self, new: NewInstance, now: float) -> bool:
         """Index an object whose file is durable; False when it is there already.
+
+        Threads that come while another commits are indexed together by the next of them: many
+        associations cost few transactions.
 
         Raises
         ------
         Conflict
             The SOP Instance UID is taken by other content.
+        Transient
+            The catalogue cannot be written now.
         """
-        table = schema.instances
-        values = asdict(new)
-        references = values.pop("referenced_series")
-        with self._database.write() as connection:
-            self._forget_removed(connection, new)
-            insert = sqlite_insert if connection.dialect.name == "sqlite" else pg_insert
-            added = connection.execute(
-                insert(table)
-                .values(**values, received_at=now)
-                .on_conflict_do_nothing()
-                .returning(table.c.seq)
-            ).first()
-            if added is None:
-                self._meet_known(connection, new)
-                return False
-            for series_uid in sorted(set(references)):
-                connection.execute(
-                    schema.series_references.insert().values(
-                        sop_instance_uid=new.sop_instance_uid, series_uid=series_uid
-                    )
+        arrival = _Arrival(new, now)
+        self._arrivals.append(arrival)
+        with self._committing:
+            while not arrival.done:
+                self._commit_next()
+        if arrival.fault is not None:
+            raise arrival.fault
+        return arrival.added
+
+    def _commit_next(self) -> None:
+        batch: list[_Arrival] = []
+        while self._arrivals and len(batch) < _LARGEST_BATCH:
+            batch.append(self._arrivals.popleft())
+        # One order in all processes: two transactions cannot wait for each other.
+        batch.sort(key=lambda arrival: arrival.new.sop_instance_uid)
+        self._commit(batch)
+        for arrival in batch:
+            arrival.done = True
+
+    def _commit(self, batch: list[_Arrival]) -> None:
+        try:
+            with self._database.write_mendable() as connection:
+                for arrival in batch:
+                    self._add_one(connection, arrival)
+        except Exception as fault:  # noqa: BLE001 - each thread raises its own
+            if len(batch) == 1:
+                batch[0].fault = fault
+            elif isinstance(fault, Transient):
+                for arrival in batch:
+                    arrival.fault = Transient(str(fault))
+            else:  # one that no database takes must not keep out the others
+                for arrival in batch:
+                    self._commit([arrival])
+
+    def _add_one(self, connection: sa.Connection, arrival: _Arrival) -> None:
+        new = arrival.new
+        arrival.fault = None
+        values: dict[str, Any] = {name: getattr(new, name) for name in _NEW_COLUMNS}
+        values["received_at"] = arrival.at
+        arrival.added = self._insert.run(connection, values).first() is not None
+        if not arrival.added and self._forget_removed(connection, new):
+            arrival.added = self._insert.run(connection, values).first() is not None
+        if not arrival.added:
+            known = self._known_content(connection, new)
+            arrival.fault = Conflict(known) if known != new.sha256 else None
+            return
+        for series_uid in sorted(set(new.referenced_series)):
+            connection.execute(
+                schema.series_references.insert().values(
+                    sop_instance_uid=new.sop_instance_uid, series_uid=series_uid
                 )
-            record(
-                connection,
-                now,
-                "received",
-                study_uid=new.study_uid,
-                object_uid=new.sop_instance_uid,
-                sha256=new.sha256,
-                source=new.source,
             )
-        return True
+        event = events.row(
+            arrival.at,
+            "received",
+            study_uid=new.study_uid,
+            object_uid=new.sop_instance_uid,
+            sha256=new.sha256,
+            source=new.source,
+        )
+        self._tell.run(connection, event)
 
-    def _meet_known(self, connection: sa.Connection, new: NewInstance) -> None:
+    def _known_content(self, connection: sa.Connection, new: NewInstance) -> str:
         table = schema.instances
-        known = connection.execute(
-            sa.select(table.c.sha256).where(table.c.sop_instance_uid == new.sop_instance_uid)
-        ).one()
-        if known.sha256 != new.sha256:
-            raise Conflict(known.sha256)
+        query = sa.select(table.c.sha256).where(table.c.sop_instance_uid == new.sop_instance_uid)
+        return str(connection.execute(query).scalar_one())
 
-    def _forget_removed(self, connection: sa.Connection, new: NewInstance) -> None:
+    def _forget_removed(self, connection: sa.Connection, new: NewInstance) -> bool:
         """An object whose file was removed and that comes again is new, whatever its bytes.
 
         Its study counts as not matched, so that what is complete again is matched again.
@@ -187,13 +251,15 @@ class Instances:
                 table.c.sop_instance_uid == new.sop_instance_uid, table.c.removed_at.is_not(None)
             )
         )
-        if gone.rowcount:
-            connection.execute(
-                references.delete().where(references.c.sop_instance_uid == new.sop_instance_uid)
-            )
-            connection.execute(
-                schema.matchings.delete().where(schema.matchings.c.study_uid == new.study_uid)
-            )
+        if not gone.rowcount:
+            return False
+        connection.execute(
+            references.delete().where(references.c.sop_instance_uid == new.sop_instance_uid)
+        )
+        connection.execute(
+            schema.matchings.delete().where(schema.matchings.c.study_uid == new.study_uid)
+        )
+        return True
 
     def find(self, sop_instance_uid: str) -> InstanceRow | None:
         """The object of this UID."""

@@ -1,10 +1,13 @@
 """Spool against index: what a crash or a bad disk leaves is found and put right."""
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dicom_io import phantom
 from service import doctor
 from service.intake import Intake
 from service.spool import Spool
@@ -49,6 +52,53 @@ def test_a_file_that_lost_its_row_is_indexed(spool: Spool, store: Store, taken: 
     assert row is not None
     assert (row.sha256, row.source) == (stored.sha256, "repair")
     assert doctor.check(spool, store, in_flight_s=0) == doctor.Findings()
+
+
+def test_after_a_power_cut_what_was_acknowledged_is_indexed_again(
+    spool: Spool, tmp_path: Path
+) -> None:
+    """Rows of received objects are not synced one by one: the files are, and know the rest."""
+    before = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    Intake(spool, before).take(part10(ct_slice(1)), "CT@192.0.2.1")
+    before.close()
+    living = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    Intake(spool, living).take(part10(ct_slice(2)), "CT@192.0.2.2")
+    made = phantom.write_study(
+        tmp_path / "study", n_lesions=1, shape=(12, 48, 48), spacing=(6.0, 3.0, 3.0)
+    )
+    seg = made.seg
+    assert seg is not None
+    Intake(spool, living).take(seg.read_bytes(), "SEG@192.0.2.3")
+    was = {row.sop_instance_uid: row for row in living.instances.all()}
+    # What no one synced is gone: the write-ahead log.
+    shutil.copy(tmp_path / "catalogue.sqlite", tmp_path / "after.sqlite")
+    living.close()
+    after = Store(sqlite_url(tmp_path / "after.sqlite"))
+    assert len(after.instances.all()) == 1
+    doctor.repair(spool, after, doctor.check(spool, after, in_flight_s=0))
+    rows = {row.sop_instance_uid: row for row in after.instances.all()}
+    assert set(rows) == set(was)
+    for uid, row in rows.items():
+        assert row.source == was[uid].source
+        assert row.received_at == pytest.approx(was[uid].received_at, abs=5)
+        assert row == replace(was[uid], received_at=row.received_at)
+    told = {event.object_uid for event in after.events.all(kind="received")}
+    assert told == set(was)
+    assert doctor.check(spool, after, thorough=True, in_flight_s=0) == doctor.Findings()
+    after.close()
+
+
+def test_what_the_power_cut_left_half_written_is_put_aside(
+    spool: Spool, store: Store, taken: list[str]
+) -> None:
+    """A name without its content: it was given before the sync, and no one was told "stored"."""
+    stored = spool.put((part10(ct_slice(9)),))
+    stored.path.write_bytes(b"")
+    doctor.repair(spool, store, doctor.check(spool, store, in_flight_s=0))
+    assert [row.code for row in store.instances.quarantined()] == ["unfinished"]
+    assert len(store.instances.all()) == 3
+    assert Intake(spool, store).take(part10(ct_slice(9)), "test").verdict == "stored"
+    assert doctor.check(spool, store, thorough=True, in_flight_s=0) == doctor.Findings()
 
 
 def test_a_file_whose_uid_is_taken_goes_to_quarantine(

@@ -40,6 +40,65 @@ def test_file_and_folder_are_synced_before_put_returns(
     assert Path(folder) == stored.path.parent
 
 
+def test_what_is_there_is_replaced_by_nothing_unsynced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same again: a power cut at any moment must leave the first or the second, whole."""
+    spool = Spool(tmp_path)
+    first = spool.put((b"content",)).path.stat().st_ino
+    seen: list[int] = []
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        seen.append(spool.path(hashlib.sha256(b"content").hexdigest()).stat().st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    stored = spool.put((b"content",))
+    before_the_sync, _ = seen
+    assert before_the_sync == first
+    assert stored.path.stat().st_ino != first
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [stored.path]
+
+
+def test_a_failed_sync_takes_back_its_own_file_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another sender of the same was done meanwhile, and told so."""
+    spool = Spool(tmp_path)
+    real, failed = os.fsync, []
+
+    def full_once(descriptor: int) -> None:
+        if failed:
+            return real(descriptor)
+        failed.append(descriptor)
+        spool.put((b"content",))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_once)
+    with pytest.raises(OSError, match="No space"):
+        spool.put((b"content",))
+    (kept,) = spool.stored()
+    assert content_digest(kept.path) == kept.sha256
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_file_system_without_links_serves_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unable)
+    monkeypatch.setattr(os, "setxattr", unable)
+    spool = Spool(tmp_path)
+    staged = spool.stage((b"content",), source="CT@192.0.2.1")
+    stored = staged.keep()
+    staged.discard()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [stored.path]
+    assert spool.source(stored.sha256) == ""
+
+
 def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path)
 

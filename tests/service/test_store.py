@@ -14,6 +14,7 @@ from analysis.errors import Reason, Transient
 from service.store import ArtifactRow, Conflict, NewInstance, Store, schema, sqlite_url
 from service.store.engine import open_engine
 from service.store.runs import NewRun
+from tests.peers import wait_until
 
 
 @pytest.fixture
@@ -100,6 +101,37 @@ def test_many_threads_add_the_same_instances_once(store: Store) -> None:
         thread.join()
     assert sum(added) == 25
     assert store.instances.studies()[0].n_instances == 25
+
+
+def test_what_comes_together_is_indexed_together_and_judged_alone(store: Store) -> None:
+    store.instances.add(instance(1), 1.0)
+    commits: list[object] = []
+    sa.event.listen(store._database.mendable, "commit", commits.append)
+    outcomes: dict[str, object] = {}
+
+    def add(name: str, new: NewInstance) -> None:
+        try:
+            outcomes[name] = store.instances.add(new, 2.0)
+        except Exception as fault:  # noqa: BLE001 - what it is is what is tested
+            outcomes[name] = type(fault)
+
+    def add_all_at_once(**wanted: NewInstance) -> None:
+        threads = [threading.Thread(target=add, args=one) for one in wanted.items()]
+        with store.instances._committing:
+            for thread in threads:
+                thread.start()
+            wait_until(lambda: len(store.instances._arrivals) == len(wanted), 10, "all wait")
+        for thread in threads:
+            thread.join()
+
+    others = {f"new{number}": instance(number) for number in range(2, 12)}
+    add_all_at_once(known=instance(1), other=instance(1, sha256="b" * 64), **others)
+    assert outcomes == {"known": False, "other": Conflict, **dict.fromkeys(others, True)}
+    assert len(commits) == 1
+    outcomes.clear()
+    add_all_at_once(impossible=instance(20, size=1 << 70), good=instance(21))
+    assert outcomes == {"impossible": OverflowError, "good": True}
+    assert len(store.events.all(kind="received")) == len(store.instances.all()) == 12
 
 
 def test_a_study_is_unmatched_until_every_object_was_seen(store: Store) -> None:
