@@ -286,7 +286,7 @@ def spline_values(
     -------
     float64 (n,)
     """
-    supports = [_spline_support(index[axis], shape[2 - axis], start[2 - axis]) for axis in range(3)]
+    supports = [spline_support(index[axis], shape[2 - axis], start[2 - axis]) for axis in range(3)]
     total = np.zeros(index.shape[1])
     for point in range(64):
         at = [(point >> (2 * axis)) & 3 for axis in range(3)]
@@ -298,7 +298,7 @@ def spline_values(
     return total
 
 
-def _spline_support(x: FloatArray, n: int, start: int) -> tuple[NDArray[np.intp], FloatArray]:
+def spline_support(x: FloatArray, n: int, start: int) -> tuple[NDArray[np.intp], FloatArray]:
     """Indices (4, n) into the coefficients, and weights (4, n), of one axis."""
     # ITK finds the support in single precision: an index a hair under 10 starts at 10, not 9.
     base = np.floor(x.astype(np.float32)).astype(np.intp)

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name everybody uses
 from numpy.typing import NDArray
 
-from analysis import lattice
+from analysis import lattice, separable
 from analysis.lattice import Frame, Window
 from analysis.model import BoolArray, FloatArray, Geometry, Index3
 
@@ -151,9 +151,11 @@ def _image_values(
         at = index[:, known]
         found[known] = lattice.linear_values(crop.astype(float), window.start, shape, at)
         return _cut_to(found, crop.dtype)
-    found = _interpolate(crop, window, whole, interpolator)
     if interpolator != "sitkBSpline":
-        return _cut_to(found, crop.dtype)
+        return _cut_to(_interpolate(crop, window, whole, interpolator), crop.dtype)
+    near, start = _trim(crop, window, whole.GetSpacing())
+    lines = index[0, 0, 0, :], index[1, 0, :, 0], index[2, :, 0, 0]
+    found = separable.spline_image(near, start, shape, lines)
     found[~known] = 0.0
     unsure = _unsure(found, crop) & known
     if unsure.any():
@@ -168,13 +170,9 @@ def _image_values(
 def _interpolate(
     crop: NDArray[np.generic], window: Window, whole: Any, interpolator: str
 ) -> FloatArray:
-    """SimpleITK's interpolation of the crop with the near margin, in double precision."""
-    near, start = crop, window.start
-    if interpolator == "sitkBSpline":
-        near, start = _trim(crop, window, whole.GetSpacing())
-    image = _with_geometry(
-        near.astype(np.float64), whole, _corner(whole, start), whole.GetSpacing()
-    )
+    """SimpleITK's interpolation of the crop, in double precision."""
+    corner = _corner(whole, window.start)
+    image = _with_geometry(crop.astype(np.float64), whole, corner, whole.GetSpacing())
     resample = sitk.ResampleImageFilter()
     resample.SetOutputSpacing(window.spacing)
     resample.SetOutputDirection(whole.GetDirection())
