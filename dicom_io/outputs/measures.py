@@ -12,12 +12,22 @@ from dicom_io.outputs.items import (
     text_item,
 )
 
-_MEANINGS = {
+MEANINGS = {
     "n_lesions": "Number of lesions",
     "n_sites": "Number of metastatic sites",
     "volume_total_ml": "Total volume of lesions",
     "volume_range_ml": "Range of lesion volumes",
     "volume_sd_ml": "Standard deviation of lesion volumes",
+    "n_matched": "Lesions found again",
+    "n_vanished": "Lesions vanished",
+    "n_new": "New lesions",
+    "volume_change_range_percent": "Range of volume changes",
+    "volume_change_range_matched_percent": "Range of volume changes of lesions found again",
+    "volume_total_change_percent": "Change of total volume",
+    "tsrc_methods": "TSRC, by the Methods section",
+    "tsrc_reduction": "TSRC, reduction",
+    "tsrc_absolute": "TSRC, absolute change",
+    "tsrc_table2": "TSRC, by Table 2",
     "cv_mean_percent": "Mean coefficient of variation",
     "cv_selected_mean_percent": "Mean coefficient of variation of selected features",
     "n_clipped": "Feature values clipped to the reference",
@@ -40,7 +50,7 @@ _COUNT = ucum("{count}", "count")
 def measure_code(name: str) -> Code:
     """A patient-level measure as concept."""
     base = name.removesuffix("_percentile")
-    meaning = _MEANINGS.get(base, base.replace("_", " "))
+    meaning = MEANINGS.get(base, base.replace("_", " "))
     return own(name, meaning if base == name else f"{meaning}, percentile")
 
 

@@ -1,0 +1,100 @@
+"""The drawn pages: nothing overlaps, nothing leaves the paper, whatever there is to say."""
+
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from analysis.errors import Reason
+from analysis.model import Measure, StudyResult
+from dicom_io.model import QualityRow, StudyInput
+from dicom_io.outputs.measures import MEANINGS
+from dicom_io.outputs.report_pages import report_pages
+from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
+
+VIEWS = [("henry2022", "patient-minmax"), ("mirv2025", "s" * 40), ("mirv2025", "other space")]
+LONGEST = Reason("not_defined_in_space", "x")
+
+
+def _boxes(page: Figure) -> list[tuple[str, Bbox]]:
+    """What is drawn, as (words, place): texts of the page, and every panel with its labels."""
+    FigureCanvasAgg(page).draw()
+    texts = [(text.get_text(), text.get_window_extent()) for text in page.texts]
+    panels = [(f"panel {n}", axes.get_tightbbox()) for n, axes in enumerate(page.axes)]
+    return [(name, box) for name, box in [*texts, *panels] if box is not None and name.strip()]
+
+
+def _assert_apart(page: Figure) -> None:
+    paper = page.bbox
+    boxes = _boxes(page)
+    for name, box in boxes:
+        assert paper.x0 < box.x0 and box.x1 < paper.x1, f"{name} leaves the paper"
+        assert paper.y0 < box.y0 and box.y1 < paper.y1, f"{name} leaves the paper"
+    for (first, a), (second, b) in combinations(boxes, 2):
+        common = Bbox.intersection(a, b)
+        if common is not None:
+            # Boxes of lines have air at their edges.
+            assert min(common.width, common.height) < 2, f"{first!r} lies on {second!r}"
+
+
+def _all_measures(result: StudyResult) -> StudyResult:
+    """Every measure there is, in three views, with the longest reasons."""
+    plain = [name for name in MEANINGS if name.startswith(("n_", "volume", "tsrc"))]
+    plain = [name for name in plain if name not in {"n_clipped", "n_outside_reference"}]
+    of_view = [name for name in MEANINGS if name not in plain]
+    of_view += ["mtd_percentile", "ath_matrix_percentile"]
+    measures = [Measure(name, None, "%", "", "", 3, LONGEST) for name in plain]
+    measures += [
+        Measure(name, None, "1", profile, space, 3, LONGEST)
+        for profile, space in VIEWS
+        for name in of_view
+    ]
+    return replace(result, measures=tuple(measures))
+
+
+@pytest.mark.parametrize("n_lesions", [1, 2, 40])
+def test_nothing_overlaps_or_leaves_the_paper(n_lesions: int, tmp_path: Path) -> None:
+    shape, spacing = (90, 256, 256), (2.0, 1.2, 1.2)
+    study = phantom_study(tmp_path, n_lesions, shape=shape, spacing=spacing)
+    rows = tuple(
+        QualityRow("1", "2", "3", "", f"check_{n}", "warn", "f" * 99, "w" * 99, "d" * 300)
+        for n in range(9)
+    )
+    study = replace(study, quality=rows)
+    result = _all_measures(result_of(study))
+    noted = tuple(
+        replace(one, warnings=(f"warning {one.number} " + "w" * 300, "touches the border"))
+        for one in result.lesions
+    )
+    pages = list(report_pages(study, replace(result, lesions=noted), context_of()))
+    assert len(pages) == (3 if n_lesions == 40 else 2)
+    for page in pages:
+        _assert_apart(page)
+    said = " ".join(text.get_text() for text in pages[-1].texts)
+    assert "touches the border" in said and "Computed with" in said
+
+
+def test_forty_lesions_without_much_to_say_take_two_pages(tmp_path: Path) -> None:
+    study = phantom_study(tmp_path, 40, shape=(90, 256, 256), spacing=(2.0, 1.2, 1.2))
+    assert len(list(report_pages(study, result_of(study), context_of()))) == 2
+
+
+def test_checks_that_are_not_configured_are_no_flags(study: StudyInput) -> None:
+    rows = tuple(
+        QualityRow("1", "2", "3", "", name, outcome, "found", "", "")
+        for name, outcome in (
+            ("matrix", "off"), ("complete_scan", "ok"), ("kernel_tag", "unknown"),
+            ("slice_distance", "warn"), ("slice_distance", "warn"),
+        )
+    )  # fmt: skip
+    *_, last = report_pages(replace(study, quality=rows), result_of(study), context_of())
+    said = [text.get_text() for text in last.texts]
+    place = said.index("Quality")
+    assert said[place + 1 : place + 3] == [
+        "warn: slice distance: found", "unknown: kernel tag: found",
+    ]  # fmt: skip
+    assert said[place + 3] == "Computed with"
