@@ -38,6 +38,7 @@ from service.store import ArtifactRow, DeliveryRow, RunRow
 from service.workbench import (
     DELIVERIES,
     FETCHES,
+    PRIORS,
     RUNS,
     Workbench,
     set_workbench,
@@ -68,7 +69,7 @@ def launch(bench: Workbench, database_url: str, executor_id: str) -> None:
     DBOS(config=config)
     DBOS.launch()
     limits = bench.settings.limits
-    concurrency = {RUNS: 1, DELIVERIES: limits.deliveries, FETCHES: limits.fetches}
+    concurrency = {RUNS: 1, DELIVERIES: limits.deliveries, FETCHES: limits.fetches, PRIORS: 1}
     for name, at_a_time in concurrency.items():
         DBOS.register_queue(name, worker_concurrency=at_a_time, polling_interval_sec=_QUEUE_POLL_S)
 
@@ -456,10 +457,12 @@ def _look_up(
 
 def note_report(bench: Workbench, report: Report) -> None:
     """Take a storage commitment report, whichever way it came."""
-    now = bench.clock()
-    retry_at = now + next_delay(0, bench.settings.delivery)
     known = bench.store.deliveries.answered(
-        report.transaction_uid, report.committed, report.failed, retry_at, now
+        report.transaction_uid,
+        report.committed,
+        report.failed,
+        lambda attempts: next_delay(attempts, bench.settings.delivery),
+        bench.clock(),
     )
     log.info("commitment report", deliveries=known, failed=len(report.failed))
 

@@ -1,6 +1,6 @@
 """Deliveries: one artifact to one destination, from waiting to delivered or parked."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -172,11 +172,17 @@ class Deliveries:
         else:
             self.retry_at(delivery_id, answer_by, status, detail)
         table = schema.deliveries
+        # A try is used up either way: who takes and forgets is not sent to for ever.
+        used = 1 if answer_by is None else 0
         with self._database.write() as connection:
             connection.execute(
                 table.update()
                 .where(table.c.id == delivery_id)
-                .values(commitment="asked", transaction_uid=transaction_uid)
+                .values(
+                    commitment="asked",
+                    transaction_uid=transaction_uid,
+                    attempts_left=table.c.attempts_left - used,
+                )
             )
 
     def no_answer(self, delivery_id: int, detail: str) -> None:
@@ -194,13 +200,18 @@ class Deliveries:
         transaction_uid: str,
         committed: Collection[str],
         failed: Mapping[str, int],
-        retry_at: float,
+        delay: Callable[[int], float],
         now: float,
     ) -> int:
         """Note a commitment report; how many deliveries it was about.
 
         What is committed is delivered. What is not is sent again, or parked when its tries are
         used up.
+
+        Parameters
+        ----------
+        delay : callable
+            Seconds until the next try, after this many.
         """
         table, artifacts = schema.deliveries, schema.artifacts
         query = (
@@ -227,7 +238,7 @@ class Deliveries:
                     values = {
                         "commitment": "refused",
                         "state": "waiting" if left else "parked",
-                        "next_attempt_at": retry_at,
+                        "next_attempt_at": now + delay(row.attempts - 1),
                         "detail": f"commitment refused, reason 0x{reason:04X}",
                     }
                 else:

@@ -89,7 +89,7 @@ class _Process:
         command = "from service.cli import main; main()"
         self.kind = kind
         self._command = [sys.executable, "-c", command, kind, "--config", str(config)]
-        self._log = log.open("ab")
+        self._path, self._log = log, log.open("ab")
         self.groups: list[int] = []
         self._process = self._start()
 
@@ -110,6 +110,10 @@ class _Process:
     def running(self) -> bool:
         """Whether the process lives."""
         return self._process.poll() is None
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self._path.read_text(errors="replace")[-2000:]
 
     def end(self) -> int:
         """Ask it to end, as a service manager would; its exit code."""
@@ -162,7 +166,7 @@ def crash(
                 time.sleep(source.uniform(0, longest_life_s))
                 hit = source.choice(site)
                 if not hit.running:
-                    tally.faults.append(f"a {hit.kind} ended by itself; see its log")
+                    tally.faults.append(f"a {hit.kind} ended by itself: {hit.last_words()}")
                 hit.kill()
                 tally.killed[hit.kind] += 1
             sender.finish(studies, time.monotonic() + patience_s)

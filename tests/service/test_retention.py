@@ -68,7 +68,7 @@ def test_undelivered_stays(bench: Bench) -> None:
     bench.store.deliveries.retry(1, 3, START)
     bench.store.deliveries.ask(1, "1.9", 0, "stored", START, START + 60)
     assert bench.sweep(1000) == 0, "stored, but commitment is required and has not come"
-    bench.store.deliveries.answered("1.9", {"2.25.1"}, {}, START, START)
+    bench.store.deliveries.answered("1.9", {"2.25.1"}, {}, lambda _attempts: 0.0, START)
     assert bench.sweep(1000) == 3
 
 
