@@ -27,6 +27,7 @@ from service.commitment import (
 from service.intake import Intake, Taken
 from service.log import get_logger
 from service.pynetdicom_hardening import HardenedServer, Limits, start_server
+from service.pynetdicom_stores import StoreRequest, Storing
 from service.spool import Spool
 from service.store import Store
 from service.tls import server_context
@@ -148,6 +149,12 @@ class Listener:
             ),
             admits=self._admits_address,
             tls=server_context(self._settings.tls) if self._settings.tls else None,
+            storing=Storing(
+                frozenset(STORAGE_CLASSES),
+                self._settings.max_object_mb * 1024**2,
+                file_meta,
+                self._store_object,
+            ),
         )
         log.info("listening", ae_title=self._settings.ae_title, port=self._settings.port)
 
@@ -195,19 +202,35 @@ class Listener:
     # What comes in
 
     def _on_store(self, event: evt.Event) -> Dataset:
-        try:
-            status, comment = self._take(event)
-        except OSError as error:
-            log.warning("spool cannot be written", error=error.strerror or type(error).__name__)
-            status, comment = OUT_OF_RESOURCES, "spool cannot be written"
-        except Transient as error:
-            log.warning("catalogue cannot be written", error=str(error))
-            status, comment = OUT_OF_RESOURCES, "catalogue cannot be written"
+        """A C-STORE that was not ordinary enough to be gathered from the wire."""
+        request, peer = event.request, event.assoc.requestor
+        command = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+        head = file_meta(*command, str(event.context.transfer_syntax))
+        status, comment = self._store_object(
+            StoreRequest(
+                *command,
+                negotiated=str(event.context.abstract_syntax),
+                content=b"".join((head, request.DataSet.getbuffer() if request.DataSet else b"")),
+                sha256="",
+                source=f"{peer.ae_title.strip()}@{peer.address}",
+            )
+        )
         response = Dataset()
         response.Status = status
         if comment:
             response.ErrorComment = comment[:64]
         return response
+
+    def _store_object(self, request: StoreRequest) -> tuple[int, str]:
+        """Store an object; status and, when it is no success, a comment."""
+        try:
+            return self._take(request)
+        except OSError as error:
+            log.warning("spool cannot be written", error=error.strerror or type(error).__name__)
+            return OUT_OF_RESOURCES, "spool cannot be written"
+        except Transient as error:
+            log.warning("catalogue cannot be written", error=str(error))
+            return OUT_OF_RESOURCES, "catalogue cannot be written"
 
     def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
         try:
@@ -234,19 +257,16 @@ class Listener:
         self._on_commitment_request(calling, *answer(transaction_uid, committed, failed))
         return SUCCESS, None
 
-    def _take(self, event: evt.Event) -> tuple[int, str]:
+    def _take(self, request: StoreRequest) -> tuple[int, str]:
         if self._spool.free_bytes() < self._settings.low_disk_mb * 1024**2:
             log.error("disk below its watermark", wanted_mb=self._settings.low_disk_mb)
             return OUT_OF_RESOURCES, "disk below its watermark"
-        request = event.request
-        command = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
-        negotiated = str(event.context.abstract_syntax)
-        meta = file_meta(*command, str(event.context.transfer_syntax))
         taken = self._intake.take(
-            b"".join((meta, request.DataSet.getbuffer() if request.DataSet else b"")),
-            f"{event.assoc.requestor.ae_title.strip()}@{event.assoc.requestor.address}",
-            claimed_uid=command[1],
-            check=lambda header: _mismatch(header, command, negotiated),
+            request.content,
+            request.source,
+            sha256=request.sha256,
+            claimed_uid=request.sop_instance_uid,
+            check=lambda header: _mismatch(header, request),
         )
         return _status(taken), taken.reason.code if taken.reason else ""
 
@@ -262,12 +282,13 @@ def _status(taken: Taken) -> int:
     }.get(taken.reason.code, CANNOT_UNDERSTAND)
 
 
-def _mismatch(header: InstanceHeader, command: tuple[str, str], negotiated: str) -> Reason | None:
+def _mismatch(header: InstanceHeader, request: StoreRequest) -> Reason | None:
     """Whether command, presentation context and data set disagree about what this is."""
-    if command[0] != negotiated:
+    command = (request.sop_class_uid, request.sop_instance_uid)
+    if command[0] != request.negotiated:
         return Reason(
             "class_not_negotiated",
-            f"found SOP class {command[0]} in a presentation context for {negotiated}",
+            f"found SOP class {command[0]} in a presentation context for {request.negotiated}",
         )
     found = (header.sop_class_uid, header.sop_instance_uid)
     if found != command:

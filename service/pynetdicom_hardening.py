@@ -16,8 +16,12 @@ a socket whose peer is gone is shut down, closed in any case, for requestors too
 which fails, and so never closed
 a message that cannot be decoded ends its  ends its association
 thread with a traceback
-sleeps 1 ms, then looks again: half of     waits for the socket or for something to send
-the time of a transfer
+sleeps 1 ms, then looks again: half of     waits for the socket, for something to send, or for a
+the time of a transfer                     message or an end to come
+copies its 500 transfer syntaxes anew for  all share one copy, which nothing changes
+every association
+takes each PDU through four copies, two    the reading thread gathers and stores an ordinary
+queues and two threads                     C-STORE itself, see `service.pynetdicom_stores`
 ========================================  =====================================================
 """
 
@@ -38,13 +42,14 @@ from pynetdicom import AE, evt
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from service.log import get_logger
+from service.pynetdicom_stores import Storing, gather_stores
 
 log = get_logger("listener")
 
 _LARGEST_READ = 256 * 1024
 _POLL_S = 0.1
 _IDLE_WAIT_S = 0.02
-_MESSAGE_WAIT_S = 0.005
+_MESSAGE_WAIT_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,9 @@ def start_server(
     *,
     admits: Callable[[str], bool] = lambda _address: True,
     tls: ssl.SSLContext | None = None,
+    storing: Storing | None = None,
+    shares_port: bool = False,
+    ended: Callable[[Any], None] = lambda _association: None,
 ) -> "HardenedServer":
     """Serve an application entity; returns once it listens.
 
@@ -93,15 +101,31 @@ def start_server(
     admits : callable
         Peer's IP address to whether it may connect at all.
     tls : ssl.SSLContext, optional
+    storing : Storing, optional
+        How C-STORE requests are stored; none: all are pynetdicom's, and the handlers'.
+    shares_port : bool
+        Whether other processes serve the same port.
+    ended : callable
+        Told of each association whose thread has come to its end, however it went.
     """
     handlers = [*handlers, (evt.EVT_PDU_RECV, _end_oversized(limits.max_object))]
-    server = HardenedServer(ae, address, ae.ae_title, ae.supported_contexts, None, handlers)
+    server = HardenedServer(
+        ae, address, _Shared(ae.supported_contexts), handlers, shares_port=shares_port
+    )
     server.limits, server.admits, server.tls = limits, admits, tls
+    server.storing, server.ended = storing, ended
     ae._servers.append(server)
     threading.Thread(
         target=server.serve_forever, args=(_POLL_S,), name="dicom-listener", daemon=True
     ).start()
     return server
+
+
+class _Shared(list[Any]):
+    """Presentation contexts that every association may share."""
+
+    def __deepcopy__(self, _memo: Any) -> "_Shared":
+        return self
 
 
 class _Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
@@ -111,6 +135,9 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
         wire.recv = _BoundedReceive(wire, association, self.server.limits)
         _end_on_fault(association)
         _wait_instead_of_polling(association)
+        if self.server.storing is not None:
+            gather_stores(association, wire.recv, self.server.storing)
+        _tell_when_ended(association, self.server.ended)
         return association
 
 
@@ -120,11 +147,30 @@ class HardenedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetd
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(
+        self,
+        ae: AE,
+        address: tuple[str, int],
+        contexts: list[Any],
+        handlers: list[Any],
+        *,
+        shares_port: bool,
+    ) -> None:
         self.limits = Limits()
         self.admits: Callable[[str], bool] = lambda _address: True
         self.tls: ssl.SSLContext | None = None
-        super().__init__(*args, request_handler=_Handler)
+        self.storing: Storing | None = None
+        self.ended: Callable[[Any], None] = lambda _association: None
+        self._shares_port = shares_port
+        super().__init__(
+            ae, address, ae.ae_title, contexts, None, handlers, request_handler=_Handler
+        )
+
+    def server_bind(self) -> None:
+        """Bind, with others when the port is shared."""
+        if self._shares_port:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept, and nothing that could wait for the peer."""
@@ -207,16 +253,33 @@ def _end_on_fault(association: Any) -> None:
     dul.state_machine.do_action = act_or_end
 
 
+def _tell_when_ended(association: Any, ended: Callable[[Any], None]) -> None:
+    run = association.run
+
+    def run_and_tell() -> None:
+        try:
+            run()
+        finally:
+            ended(association)
+
+    association.run = run_and_tell
+
+
 def _wait_instead_of_polling(association: Any) -> None:
     """Let both threads of an association wait for what they poll for."""
     dul, dimse = association.dul, association.dimse
     alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     weakref.finalize(association, os.close, alarm)
     put, take = dul.to_provider_queue.put, dimse.msg_queue.get
+    tell_user = dul.to_user_queue.put
 
     def put_and_wake(*arguments: Any, **named: Any) -> None:
         put(*arguments, **named)
         os.eventfd_write(alarm, 1)
+
+    def tell_user_and_wake(*arguments: Any, **named: Any) -> None:
+        tell_user(*arguments, **named)
+        dimse.msg_queue.put((None, None))  # a release or an abort: no message, but look
 
     def get_msg(block: bool = False) -> Any:
         try:
@@ -225,6 +288,7 @@ def _wait_instead_of_polling(association: Any) -> None:
             return None, None
 
     dul.to_provider_queue.put = put_and_wake
+    dul.to_user_queue.put = tell_user_and_wake
     dimse.get_msg = get_msg
     dul.socket.alarm = alarm
     dul.socket.__class__ = _WaitingSocket
@@ -257,13 +321,17 @@ class _WaitingSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is 
 
 
 class _BoundedReceive:
-    """`AssociationSocket.recv` with a cap on what is asked and a deadline on the whole."""
+    """`AssociationSocket.recv` with a cap on what is asked and a deadline on the whole.
+
+    What is put into `unread` is read again first. Once `refused` says why, nothing is read.
+    """
 
     def __init__(self, wire: AssociationSocket, association: Any, limits: Limits) -> None:
         self._wire = wire
         self._association = association
         self._limits = limits
         self.refused = ""
+        self.unread = bytearray()
 
     def __call__(self, wanted: int) -> bytearray:
         """Read this many bytes; fewer when the peer closes.
@@ -278,21 +346,28 @@ class _BoundedReceive:
             raise OSError(self.refused)
         if wanted > self._limits.max_pdu:
             raise OSError(f"found a PDU of {wanted} bytes, wanted {self._limits.max_pdu} at most")
+        if self.unread:
+            taken, self.unread = self.unread[:wanted], self.unread[wanted:]
+            return taken
         established = self._association.is_established
         seconds = self._limits.transfer_s if established else self._limits.handshake_s
         deadline = time.monotonic() + seconds
-        received = bytearray()
         connection = self._wire.socket
-        while len(received) < wanted:
+        received = bytearray(wanted)
+        free = memoryview(received)
+        number = 0
+        while number < wanted:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"found {len(received)} of {wanted} bytes in {seconds} s")
+                raise TimeoutError(f"found {number} of {wanted} bytes in {seconds} s")
             connection.settimeout(left)
-            chunk = connection.recv(min(wanted - len(received), _LARGEST_READ))
-            if not chunk:
+            read = connection.recv_into(free[number : number + _LARGEST_READ])
+            if not read:
                 break
-            received += chunk
+            number += read
         connection.settimeout(self._limits.transfer_s)
+        free.release()
+        del received[number:]
         return received
 
 

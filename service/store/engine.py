@@ -1,6 +1,7 @@
 """Opening and migrating the catalogue's database."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,9 +42,18 @@ class Database:
     mendable: sa.Engine
     _lock: Any = field(default_factory=threading.Lock)
 
+    # Made once: making one costs more than a statement.
+    @functools.cached_property
+    def _writing(self) -> sa.Engine:
+        return self.engine.execution_options(writes=True)
+
+    @functools.cached_property
+    def _writing_mendable(self) -> sa.Engine:
+        return self.mendable.execution_options(writes=True)
+
     def write(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """A transaction that is durable when the block ends."""
-        return self._write(self.engine)
+        return self._write(self._writing)
 
     def write_mendable(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """A transaction that outlives the death of any process; a power cut may undo it.
@@ -51,13 +61,12 @@ class Database:
         Only for what the start-up repair makes again: rows about files that are durable already.
         Whatever is committed with `write` later makes this durable too.
         """
-        return self._write(self.mendable)
+        return self._write(self._writing_mendable)
 
     @contextlib.contextmanager
     def _write(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         lock = self._lock if engine.dialect.name == "sqlite" else contextlib.nullcontext()
-        writing = engine.execution_options(writes=True)
-        with lock, _passing_faults(), writing.begin() as connection:
+        with lock, passing_faults(), engine.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -68,12 +77,12 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection for queries."""
-        with _passing_faults(), self.engine.connect() as connection:
+        with passing_faults(), self.engine.connect() as connection:
             yield connection
 
 
 @contextlib.contextmanager
-def _passing_faults() -> Iterator[None]:
+def passing_faults() -> Iterator[None]:
     """Name what may pass: a lock held too long, a full disk, a server that restarts."""
     try:
         yield

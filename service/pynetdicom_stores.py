@@ -1,0 +1,326 @@
+"""C-STORE requests read from the wire straight into what becomes a file.
+
+pynetdicom takes each PDU through four copies, two queues, two threads and a dozen objects; for a CT
+slice that is most of the listener's work. Here the thread that reads a connection gathers an
+ordinary C-STORE request itself, hashes it while the peer sends on, has it stored and answers.
+Everything else, an unusual C-STORE included, is put back for pynetdicom to read as ever: its state
+machine keeps the association, and ends it when a peer breaks the rules (PS3.8 section 9.2).
+"""
+
+import hashlib
+import re
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+from service.log import get_logger
+
+_P_DATA = 4
+_HEAD = struct.Struct(">BxI")
+_FRAGMENT = struct.Struct(">IBB")
+_ELEMENT = struct.Struct("<HHI")
+_COMMAND, _LAST = 1, 2
+_C_STORE_REQUEST, _C_STORE_RESPONSE = 0x0001, 0x8001
+_NO_DATA_SET = 0x0101
+_PROCESSING_FAILURE = 0x0110
+_ESTABLISHED = "Sta6"
+_INVALID_PDU, _CLOSED = "Evt19", "Evt17"
+_LARGEST_COMMAND = 1024
+# No answer is longer; a peer that takes less in one PDU is left to pynetdicom.
+_LARGEST_ANSWER = 512
+_UID = re.compile(rb"[0-9.]{1,64}")
+
+log = get_logger("listener")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """A whole C-STORE request.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid : str
+        As the command says.
+    negotiated : str
+        Abstract syntax of its presentation context.
+    content : bytes
+        A complete file: preamble, file meta information, data set.
+    sha256 : str
+        Of `content`; "" when it is not known yet.
+    source : str
+        Calling AE title and address.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    negotiated: str
+    content: bytes
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """How the listener stores.
+
+    Attributes
+    ----------
+    classes : frozenset of str
+        SOP classes to gather here.
+    max_object : int
+        Bytes of one data set.
+    file_head : callable
+        SOP class, SOP instance and transfer syntax to what comes before the data set in a file.
+    store : callable
+        A request to its status and, when it is no success, a comment.
+    """
+
+    classes: frozenset[str]
+    max_object: int
+    file_head: Callable[[str, str, str], bytes]
+    store: Callable[[StoreRequest], tuple[int, str]]
+
+
+class _Violation(Exception):  # noqa: N818 - never leaves this module
+    """A PDU that cannot be."""
+
+
+class _Gathering:
+    """A request whose data set is coming in."""
+
+    def __init__(self, command: "_Command", context: Any, context_id: int, head: bytes) -> None:
+        self.command = command
+        self.context_id = context_id
+        self.negotiated = str(context.abstract_syntax)
+        self.content = bytearray(head)
+        self.digest = hashlib.sha256(head)
+        self.head_length = len(head)
+
+    def add(self, data: memoryview) -> None:
+        """Take a fragment."""
+        self.content += data
+        self.digest.update(data)
+
+
+def gather_stores(association: Any, receive: Any, storing: Storing) -> None:
+    """Let the reading thread of an association gather its C-STORE requests.
+
+    Parameters
+    ----------
+    association : pynetdicom.association.Association
+        An acceptor's, not started yet.
+    receive : callable
+        Its bounded ``recv``, with `unread` and `refused`.
+    storing : Storing
+    """
+    dul = association.dul
+    dul._read_pdu_data = _Reader(association, receive, storing, dul._read_pdu_data).read
+
+
+class _Reader:
+    """Reads PDUs in place of pynetdicom, or puts them back for it."""
+
+    def __init__(
+        self, association: Any, receive: Any, storing: Storing, otherwise: Callable[[], None]
+    ) -> None:
+        self._association = association
+        self._dul = association.dul
+        self._receive = receive
+        self._storing = storing
+        self._otherwise = otherwise
+        self._request: _Gathering | None = None
+
+    def read(self) -> None:
+        """Read a PDU; while a data set is coming in, as many as are there."""
+        if not self._is_ours():
+            self._request = None
+            self._otherwise()
+            return
+        self._read_one()
+        wire, dul = self._dul.socket, self._dul
+        while (
+            self._request is not None
+            and not dul.to_provider_queue.queue
+            and dul.event_queue.empty()
+            and wire.ready
+        ):
+            self._read_one()
+
+    def _is_ours(self) -> bool:
+        association = self._association
+        return (
+            self._dul.state_machine.current_state == _ESTABLISHED
+            and association.dimse.message is None
+            and not self._receive.refused
+            and not 0 < association.requestor.maximum_length < _LARGEST_ANSWER
+        )
+
+    def _read_one(self) -> None:
+        try:
+            head = self._receive(_HEAD.size)
+            if len(head) < _HEAD.size:
+                self._end(_CLOSED)
+                return
+            kind, length = _HEAD.unpack(head)
+            if kind != _P_DATA:
+                self._put_back(head)
+                return
+            body = self._receive(length)
+        except OSError as fault:
+            log.info("connection ended", why=type(fault).__name__)
+            self._end(_CLOSED)
+            return
+        if len(body) < length:
+            self._end(_CLOSED)
+            return
+        try:
+            if not self._take(body):
+                self._put_back(head + body)
+        except _Violation:
+            self._end(_INVALID_PDU)
+
+    def _put_back(self, data: bytearray) -> None:
+        """Let pynetdicom read this PDU."""
+        self._request = None
+        self._receive.unread = data
+        self._otherwise()
+
+    def _end(self, event: str) -> None:
+        self._request = None
+        self._dul.event_queue.put(event)
+
+    def _take(self, body: bytearray) -> bool:
+        """Take the fragments of a P-DATA-TF; False when it is pynetdicom's to read."""
+        fragments = iter(tuple(_fragments(memoryview(body))))  # none counts when one cannot be
+        if self._request is None:
+            first = next(fragments, None)
+            request = self._begun(*first) if first else None
+            if request is None:
+                return False
+            self._request = request
+        for context_id, flags, data in fragments:
+            request = self._request
+            if request is None or context_id != request.context_id or flags & _COMMAND:
+                raise _Violation
+            request.add(data)
+            if len(request.content) - request.head_length > self._storing.max_object:
+                self._receive.refused = f"a data set of more than {self._storing.max_object} bytes"
+                raise _Violation
+            if flags & _LAST:
+                self._request = None
+                self._answer(request)
+        return True
+
+    def _begun(self, context_id: int, flags: int, data: memoryview) -> _Gathering | None:
+        """The request a command begins; None for every other message."""
+        context = self._association._accepted_cx.get(context_id)
+        if flags & (_COMMAND | _LAST) != _COMMAND | _LAST or context is None:
+            return None
+        command = _store_command(data)
+        if (
+            command is None
+            or command.sop_class_uid != context.abstract_syntax
+            or command.sop_class_uid not in self._storing.classes
+        ):
+            return None
+        head = self._storing.file_head(
+            command.sop_class_uid, command.sop_instance_uid, str(context.transfer_syntax[0])
+        )
+        return _Gathering(command, context, context_id, head)
+
+    def _answer(self, request: _Gathering) -> None:
+        peer = self._association.requestor
+        whole = StoreRequest(
+            request.command.sop_class_uid,
+            request.command.sop_instance_uid,
+            request.negotiated,
+            cast("bytes", request.content),  # no one writes to it any more
+            request.digest.hexdigest(),
+            f"{peer.ae_title.strip()}@{peer.address}",
+        )
+        try:
+            status, comment = self._storing.store(whole)
+        except Exception:
+            # One object met a fault of ours: its sender is told, the association goes on.
+            log.exception("storing failed")
+            status, comment = _PROCESSING_FAILURE, "processing failure"
+        self._dul.socket.send(_response(request, status, comment))
+
+
+def _fragments(body: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Context, control header and data of each presentation data value (PS3.8 section 9.3.5)."""
+    position = 0
+    while position < len(body):
+        if position + _FRAGMENT.size > len(body):
+            raise _Violation
+        length, context_id, flags = _FRAGMENT.unpack_from(body, position)
+        end = position + 4 + length
+        if length < 2 or end > len(body):
+            raise _Violation
+        yield context_id, flags, body[position + _FRAGMENT.size : end]
+        position = end
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """What a C-STORE request says beside its data set."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    message_id: int
+
+
+def _store_command(encoded: memoryview) -> _Command | None:
+    """An ordinary C-STORE request with a data set; None for any other command (PS3.7 9.3.1)."""
+    if len(encoded) > _LARGEST_COMMAND:
+        return None
+    values: dict[int, bytes] = {}
+    position = 0
+    while position + _ELEMENT.size <= len(encoded):
+        group, element, length = _ELEMENT.unpack_from(encoded, position)
+        position += _ELEMENT.size
+        if group or position + length > len(encoded):
+            return None
+        values[element] = bytes(encoded[position : position + length])
+        position += length
+    if position != len(encoded):
+        return None
+    sop_class, instance = (values.get(element, b"").rstrip(b"\0 ") for element in (0x2, 0x1000))
+    kind, message_id, data_set = (_number(values.get(element)) for element in (0x100, 0x110, 0x800))
+    if kind != _C_STORE_REQUEST or message_id is None or data_set in (None, _NO_DATA_SET):
+        return None
+    if not (_UID.fullmatch(sop_class) and _UID.fullmatch(instance)):
+        return None
+    return _Command(sop_class.decode("ascii"), instance.decode("ascii"), message_id)
+
+
+def _number(value: bytes | None) -> int | None:
+    return int.from_bytes(value, "little") if value is not None and len(value) == 2 else None
+
+
+def _response(request: _Gathering, status: int, comment: str) -> bytes:
+    """The P-DATA-TF of a C-STORE response."""
+    command = request.command
+
+    def element(number: int, value: bytes, padding: bytes = b"\0") -> bytes:
+        value += padding * (len(value) % 2)
+        return _ELEMENT.pack(0, number, len(value)) + value
+
+    body = b"".join(
+        (
+            element(0x0002, command.sop_class_uid.encode()),
+            element(0x0100, struct.pack("<H", _C_STORE_RESPONSE)),
+            element(0x0120, struct.pack("<H", command.message_id)),
+            element(0x0800, struct.pack("<H", _NO_DATA_SET)),
+            element(0x0900, struct.pack("<H", status)),
+            element(0x0902, comment[:64].encode("ascii", "replace"), b" ") if comment else b"",
+            element(0x1000, command.sop_instance_uid.encode()),
+        )
+    )
+    encoded = element(0x0000, struct.pack("<I", len(body))) + body
+    return (
+        _HEAD.pack(_P_DATA, len(encoded) + _FRAGMENT.size)
+        + _FRAGMENT.pack(len(encoded) + 2, request.context_id, _COMMAND | _LAST)
+        + encoded
+    )
