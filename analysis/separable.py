@@ -55,7 +55,8 @@ def _weights(at: FloatArray, n: int, start: int, whole: int) -> FloatArray:
     for tap in range(4):
         # A point outside the image is set to zero afterwards; here it must only not fall out.
         np.add.at(chosen, (np.arange(len(at)), np.clip(column[tap], 0, n - 1)), weight[tap])
-    return chosen @ prefilter(n)
+    combined: FloatArray = chosen @ prefilter(n)
+    return combined
 
 
 @lru_cache(maxsize=64)

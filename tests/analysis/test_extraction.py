@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +99,31 @@ def test_one_slice_and_two_components(assert_same: Compare) -> None:
     assert_same(reference.noisy(geometry), reference.lesions(one_slice, two), HENRY, MIRV)
 
 
+def test_one_voxel_is_refused_by_both() -> None:
+    """A lesion without extent has no shape for PyRadiomics either; its words are not an error."""
+    geometry = reference.grid((12, 24, 24), (1.0, 1, 1))
+    (voxel,) = reference.boxes(geometry, [(1, 1, 1)])
+    volume = reference.noisy(geometry)
+    for profile in (HENRY, MIRV):
+        with pytest.raises(ValueError, match="only contains 1 segmented voxel"):
+            reference.plain(volume, voxel.mask, profile)
+        (result,) = extract(volume, [voxel], [profile], workers=1)
+        assert result.excluded is not None
+        assert result.excluded.code == "too_few_dimensions"
+
+
+def test_one_litre(assert_same: Compare) -> None:
+    """On two images and without shape (359 ml are measured with all): PyRadiomics loops over every
+    voxel in Python and compares all pairs of the mesh's vertices, for over a minute.
+    """
+    geometry = reference.grid((60, 160, 160), (2.5, 0.9, 0.9))
+    found = reference.lesions(reference.ball(geometry, (30, 80, 80), 62))
+    kinds = {k: v for k, v in MIRV.feature_classes.items() if k != "shape"}
+    images: dict[str, dict[str, object]] = {"Original": {}, "Gradient": {}}
+    litre = replace(MIRV, feature_classes=kinds, image_types=images, n_features=2 * 86, selected=())
+    assert_same(reference.noisy(geometry), found, litre)
+
+
 @pytest.mark.parametrize("spacing", [(3.0, 0.7, 0.7), (3.0, 1.5, 1.5)])
 def test_flat_regions_where_rounding_decides(
     assert_same: Compare, spacing: tuple[float, float, float]
@@ -182,7 +207,7 @@ def test_order_is_profile_by_profile_and_names_are_known_beforehand(extractor: E
     assert (results[0].label, results[0].tracking_uid) == ("lesion 1", "2.25.1")
 
 
-def same_bytes(a: tuple[LesionResult, ...], b: tuple[LesionResult, ...]) -> bool:
+def same_bytes(a: Sequence[LesionResult], b: Sequence[LesionResult]) -> bool:
     return [r.values.tobytes() for r in a] == [r.values.tobytes() for r in b]
 
 
@@ -265,26 +290,35 @@ def test_image_that_is_not_finite_is_refused(extractor: Extractor) -> None:
     assert result.excluded.code == "image_not_finite"
 
 
-def test_poisoned_lesions_cost_themselves_alone() -> None:
-    """A crash, an allocation without end and a lesion that never returns, in a study of 12 each."""
+POISONS = {
+    "crashes": ((2, 3, 5), "worker_died", "SIGSEGV"),
+    "allocates without end": ((2, 3, 7), "memory_limit", "600 MB"),
+    "never returns": ((2, 3, 11), "time_limit", "after 8 s"),
+}
+
+
+@pytest.mark.parametrize("name", POISONS)
+def test_one_poisoned_lesion_of_twelve_costs_itself_alone(extractor: Extractor, name: str) -> None:
+    """Eleven results, the same bytes as without it, and one reason; then all is well again."""
+    size, code, words = POISONS[name]
     geometry = small()
     healthy = [(2, 3, 4), (3, 3, 4), (2, 4, 4), (4, 4, 4), (4, 5, 4), (4, 5, 5)]
-    sizes = [*healthy, (2, 3, 5), (5, 5, 5), (2, 3, 7), (5, 6, 5), (2, 3, 11), (5, 6, 6)]
+    healthy += [(5, 5, 5), (5, 6, 5), (5, 6, 6), (3, 4, 4), (3, 5, 5)]
     volume = reference.noisy(geometry)
-    found = reference.boxes(geometry, sizes)
-    with Extractor(2, Limits(lesion_timeout_s=10, lesion_memory_mb=600)) as pool:
+    found = reference.boxes(geometry, [*healthy[:5], size, *healthy[5:]])
+    with Extractor(2, Limits(lesion_timeout_s=8, lesion_memory_mb=600)) as pool:
         pool._target = reference.POISON
         results = pool.extract(volume, found, [HENRY])
-        assert {r.number: r.excluded.code for r in results if r.excluded} == {
-            7: "worker_died",
-            9: "memory_limit",
-            11: "time_limit",
-        }
-        assert results[6].excluded is not None
-        assert "SIGSEGV" in results[6].excluded.detail
-        again = pool.extract(volume, found[:3], [HENRY])
-    assert same_bytes(results[:3], again)
-    assert same_bytes(again, extract(volume, found[:3], [HENRY], workers=1))
+        assert {r.number: r.excluded.code for r in results if r.excluded} == {6: code}
+        assert results[5].excluded is not None
+        assert words in results[5].excluded.detail
+        assert np.isnan(results[5].values).all()
+        again = pool.extract(volume, found[:2], [HENRY])
+    others = [*results[:5], *results[6:]]
+    without = extractor.extract(volume, [*found[:5], *found[6:]], [HENRY])
+    assert len(others) == 11
+    assert same_bytes(others, without)
+    assert same_bytes(again, without[:2])
 
 
 def test_matrices_of_many_gigabytes_meet_the_memory_cap() -> None:
