@@ -1,16 +1,29 @@
 """Durable work beside runs and deliveries: fetching, answering commitment, telling others."""
 
-from dbos import DBOS, SetWorkflowID
-from pydicom import Dataset
+from functools import partial
 
-from analysis.errors import Transient, Unsuitable
-from config.settings import Destination
+from dbos import DBOS, SetWorkflowID
+from pydicom import Dataset, dcmread
+
+from analysis.errors import Reason, Transient, Unsuitable
+from config.settings import Destination, Priors, Source
+from dicom_io.matching import Selection
 from service.fetching import fetch_series
 from service.intake import Intake
 from service.log import get_logger
+from service.priors import Candidate, Patient, choose, window, worth_looking_into
+from service.querying import series_of, studies_of
 from service.sender import report_commitment
+from service.store import RunRow
 from service.webhook import notify
-from service.workbench import DELIVERIES, FETCHES, workbench, worth_repeating
+from service.workbench import (
+    DELIVERIES,
+    FETCHES,
+    PRIORS,
+    Workbench,
+    workbench,
+    worth_repeating,
+)
 
 log = get_logger("errands")
 
@@ -36,6 +49,10 @@ def fetch(study_uid: str, series_uid: str) -> str:
 
 @DBOS.step()
 def _fetch_from(name: str, study_uid: str, series_uid: str) -> int:
+    return _take_series(name, study_uid, series_uid)
+
+
+def _take_series(name: str, study_uid: str, series_uid: str) -> int:
     bench = workbench()
     (source,) = [one for one in bench.settings.sources if one.name == name]
     intake = Intake(bench.spool, bench.store, bench.clock)
@@ -45,6 +62,7 @@ def _fetch_from(name: str, study_uid: str, series_uid: str) -> int:
         series_uid,
         bench.settings.listener.ae_title,
         lambda content: intake.take(content, f"fetch:{name}"),
+        bench.settings.listener.max_object_mb * 1024**2,
     )
     bench.store.events.add(
         bench.clock(),
@@ -56,6 +74,102 @@ def _fetch_from(name: str, study_uid: str, series_uid: str) -> int:
     )
     log.info("fetched", source=name, objects=number)
     return number
+
+
+# An earlier study
+
+
+def enqueue_prior(run_id: str, study_uid: str) -> None:
+    """Queue looking for a study to compare with; once a study, harmless when repeated."""
+    with SetWorkflowID(f"prior:{study_uid}"):
+        DBOS.enqueue_workflow(PRIORS, fetch_prior, run_id)
+
+
+@DBOS.workflow()
+def fetch_prior(run_id: str) -> str:
+    """Fetch the segmentations of one earlier study; the study's UID, "" when there is none.
+
+    Their images, and the run of the study, come by the ordinary way; then the scheduler revises
+    the later study.
+    """
+    for source in workbench().settings.sources:
+        try:
+            found = _find_prior(source.name, run_id)
+            for series_uid in found[1:]:
+                _fetch_prior_series(source.name, found[0], series_uid)
+        except Exception as fault:  # noqa: BLE001 - the top of a fetch: the next source is asked
+            workbench()
+            log.warning("no prior", source=source.name, why=type(fault).__name__)
+            continue
+        if found:
+            return found[0]
+    return ""
+
+
+@DBOS.step(retries_allowed=True, interval_seconds=5, max_attempts=6, should_retry=worth_repeating)
+def _find_prior(name: str, run_id: str) -> list[str]:
+    """Study and series of segmentations to fetch; empty when there are none."""
+    bench = workbench()
+    run = bench.store.runs.get(run_id)
+    wanted = bench.settings.priors
+    if run is None or wanted is None:
+        return []
+    # A study that was fetched to be compared with is not compared further back: no end otherwise.
+    if bench.store.events.all(kind="prior_found", study_uid=run.study_uid):
+        return []
+    (source,) = [one for one in bench.settings.sources if one.name == name]
+    found = _prior_at(source, _patient(bench, run), wanted, bench.settings.listener.ae_title)
+    note = partial(bench.store.events.add, bench.clock(), source=name)
+    if isinstance(found, Reason):
+        note("prior_missing", study_uid=run.study_uid, run_id=run_id, why=str(found))
+        log.info("no prior", run=run_id, source=name, code=found.code)
+        return []
+    uid = found.study.study_uid
+    note("prior_found", study_uid=uid, run_id=run_id)
+    return [uid, *found.segmentations()]
+
+
+def _prior_at(
+    source: Source, patient: Patient, wanted: Priors, ae_title: str
+) -> Candidate | Reason:
+    dates = window(patient, wanted)
+    if isinstance(dates, Reason):
+        return dates
+    studies = studies_of(source, patient.patient_id, *dates, ae_title)
+    return choose(
+        patient,
+        [
+            Candidate(study, tuple(series_of(source, study.study_uid, ae_title)))
+            for study in worth_looking_into(patient, studies)
+        ],
+        wanted,
+    )
+
+
+def _patient(bench: Workbench, run: RunRow) -> Patient:
+    selection = Selection.from_json(run.selection)
+    row = bench.store.instances.find(selection.images[0])
+    if row is None or row.removed_at is not None:
+        raise Unsuitable("object_gone", "the study's images are no longer stored")
+    tags = ["IssuerOfPatientID", "PatientBirthDate"]
+    path = bench.spool.path(row.sha256)
+    ds = dcmread(path, stop_before_pixels=True, specific_tags=tags)
+    return Patient(
+        patient_id=run.patient_id,
+        issuer=str(ds.get("IssuerOfPatientID") or ""),
+        birth_date=str(ds.get("PatientBirthDate") or ""),
+        study_uid=run.study_uid,
+        study_date=run.study_date,
+        modality=selection.modality,
+    )
+
+
+@DBOS.step(retries_allowed=True, interval_seconds=5, max_attempts=6, should_retry=worth_repeating)
+def _fetch_prior_series(name: str, study_uid: str, series_uid: str) -> int:
+    return _take_series(name, study_uid, series_uid)
+
+
+# Storage commitment
 
 
 def answer_commitment(calling_ae_title: str, event_type: int, information: Dataset) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from analysis.errors import MirvError
@@ -18,6 +19,7 @@ from service.log import get_logger
 from service.loop import Loop, wait_for_the_end
 from service.orthanc_changes import Follower
 from service.pipeline import extractor_from, plan_from
+from service.priorities import priority_of
 from service.scheduler import Scheduler
 from service.spool import Spool
 from service.state import NodeState
@@ -28,6 +30,7 @@ from service.worker import Heart, catalogue_url, workflow_url
 _SLOWEST_TICK_S = 1.0
 _FASTEST_TICK_S = 0.05
 _RETENTION_EVERY_S = 3600.0
+_CLAIM_PATIENCE_S = 10.0
 SERVE_EXECUTOR = "serve"
 
 log = get_logger("node")
@@ -126,6 +129,8 @@ class Node:
         self.spool = Spool(settings.folder / "spool")
         swept = self.spool.sweep()
         self.store = Store(catalogue_url(settings))
+        if not self.store.claim.take(_CLAIM_PATIENCE_S):
+            raise AlreadyRunning("another node, on another folder or machine, serves the catalogue")
         self.store.events.add(time.time(), "node_started", swept=swept)
         doctor.repair(self.spool, self.store, doctor.check(self.spool, self.store, in_flight_s=0))
         self._extractor = extractor_from(settings)
@@ -158,6 +163,8 @@ class Node:
             workflows.enqueue_delivery,
             settings.compare_with_prior,
             start_fetch=self._start_fetch if settings.sources else None,
+            start_prior=errands.enqueue_prior if settings.priors else None,
+            rank=partial(priority_of, settings.priorities, self.store.instances),
             fetch_again_s=settings.fetch_again_s,
         )
 
@@ -183,6 +190,9 @@ class Node:
 
         def turn() -> bool:
             nonlocal next_sweep
+            if not self.store.claim.take():
+                log.error("another node took over the catalogue while its server was away")
+                self._stopping.set()
             heart.beat(time.time())
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + _RETENTION_EVERY_S

@@ -13,7 +13,7 @@ from dicom_io.model import QualityRow
 from service.log import get_logger
 from service.pipeline import Plan, run_digest
 from service.store import RunRow, Store, StudyRow
-from service.store.runs import NewRun
+from service.store.runs import USUAL_PRIORITY, NewRun
 
 log = get_logger("scheduler")
 
@@ -26,6 +26,7 @@ class _Ready:
     counts: dict[str, int]
     outcome: MatchOutcome
     dates: tuple[str, ...]
+    descriptions: tuple[str, ...]
 
     @property
     def first_date(self) -> str:
@@ -53,6 +54,10 @@ class Scheduler:
         Queues asking for (study, series, round) that a segmentation waits for; harmless when
         repeated. False when it could not: asked again at the next tick. None: there is no one to
         ask.
+    start_prior : callable, optional
+        Queues looking elsewhere for an earlier study, told (run, study), of which none is here.
+    rank : callable, optional
+        Priority of a selection, given its image series' description; lower goes first.
     fetch_again_s : float
         A new round begins after so long.
 
@@ -72,8 +77,12 @@ class Scheduler:
         compare_with_prior: bool = True,
         *,
         start_fetch: Callable[[str, str, int], bool | None] | None = None,
+        start_prior: Callable[[str, str], None] | None = None,
+        rank: Callable[[Selection, str], int] = lambda *_: USUAL_PRIORITY,
         fetch_again_s: float = 900,
     ) -> None:
+        self._start_prior = start_prior
+        self._rank = rank
         self._start_fetch = start_fetch
         self._fetch_again_s = fetch_again_s
         self._asked: set[tuple[str, int]] = set()
@@ -151,10 +160,11 @@ class Scheduler:
             # until something new arrives for it.
             log.exception("matching failed", objects=len(texts))
             fault = tuple(_matching_fault(study_uid) for study_uid in sorted(group))
-            return _Ready(group, counts, MatchOutcome((), (), fault), ())
-        date_of = {one.sop_instance_uid: one.study_date for one in headers}
-        dates = tuple(max(date_of[uid] for uid in one.images) for one in outcome.selections)
-        return _Ready(group, counts, outcome, dates)
+            return _Ready(group, counts, MatchOutcome((), (), fault), (), ())
+        of = {one.sop_instance_uid: one for one in headers}
+        dates = tuple(max(of[uid].study_date for uid in one.images) for one in outcome.selections)
+        described = tuple(of[one.images[0]].series_description for one in outcome.selections)
+        return _Ready(group, counts, outcome, dates, described)
 
     def _awaits_prior(self, one: "_Ready") -> bool:
         """True while an earlier study of the patient is at work: its result is wanted first."""
@@ -164,8 +174,11 @@ class Scheduler:
         )
 
     def _take(self, one: "_Ready", now: float) -> int:
-        pairs = zip(one.outcome.selections, one.dates, strict=True)
-        new = sum(self._queue(selection, date, now) for selection, date in pairs)
+        each = zip(one.outcome.selections, one.dates, one.descriptions, strict=True)
+        new = sum(
+            self._queue(selection, date, now, self._rank(selection, description))
+            for selection, date, description in each
+        )
         self._store.instances.note_matched(
             one.counts, _waiting(one.outcome), one.outcome.quality, now
         )
@@ -178,13 +191,12 @@ class Scheduler:
         )
         return new
 
-    def _queue(self, selection: Selection, study_date: str, now: float) -> bool:
+    def _queue(self, selection: Selection, study_date: str, now: float, priority: int) -> bool:
         prior = self._prior(selection, study_date) if self._compare else None
-        return self._store.runs.queue(
+        run_id = run_digest(selection.input_digest, self._plan, prior.run_id if prior else "")
+        new = self._store.runs.queue(
             NewRun(
-                run_id=run_digest(
-                    selection.input_digest, self._plan, prior.run_id if prior else ""
-                ),
+                run_id=run_id,
                 study_uid=selection.study_uid,
                 series_uid=selection.series_uid,
                 patient_id=selection.patient_id,
@@ -193,9 +205,16 @@ class Scheduler:
                 plan_digest=self._plan.digest,
                 selection=selection.to_json(),
                 prior=prior.run_id if prior else None,
+                priority=priority,
             ),
             now,
         )
+        lonely = new and self._compare and prior is None
+        if lonely and self._start_prior is not None:
+            if self._store.runs.earlier(selection.patient_id, study_date):
+                return new  # there are several, and which is meant is not ours to guess
+            self._start_prior(run_id, selection.study_uid)
+        return new
 
     def _prior(self, selection: Selection, study_date: str) -> RunRow | None:
         """The one run of the patient's latest earlier study in this modality.
@@ -218,7 +237,7 @@ class Scheduler:
             return 0
         since, self._seen_finished = self._seen_finished, last
         return sum(
-            self._queue(Selection.from_json(run.selection), run.study_date, now)
+            self._queue(Selection.from_json(run.selection), run.study_date, now, run.priority)
             for run in self._store.runs.later_studies(since)
         )
 
@@ -228,7 +247,8 @@ class Scheduler:
             return
         for run in self._store.runs.all(states=("queued", "running"), current=True):
             if run.plan_digest != self._plan.digest:
-                self._queue(Selection.from_json(run.selection), run.study_date, now)
+                selection = Selection.from_json(run.selection)
+                self._queue(selection, run.study_date, now, run.priority)
         self._replanned = True
 
     # Work

@@ -15,6 +15,7 @@ from service.store import Store
 RUNS = "runs"
 DELIVERIES = "deliveries"
 FETCHES = "fetches"
+PRIORS = "priors"
 
 
 @dataclass

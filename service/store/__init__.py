@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from service.store.claim import Claim
 from service.store.deliveries import Deliveries, DeliveryRow
 from service.store.engine import migrate, open_engine
 from service.store.events import Event, Events
@@ -24,6 +25,7 @@ __all__ = [
     "DeliveryRow",
     "Event",
     "InstanceRow",
+    "Instances",
     "NewInstance",
     "Position",
     "QuarantineRow",
@@ -52,6 +54,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self._database = open_engine(url)
         migrate(self._database)
+        self.claim = Claim(self._database)
         self.events = Events(self._database)
         self.instances = Instances(self._database)
         self.runs = Runs(self._database)
@@ -61,4 +64,5 @@ class Store:
 
     def close(self) -> None:
         """Close every connection."""
+        self.claim.release()
         self._database.close()

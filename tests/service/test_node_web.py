@@ -1,15 +1,17 @@
-"""The running node and its peers over HTTP: delivered, looked up, found out."""
+"""The running node and other peers: results over HTTP, images and earlier studies fetched."""
 
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from config.settings import Delivery, WebDestination
+from config.settings import Delivery, Outputs, Priors, WebDestination
 from dicom_io import phantom
 from tests.peers import orthanc, storescu, wait_until
 from tests.service.http_peer import archive
+from tests.service.test_fetching import source
 from tests.service.test_node import running, settings
+from tests.service.test_priors_fetching import born
 
 
 @pytest.mark.peers
@@ -20,6 +22,7 @@ def test_results_are_delivered_over_http_and_one_that_forgets_is_found_out(tmp_p
         known = {"user": "tester", "password": SecretStr("tester")}
         wanted = settings(tmp_path / "node").model_copy(
             update={
+                "outputs": Outputs(extras=()),
                 "delivery": Delivery(first_retry_s=0.1, longest_retry_s=0.2, max_attempts=2),
                 "destinations": (
                     WebDestination(
@@ -61,3 +64,42 @@ def test_results_are_delivered_over_http_and_one_that_forgets_is_found_out(tmp_p
             assert len(held) == len(rows) / 3
             stored = [path for path, _ in forgetful.heard if path == "/studies"]
             assert len(stored) == 2 * len(held)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("method", ["dicomweb", "c-get", "c-move"])
+def test_a_segmentation_alone_gets_its_images_and_the_study_before(
+    tmp_path: Path, method: str
+) -> None:
+    """Three studies at the source, 90 days apart: the last one's segmentation comes to the node.
+
+    Its images are fetched, and the study before; not the one before that, though it lies in the
+    window of the second.
+    """
+    made = [born("P1", time_point, tmp_path / str(time_point)) for time_point in range(3)]
+    before, last = made[1:]
+    wanted = settings(tmp_path / "node").model_copy(update={"outputs": Outputs(extras=())})
+    port = wanted.listener.port
+    with orthanc(tmp_path / "orthanc", {"NODE": ("MIRV", port)}) as peer:
+        peer.upload([path for one in made for path in one.files])
+        wanted = wanted.model_copy(
+            update={"sources": (source(peer, method),), "priors": Priors(), "fetch_again_s": 2}
+        )
+        with running(wanted) as node:
+            assert last.seg is not None
+            assert storescu(port, [last.seg], "MIRV", "VIEWER").returncode == 0
+
+            def compared() -> bool:
+                found = node.store.runs.all(
+                    states=("finished",), study_uid=last.identity.study_uid, current=True
+                )
+                return bool(found and found[0].prior)
+
+            wait_until(compared, 120, "the last study is compared with the one before")
+            (prior,) = node.store.runs.all(study_uid=before.identity.study_uid)
+            (current,) = node.store.runs.all(study_uid=last.identity.study_uid, current=True)
+            assert current.prior == prior.run_id
+            assert current.predecessor is not None
+            assert len(node.store.instances.studies()) == 2
+            found = node.store.events.all(kind="prior_found")
+            assert [event.study_uid for event in found] == [before.identity.study_uid]
