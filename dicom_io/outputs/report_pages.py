@@ -34,8 +34,9 @@ _MOST_INDICES, _MOST_VIEWS, _MOST_FLAGS, _MOST_NOTES, _COLUMN = 19, 3, 6, 4, 0.1
 _FLAGGED = {"refused": 0, "warn": 1, "unknown": 2}
 """Outcomes of quality checks that a reader must see, the worst first; not configured is none."""
 _REACH_MM = 80
+_FONT = "DejaVu Sans"
 STYLE = {
-    "font.family": "DejaVu Sans",
+    "font.family": _FONT,
     "font.size": 8,
     "pdf.fonttype": 42,  # real text: it can be searched and copied
     "axes.linewidth": 0.6,
@@ -199,7 +200,7 @@ def _width(text: str, size: float) -> float:
 
 @lru_cache(maxsize=16)
 def _font(size: float) -> FontProperties:
-    return FontProperties(family=STYLE["font.family"], size=size)
+    return FontProperties(family=_FONT, size=size)
 
 
 def _fitted(text: str, size: float, room: float) -> str:

@@ -29,6 +29,8 @@ metaData.addProvider((kind, imageId) => {
       bitsAllocated: 16, bitsStored: 16, highBit: 15, samplesPerPixel: 1,
       pixelRepresentation: 1, photometricInterpretation: "MONOCHROME2",
     },
+    // Where segments overlap, frames are found by this module alone.
+    generalImageModule: { sopInstanceUID: image.uid },
     generalSeriesModule: { seriesInstanceUID: study.series, modality: "CT" },
     sopCommonModule: { sopInstanceUID: image.uid, sopClassUID: study.imageClass },
     instance: {
