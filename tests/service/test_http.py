@@ -16,6 +16,7 @@ from service import records
 from service.http.app import create_app
 from service.http.pictures import KINDS, draw
 from service.spool import Spool
+from service.state import Following, NodeState
 from service.store import NewInstance, Store, sqlite_url
 from service.store.runs import NewRun
 from tests.service.test_tables import record
@@ -111,6 +112,37 @@ def test_every_picture_is_drawn_for_a_patient_with_lesions_enough() -> None:
         picture = draw(full, kind, "henry2022", "s")
         assert picture is not None, kind
         assert picture.startswith(b"\x89PNG")
+
+
+def test_what_the_node_does_now_is_shown_and_measured(store: Store, spool: Spool) -> None:
+    run_id = "d" * 64
+    store.runs.queue(new_run(run_id), 1000)
+    store.runs.start(run_id, 1000)
+    store.runs.note_progress(run_id, 7, 24)
+    state = NodeState(
+        backlog=9, paused="backlog of 9", following={"pacs": Following(41, 42, 1e9, 5, HOSTILE)}
+    )
+    app = create_app(store, spool, Settings(), state)
+    web = TestClient(app, base_url="http://localhost")
+    page = web.get("/").text
+    for shown in ("7 of 24", "backlog of 9", "pacs", "2001-09-09 01:46:40 UTC"):
+        assert shown in page, shown
+    assert HOSTILE not in page
+    assert "7 of 24" in web.get(f"/runs/{run_id}").text
+    text = web.get("/metrics").text
+    for line in (
+        'mirv_run_lesions_done{run="dddddddddddd"} 7.0',
+        'mirv_run_lesions{run="dddddddddddd"} 24.0',
+        "mirv_backlog 9.0",
+        "mirv_fetching_paused 1.0",
+        'mirv_follow_position{source="pacs"} 41.0',
+        'mirv_follow_last{source="pacs"} 42.0',
+    ):
+        assert line in text, line
+    assert "script" not in text
+    store.runs.fail(run_id, Reason("x", "y"), 1001)
+    assert "7 of 24" not in web.get("/").text
+    assert "mirv_run_lesions_done{" not in web.get("/metrics").text
 
 
 def test_metrics_count_and_hold_no_identifier(store: Store, spool: Spool) -> None:

@@ -37,6 +37,7 @@ class Bench:
     sent: list[tuple[str, list[str]]] = field(default_factory=list)
     contexts: list[Any] = field(default_factory=list)
     relaunch: Callable[[], None] = lambda: None
+    progress: Callable[[int, int], None] = lambda _done, _total: None
 
     def queue(self, run_id: str, now: float = 1_700_000_000.5) -> RunRow:
         """Record a run and queue its workflow."""
@@ -78,7 +79,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         delivery=Delivery(max_attempts=2, first_retry_s=0.01, longest_retry_s=0.01),
     )
 
-    def analyse(selection: Any, *_: Any, **__: Any) -> tuple[str, str]:
+    def analyse(selection: Any, *_: Any, **more: Any) -> tuple[str, str]:
+        bench.progress = more["progress"]
         bench.analyse(selection)
         return selection, f"result of {selection}"
 
@@ -292,3 +294,45 @@ def test_stopping_in_the_middle_is_no_failure_and_is_taken_up_again(bench: Bench
     bench.relaunch()
     workflows.reconcile()
     assert bench.ended("a").state == "finished"
+
+
+def test_the_more_urgent_run_goes_first_and_of_equals_the_older(bench: Bench) -> None:
+    begun: list[str] = []
+    free = threading.Event()
+
+    def analyse(run_id: str) -> None:
+        begun.append(run_id)
+        free.wait(30)
+
+    bench.analyse = analyse
+    bench.queue("first")
+    wait_until(lambda: begun, 30, "the first is at work", 0.02)
+    for name, priority in (("usual", 100), ("late", 500), ("urgent", 1), ("usual too", 100)):
+        new = NewRun(name, "1.9", f"1.8.{name}", "P", "20200101", "i", "p", name, None, priority)
+        bench.store.runs.queue(new, 1_700_000_000)
+        workflows.enqueue_run(bench.run(name))
+    free.set()
+    for name in ("usual", "late", "urgent", "usual too"):
+        bench.ended(name)
+    assert begun == ["first", "urgent", "usual", "usual too", "late"]
+
+
+def test_lesions_done_are_noted_now_and_then_and_the_last_for_sure(bench: Bench) -> None:
+    seen: list[tuple[int | None, int | None]] = []
+
+    def analyse(run_id: str) -> None:
+        row = bench.run(run_id)
+        assert (row.lesions_done, row.lesions_total) == (None, None)
+        for done in range(1, 1001):
+            bench.progress(done, 1000)
+            if done in (1, 500, 1000):
+                row = bench.run(run_id)
+                seen.append((row.lesions_done, row.lesions_total))
+
+    bench.analyse = analyse
+    bench.queue("a")
+    assert bench.ended("a").state == "finished"
+    assert seen[0] == (1, 1000)
+    assert seen[1][0] is not None
+    assert seen[1][0] < 500, "noted a thousand times"
+    assert seen[2] == (1000, 1000)
