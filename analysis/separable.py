@@ -45,7 +45,8 @@ def spline_image(
     found = box.astype(np.float64) @ x.T
     found = np.matmul(y, found)
     flat = z @ found.reshape(len(found), -1)
-    return flat.reshape(len(z), len(y), len(x))
+    lattice: FloatArray = flat.reshape(len(z), len(y), len(x))
+    return lattice
 
 
 def _weights(at: FloatArray, n: int, start: int, whole: int) -> FloatArray:
