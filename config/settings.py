@@ -324,6 +324,14 @@ class Outputs(_Section):
     empty_frames: bool = Field(
         False, description="Write SEG frames without a voxel too, for viewers that need them"
     )
+    quick_check: bool = Field(
+        False,
+        description="`mirv process` also draws every slice of every lesion, plain and with its "
+        "edge, as PNG without patient data",
+    )
+    quick_check_window: tuple[float, Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="Centre and width of their grey values; none: the usual ones of the site"
+    )
 
 
 class Delivery(_Section):

@@ -89,7 +89,7 @@ def process(
             )
         except ValueError as error:
             fail(str(error))
-    for path in [*outcome.tables, *outcome.artifacts]:
+    for path in [*outcome.tables, *outcome.artifacts, *outcome.pictures]:
         out.print(Text(str(path)))
     refused = [row for row in outcome.refused if row.outcome == "refused"]
     for row in refused:

@@ -29,6 +29,8 @@ class Outcome:
         One a selection that was analysed.
     artifacts : list of Path
         DICOM files written.
+    pictures : list of Path
+        Folders of quick-check images, where they are set.
     tables : list of Path
     refused : list of QualityRow
         Why the rest gave no result.
@@ -38,6 +40,7 @@ class Outcome:
 
     records: list[ResultRecord] = field(default_factory=list)
     artifacts: list[Path] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
     tables: list[Path] = field(default_factory=list)
     refused: list[QualityRow] = field(default_factory=list)
     faults: int = 0
@@ -101,6 +104,7 @@ def process_folder(
                 outcome.faults += 1
                 outcome.refused.append(_fault(selection))
     outcome.records = [record for _, record in line.done]
+    outcome.pictures = line.pictures
     outcome.tables = write_tables(
         out,
         outcome.records,
@@ -123,6 +127,7 @@ class _Line:
     created: datetime | None
     done: list[tuple[str, ResultRecord]] = field(default_factory=list)
     modalities: dict[str, str] = field(default_factory=dict)
+    pictures: list[Path] = field(default_factory=list)
 
     def process(self, selection: Selection) -> list[Path]:
         """Analyse one selection; the DICOM files written."""
@@ -140,6 +145,10 @@ class _Line:
         created = self.created or datetime.now(UTC)
         context = pipeline.render_context(run, self.plan, self.settings, created)
         artifacts = pipeline.render_outputs(study, result, context)
+        if self.settings.outputs.quick_check:
+            pictures = self.out / f"quick-check-{run[:12]}"
+            pipeline.write_pictures(study, pictures, self.settings)
+            self.pictures.append(pictures)
         self.done.append((run, record_of(study, result)))
         self.modalities[run] = selection.modality
         return _write(self.out, run, artifacts)

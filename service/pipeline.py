@@ -25,6 +25,7 @@ from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
 from dicom_io.model import Artifact, Predecessor, QualityRow, RenderContext, StudyInput
 from dicom_io.outputs import render
+from dicom_io.outputs.pictures import Window, write_quick_check
 from service.records import ResultRecord
 
 SOFTWARE_VERSION = version("mirv-node")
@@ -236,3 +237,9 @@ def render_outputs(
 ) -> tuple[Artifact, ...]:
     """Make every configured output of one result."""
     return render(study, result, context)
+
+
+def write_pictures(study: StudyInput, folder: Path, settings: Settings) -> int:
+    """Write the quick-check images (R-QI-1) into a folder of their own; how many."""
+    window = settings.outputs.quick_check_window
+    return write_quick_check(study, folder, None if window is None else Window(*window))
