@@ -1,45 +1,69 @@
-"""A real PACS takes every object into the study of the images, once, and finds it again."""
+"""A real PACS takes every kind of object into the study of the images, once, and finds it again."""
 
-import io
 from pathlib import Path
 
 import pydicom
 import pytest
 
-from dicom_io.outputs import render
-from dicom_io.phantom import write_study
+from dicom_io.model import Artifact
+from dicom_io.outputs import OUTPUTS, render
+from dicom_io.phantom import Phantom, write_study
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of, study_of
-from tests.peers import orthanc
+from tests.peers import Orthanc, orthanc
 
 pytestmark = pytest.mark.peers
 
 
+def _artifacts(phantom: Phantom) -> list[Artifact]:
+    """Every output, the segmentation as label map too (another run's)."""
+    study = study_of(phantom)
+    result = result_of(study, PROFILES[:1])
+    extras = ("headline_sr", "report_pdf", "report_sc")
+    context = context_of("core", extras=extras)
+    labelled = context_of("core", extras=(), segmentation="LABELMAP", run_digest="e" * 64)
+    return [*render(study, result, context), *render(study, result, labelled)]
+
+
+def _in_study(pacs: Orthanc, study_uid: str) -> list[str]:
+    """SOP Instance UIDs of the study, by QIDO-RS."""
+    answer = pacs.http.get(f"/dicom-web/studies/{study_uid}/instances", params={"limit": 500})
+    return [row["00080018"]["Value"][0] for row in answer.json()]
+
+
 def test_orthanc_finds_every_object_in_the_study_and_doubles_nothing(tmp_path: Path) -> None:
     phantom = write_study(tmp_path / "study", n_lesions=3)
-    study = study_of(phantom)
-    context = context_of("core", extras=("headline_sr", "report_pdf"))
-    artifacts = render(study, result_of(study, PROFILES[:1]), context)
+    artifacts = _artifacts(phantom)
+    assert {one.role for one in artifacts} == {role for role, _ in OUTPUTS}
     files = []
-    for artifact in artifacts:
-        files.append(tmp_path / f"{artifact.role}.dcm")
+    for number, artifact in enumerate(artifacts):
+        files.append(tmp_path / f"{number}.dcm")
         files[-1].write_bytes(artifact.content)
     study_uid = phantom.identity.study_uid
+    images = [str(pydicom.dcmread(path).SOPInstanceUID) for path in phantom.ct]
     with orthanc(tmp_path / "orthanc") as pacs:
         pacs.upload([*phantom.ct, *files])
         for _ in range(2):  # sent again, nothing doubles
             pacs.upload(files)
+            wanted = [*images, *(one.sop_instance_uid for one in artifacts)]
+            assert sorted(_in_study(pacs, study_uid)) == sorted(wanted)
             for artifact in artifacts:
-                (one,) = pacs.find("Instance", SOPInstanceUID=artifact.sop_instance_uid)
-                tags = pacs.http.get(f"/instances/{one}/simplified-tags").json()
-                assert tags["StudyInstanceUID"] == study_uid
-                assert tags["SeriesInstanceUID"] == artifact.series_instance_uid
-                assert pacs.file(one) == artifact.content
-        series = f"/dicom-web/studies/{study_uid}/series/{artifacts[0].series_instance_uid}"
-        found = pacs.http.get(f"{series}/instances").json()
-        assert [row["00080018"]["Value"][0] for row in found] == [artifacts[0].sop_instance_uid]
-        answer = pacs.http.get(
-            f"/dicom-web/studies/{study_uid}/series/{artifacts[2].series_instance_uid}"
-            f"/instances/{artifacts[2].sop_instance_uid}/metadata"
-        )
-        assert len(answer.json()[0]["00620002"]["Value"]) == len(study.lesions)
-    assert pydicom.dcmread(io.BytesIO(artifacts[2].content)).Modality == "SEG"
+                _assert_found(pacs, study_uid, artifact)
+
+
+def _assert_found(pacs: Orthanc, study_uid: str, artifact: Artifact) -> None:
+    (one,) = pacs.find("Instance", SOPInstanceUID=artifact.sop_instance_uid)
+    tags = pacs.http.get(f"/instances/{one}/simplified-tags").json()
+    assert tags["StudyInstanceUID"] == study_uid
+    assert tags["SeriesInstanceUID"] == artifact.series_instance_uid
+    assert tags["SOPClassUID"] == artifact.sop_class_uid
+    assert pacs.file(one) == artifact.content
+    # QIDO-RS: its series is one of the study's and holds this object alone.
+    series = f"/dicom-web/studies/{study_uid}/series/{artifact.series_instance_uid}"
+    found = pacs.http.get(f"{series}/instances").json()
+    assert [row["00080018"]["Value"][0] for row in found] == [artifact.sop_instance_uid]
+    # WADO-RS: its tags, and the object itself, byte for byte.
+    instance = f"{series}/instances/{artifact.sop_instance_uid}"
+    metadata = pacs.http.get(f"{instance}/metadata").json()[0]
+    assert metadata["00080016"]["Value"] == [artifact.sop_class_uid]
+    wanted = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+    assert artifact.content in pacs.http.get(instance, headers=wanted).content
