@@ -147,6 +147,11 @@ def _fitting(element: DataElement) -> DataElement:
     return element if legal else DataElement(element.tag, element.VR, None)
 
 
+def device_uid(context: RenderContext) -> str:
+    """The node's own UID: of this AE title, the same as device observer and as equipment."""
+    return derive_uid("mirv-node", clean(context.ae_title, 16) or "-")
+
+
 def _equipment(study: StudyInput, context: RenderContext) -> list[Dataset]:
     """Who made the images, and who made this object (CID 7005)."""
     image = study.evidence.images[0]
@@ -160,6 +165,7 @@ def _equipment(study: StudyInput, context: RenderContext) -> list[Dataset]:
     node.ManufacturerModelName = MODEL_NAME
     node.StationName = clean(context.ae_title, 16)
     node.DeviceSerialNumber = clean(context.ae_title, 64)
+    node.DeviceUID = device_uid(context)
     node.SoftwareVersions = clean(context.software_version, 64)
     offset = context.created.strftime("%z") or "+0000"
     node.ContributionDateTime = context.created.strftime("%Y%m%d%H%M%S.%f") + offset[:5]

@@ -29,9 +29,7 @@ from dicom_io.outputs.items import (
     text_item,
     uid_item,
 )
-from dicom_io.uids import derive_uid, is_uid
-
-ALGORITHM = "mirv-node"
+from dicom_io.uids import is_uid
 
 
 def measurement_report(study: StudyInput, context: RenderContext, body: Iterable[bytes]) -> bytes:
@@ -61,7 +59,7 @@ def device_observer(context: RenderContext) -> list[bytes]:
     ae_title = clean(context.ae_title, 16) or "-"
     return [
         code_item(HAS_OBS_CONTEXT, concepts.OBSERVER_TYPE, concepts.DEVICE),
-        uid_item(HAS_OBS_CONTEXT, concepts.DEVICE_UID, derive_uid("mirv-node", ae_title)),
+        uid_item(HAS_OBS_CONTEXT, concepts.DEVICE_UID, document.device_uid(context)),
         text_item(HAS_OBS_CONTEXT, concepts.DEVICE_NAME, ae_title),
         text_item(HAS_OBS_CONTEXT, concepts.DEVICE_MANUFACTURER, document.MANUFACTURER),
         text_item(HAS_OBS_CONTEXT, concepts.DEVICE_MODEL, document.MODEL_NAME),
@@ -150,7 +148,7 @@ def space_code(space: str, result: StudyResult) -> Code:
 def algorithm(context: RenderContext, parameters: Iterable[str]) -> list[bytes]:
     """TID 4019: name, version, parameters."""
     return [
-        text_item(HAS_CONCEPT_MOD, concepts.ALGORITHM_NAME, ALGORITHM),
+        text_item(HAS_CONCEPT_MOD, concepts.ALGORITHM_NAME, document.MODEL_NAME),
         text_item(HAS_CONCEPT_MOD, concepts.ALGORITHM_VERSION, context.software_version),
         *(text_item(HAS_CONCEPT_MOD, concepts.ALGORITHM_PARAMETERS, text) for text in parameters),
     ]
