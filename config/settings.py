@@ -71,7 +71,10 @@ class Listener(_Section):
     allow: tuple[PeerRule, ...] = Field(
         (), description="Peers that may associate; empty: every peer on a loopback bind, else none"
     )
-    max_associations: int = Field(50, ge=1)
+    max_associations: int = Field(50, ge=1, description="At a time, in all processes together")
+    processes: int = Field(
+        1, ge=1, le=64, description="Listening on the port; 1: the node's own, more: each its own"
+    )
     acse_timeout_s: float = Field(10, gt=0)
     network_timeout_s: float = Field(60, gt=0)
     low_disk_mb: int = Field(500, ge=0, description="C-STORE is refused (0xA700) below this")

@@ -28,6 +28,7 @@ from service.intake import Intake, Taken
 from service.log import get_logger
 from service.pynetdicom_hardening import HardenedServer, Limits, start_server
 from service.pynetdicom_stores import StoreRequest, Storing
+from service.slots import Slots
 from service.spool import Spool
 from service.store import Store
 from service.tls import server_context
@@ -84,7 +85,11 @@ class Listener:
         Told of storage commitment reports about what the node has sent.
     on_commitment_request : callable, optional
         Told (calling AE title, event type, event information): what to answer to a peer that asks
-        the node to commit itself. Called before the request is acknowledged; must not wait.
+        the node to commit itself. Called before the request is acknowledged.
+    slots : Slots, optional
+        Shared with other listener processes; none: `max_associations` of its own.
+    shares_port : bool
+        Whether other processes listen on the same port.
     """
 
     def __init__(
@@ -96,7 +101,11 @@ class Listener:
         *,
         on_report: Callable[[Report], None] = lambda _report: None,
         on_commitment_request: Callable[[str, int, Dataset], None] = lambda *_: None,
+        slots: Slots | None = None,
+        shares_port: bool = False,
     ) -> None:
+        self._slots = slots or Slots(wanted.max_associations)
+        self._shares_port = shares_port
         self._on_report = on_report
         self._on_commitment_request = on_commitment_request
         self._store = store
@@ -155,6 +164,8 @@ class Listener:
                 file_meta,
                 self._store_object,
             ),
+            shares_port=self._shares_port,
+            ended=self._slots.give_back,
         )
         log.info("listening", ae_title=self._settings.ae_title, port=self._settings.port)
 
@@ -175,14 +186,11 @@ class Listener:
         request = association.requestor.primitive
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         address = association.requestor.address
-        established = sum(
-            1 for one in association._server.active_associations if one.is_established
-        )
         if called != self._settings.ae_title:
             refusal, why = _CALLED_UNKNOWN, "called AE title"
         elif not self._admits(calling, address):
             refusal, why = _CALLING_UNKNOWN, "calling AE title"
-        elif established >= self._settings.max_associations:
+        elif not self._slots.take(association):
             refusal, why = _LIMIT_EXCEEDED, "too many associations"
         else:
             return
@@ -254,7 +262,10 @@ class Listener:
             else:
                 committed.append(one)
         calling = event.assoc.requestor.ae_title.strip()
-        self._on_commitment_request(calling, *answer(transaction_uid, committed, failed))
+        try:
+            self._on_commitment_request(calling, *answer(transaction_uid, committed, failed))
+        except Transient:
+            return OUT_OF_RESOURCES, None
         return SUCCESS, None
 
     def _take(self, request: StoreRequest) -> tuple[int, str]:

@@ -6,6 +6,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from analysis.errors import MirvError
 from analysis.extraction import Extractor
@@ -15,6 +16,7 @@ from service.http.app import create_app
 from service.http.server import HttpServer
 from service.intake import Intake
 from service.listener import Listener
+from service.listener_process import ListenerProcesses
 from service.log import get_logger
 from service.loop import Loop, wait_for_the_end
 from service.orthanc_changes import Follower
@@ -99,7 +101,7 @@ class Node:
         self.state = NodeState()
         self._loops: list[Loop] = []
         self._followers: list[Follower] = []
-        self._listener: Listener | None = None
+        self._listener: Listener | ListenerProcesses | None = None
         self._extractor: Extractor | None = None
         self._http: HttpServer | None = None
 
@@ -137,13 +139,7 @@ class Node:
         bench = Workbench(settings, self.plan, self.spool, self.store, self._extractor)
         workflows.launch(bench, workflow_url(settings), SERVE_EXECUTOR)
         workflows.reconcile()
-        self._listener = Listener(
-            settings.listener,
-            self.spool,
-            self.store,
-            on_report=lambda report: workflows.note_report(bench, report),
-            on_commitment_request=errands.answer_commitment,
-        )
+        self._listener = self._listening(bench)
         self._listener.start()
         self._loops = [self._scheduling(), self._keeping_house(), *self._following()]
         for loop in self._loops:
@@ -152,6 +148,16 @@ class Node:
             app = create_app(self.store, self.spool, settings, self.state)
             self._http = HttpServer(app, settings.http)
             self._http.start()
+
+    def _listening(self, bench: Workbench) -> Listener | ListenerProcesses:
+        wanted = self.settings.listener
+        told: dict[str, Any] = {
+            "on_report": lambda report: workflows.note_report(bench, report),
+            "on_commitment_request": errands.answer_commitment,
+        }
+        if wanted.processes == 1:
+            return Listener(wanted, self.spool, self.store, **told)
+        return ListenerProcesses(wanted, self.settings.folder, catalogue_url(self.settings), **told)
 
     def _scheduling(self) -> Loop:
         settings = self.settings
