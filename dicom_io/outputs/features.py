@@ -107,6 +107,10 @@ def feature_form(
 
 def _concept(family: str, feature: str, profile: ExtractionProfile | None) -> Code:
     row = _table().get((family, feature))
+    by_ibsi = profile is not None and profile.preprocessing == "ibsi"
+    if by_ibsi and (family, feature) == ("firstorder", "Kurtosis"):
+        # IBSI's own is in excess of 3, and these profiles state it so.
+        return Code("IPH6", "IBSI", "Intensity Kurtosis")
     shifted = profile is not None and bool(profile.settings.get("voxelArrayShift"))
     if row is None:
         return own(f"{family}_{feature}", f"{family} {feature}")

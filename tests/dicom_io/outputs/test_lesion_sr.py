@@ -16,7 +16,7 @@ from config.profiles import load_profile
 from dicom_io.model import Code, Predecessor, StudyInput
 from dicom_io.outputs import render
 from dicom_io.outputs.document import COMPREHENSIVE_3D_SR
-from dicom_io.outputs.features import feature_form
+from dicom_io.outputs.features import feature_form, known_unit
 from dicom_io.outputs.lesion_sr import is_written
 from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
 
@@ -300,6 +300,16 @@ def test_shifted_energy_is_not_coded_as_ibsi_energy() -> None:
     shifted = feature_form(name, METHOD, load_profile("mirv2025"), "HU")
     assert (plain.concept.value, plain.concept.scheme) == ("N8CA", "IBSI")
     assert shifted.concept.scheme == "99MIRV"
+
+
+def test_kurtosis_is_coded_as_ibsi_kurtosis_where_it_is_in_excess_of_3() -> None:
+    name = "original_firstorder_Kurtosis"
+    plain = feature_form(name, METHOD, load_profile("henry2022"), "HU")
+    excess = feature_form(name, METHOD, load_profile("ibsi-c"), "HU")
+    assert plain.concept.scheme == "99MIRV"
+    assert (excess.concept.value, excess.concept.scheme) == ("IPH6", "IBSI")
+    assert excess.unit.value == "1"
+    assert known_unit(excess.concept, name) == {"1"}
 
 
 def test_filter_grey_levels_and_aggregation_are_modifiers() -> None:
