@@ -1,13 +1,15 @@
 """Frames of a segmentation: which planes, their functional groups and their pixels, encoded."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
-from analysis.model import BoolArray, Lesion
+from analysis.model import BoolArray, Mask
 from dicom_io.codes import SEGMENTATION, SOURCE_IMAGE
 from dicom_io.model import StudyInput
 from dicom_io.outputs.encoding import decimals, integers, item, sequence, text, uid
@@ -17,43 +19,55 @@ SEGMENT_NUMBER, SEGMENT_IDENTIFICATION = 0x0062000B, 0x0062000A
 IMAGE_POSITION, PLANE_POSITION = 0x00200032, 0x00209113
 
 
+class Masked(Protocol):
+    """Whatever has a mask: a lesion, or a part of one."""
+
+    @property
+    def mask(self) -> Mask:
+        """Its voxels."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """One segment of the object: its number, its voxels, and the item that describes it."""
+
+    number: int
+    mask: Mask
+    description: Dataset
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One plane: of one segment (BINARY), or of all of them (LABELMAP, `segment` 0)."""
 
     segment: int
     plane: int
-    lesions: tuple[Lesion, ...]
+    drawn: tuple[Drawn, ...]
 
 
-def binary_frames(study: StudyInput, numbers: Mapping[str, int], *, empty: bool) -> Iterator[Frame]:
+def binary_frames(n_planes: int, segments: Sequence[Drawn], *, empty: bool) -> Iterator[Frame]:
     """Frames segment by segment, upwards; with `empty`, those without a voxel too."""
-    for lesion in study.lesions:
-        if lesion.tracking_uid not in numbers:
-            continue
-        planes = range(study.volume.geometry.shape[0]) if empty else planes_of(lesion)
-        for plane in planes:
-            yield Frame(numbers[lesion.tracking_uid], plane, (lesion,))
+    for one in segments:
+        for plane in range(n_planes) if empty else planes_of(one):
+            yield Frame(one.number, plane, (one,))
 
 
-def labelmap_frames(
-    study: StudyInput, numbers: Mapping[str, int], *, empty: bool
-) -> Iterator[Frame]:
+def labelmap_frames(n_planes: int, segments: Sequence[Drawn], *, empty: bool) -> Iterator[Frame]:
     """One frame a plane, upwards."""
-    by_plane: dict[int, list[Lesion]] = {}
-    for lesion in study.lesions:
-        if lesion.tracking_uid in numbers:
-            for plane in planes_of(lesion):
-                by_plane.setdefault(plane, []).append(lesion)
-    for plane in range(study.volume.geometry.shape[0]):
+    by_plane: dict[int, list[Drawn]] = {}
+    for one in segments:
+        for plane in planes_of(one):
+            by_plane.setdefault(plane, []).append(one)
+    for plane in range(n_planes):
         if empty or plane in by_plane:
             yield Frame(0, plane, tuple(by_plane.get(plane, ())))
 
 
-def planes_of(lesion: Lesion) -> list[int]:
-    """Planes of the volume in which a lesion has voxels."""
-    there = np.flatnonzero(lesion.mask.values.any(axis=(1, 2)))
-    planes: list[int] = (there + lesion.mask.start[0]).tolist()
+def planes_of(part: Masked) -> list[int]:
+    """Planes of the volume in which a lesion, or a part of one, has voxels."""
+    there = np.flatnonzero(part.mask.values.any(axis=(1, 2)))
+    planes: list[int] = (there + part.mask.start[0]).tolist()
     return planes
 
 
@@ -111,7 +125,7 @@ def packed(frames: Sequence[Frame]) -> bytes:
     bits = bytearray()
     left_over: NDArray[np.bool_] = np.zeros(0, bool)
     for frame in frames:
-        plane = np.concatenate([left_over, plane_of(frame.lesions[0], frame.plane).ravel()])
+        plane = np.concatenate([left_over, plane_of(frame.drawn[0], frame.plane).ravel()])
         whole = plane.size // 8 * 8
         bits += np.packbits(plane[:whole], bitorder="little").tobytes()
         left_over = plane[whole:]
@@ -119,24 +133,22 @@ def packed(frames: Sequence[Frame]) -> bytes:
     return bytes(bits)
 
 
-def labelled(
-    study: StudyInput, frames: Sequence[Frame], numbers: Mapping[str, int], dtype: str
-) -> bytes:
+def labelled(shape: tuple[int, int], frames: Sequence[Frame], dtype: str) -> bytes:
     """LABELMAP frames: segment numbers as pixels."""
     pixels = bytearray()
     for frame in frames:
-        plane = np.zeros(study.volume.geometry.shape[1:], dtype)
-        for lesion in frame.lesions:
-            plane[plane_of(lesion, frame.plane)] = numbers[lesion.tracking_uid]
+        plane = np.zeros(shape, dtype)
+        for one in frame.drawn:
+            plane[plane_of(one, frame.plane)] = one.number
         pixels += plane.tobytes()
     return bytes(pixels)
 
 
-def plane_of(lesion: Lesion, plane: int) -> BoolArray:
-    """One whole plane (rows, columns) of a lesion's mask."""
-    full = np.zeros(lesion.mask.grid_shape[1:], bool)
-    offset = plane - lesion.mask.start[0]
-    if 0 <= offset < lesion.mask.values.shape[0]:
-        _, rows, columns = lesion.mask.slices
-        full[rows, columns] = lesion.mask.values[offset]
+def plane_of(part: Masked, plane: int) -> BoolArray:
+    """One whole plane (rows, columns) of a mask."""
+    full = np.zeros(part.mask.grid_shape[1:], bool)
+    offset = plane - part.mask.start[0]
+    if 0 <= offset < part.mask.values.shape[0]:
+        _, rows, columns = part.mask.slices
+        full[rows, columns] = part.mask.values[offset]
     return full

@@ -1,6 +1,7 @@
 """The masks that were analysed, as a Segmentation object: one segment a lesion (PS3.3 A.51)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from dicom_io.outputs.encoding import (
     element,
     sequence,
 )
+from dicom_io.outputs.frames import Drawn
 from dicom_io.uids import derive_uid
 
 LESION_SEG = Role(
@@ -39,6 +41,24 @@ def drawn_lesions(study: StudyInput) -> tuple[Lesion, ...]:
 def segment_numbers(study: StudyInput) -> dict[str, int]:
     """Segment number of every drawn lesion by tracking UID: 1 to n in the lesions' order."""
     return {lesion.tracking_uid: n for n, lesion in enumerate(drawn_lesions(study), start=1)}
+
+
+def drawn_segments(study: StudyInput) -> tuple[Drawn, ...]:
+    """Every segment of the object, by number.
+
+    Lesions come first and keep their numbers: parts of them (habitats), once there are any, follow
+    with the next numbers and tracking UIDs of their own. They lie within a lesion, so `_overlap`
+    has to count them, and such an object is BINARY.
+    """
+    numbers = segment_numbers(study)
+    return tuple(
+        Drawn(
+            numbers[lesion.tracking_uid],
+            lesion.mask,
+            _segment(numbers[lesion.tracking_uid], lesion, study.sources[lesion.tracking_uid]),
+        )
+        for lesion in drawn_lesions(study)
+    )
 
 
 def region_of(lesion: Lesion, source: LesionSource) -> Code | None:
@@ -64,21 +84,22 @@ def lesion_seg(
 ) -> tuple[Artifact, ...]:
     """Render the segmentation; none when no lesion has a voxel on the image grid."""
     del result  # the masks are the study's; numbers do not enter
-    numbers = segment_numbers(study)
-    if not numbers:
+    segments = drawn_segments(study)
+    if not segments:
         return ()
     role, labelmap = seg_role(study, context), is_labelmap(study, context)
     ds = document.header(study, context, role)
-    _describe(ds, study, context)
+    _describe(ds, study, context, segments)
     ds.ReferencedSeriesSequence = _referenced_series(study)
     document.name_replaced_image(ds, context, role)
     kind = frames.labelmap_frames if labelmap else frames.binary_frames
-    planes = list(kind(study, numbers, empty=context.empty_frames))
+    n_planes, *shape = study.volume.geometry.shape
+    planes = list(kind(n_planes, segments, empty=context.empty_frames))
     ds.NumberOfFrames = len(planes)
     if labelmap:
-        dtype = "<u1" if len(numbers) < 256 else "<u2"
+        dtype = "<u1" if len(segments) < 256 else "<u2"
         _set_bits(ds, 8 * np.dtype(dtype).itemsize)
-        pixels = frames.labelled(study, planes, numbers, dtype)
+        pixels = frames.labelled((shape[0], shape[1]), planes, dtype)
     else:
         _set_bits(ds, 1)
         pixels = frames.packed(planes)
@@ -92,7 +113,9 @@ def _set_bits(ds: Dataset, bits: int) -> None:
     ds.HighBit, ds.PixelRepresentation = bits - 1, 0
 
 
-def _describe(ds: Dataset, study: StudyInput, context: RenderContext) -> None:
+def _describe(
+    ds: Dataset, study: StudyInput, context: RenderContext, segments: Sequence[Drawn]
+) -> None:
     image = study.evidence.images[0]
     labelmap = is_labelmap(study, context)
     ds.ImageType = ["DERIVED", "PRIMARY"]
@@ -106,16 +129,12 @@ def _describe(ds: Dataset, study: StudyInput, context: RenderContext) -> None:
     ds.LossyImageCompression = "00"
     ds.SegmentationType = "LABELMAP" if labelmap else "BINARY"
     ds.SegmentsOverlap = "YES" if _overlap(study) else "NO"
-    numbers = segment_numbers(study)
-    segments = [
-        _segment(numbers[lesion.tracking_uid], lesion, study.sources[lesion.tracking_uid])
-        for lesion in drawn_lesions(study)
-    ]
+    descriptions = [one.description for one in segments]
     if labelmap:
         ds.PixelPaddingValue = 0
         ds["PixelPaddingValue"].VR = "US"
-        segments.insert(0, _background())
-    ds.SegmentSequence = segments
+        descriptions.insert(0, _background())
+    ds.SegmentSequence = descriptions
     _set_dimensions(ds, derive_uid(context.run_digest, LESION_SEG.name, "dimensions"), labelmap)
     ds.SharedFunctionalGroupsSequence = [_shared_groups(study)]
 
