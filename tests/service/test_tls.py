@@ -1,15 +1,21 @@
 """TLS both ways: strangers stay out, silent clients block no one."""
 
+import socket
 import ssl
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydicom import Dataset
 
 from config.settings import Destination, Tls
-from service.sender import Outgoing, send
+from service.commitment import Reference, Report
+from service.sender import Outgoing, report_commitment, request_commitment, send
 from service.tls import client_context
-from tests.peers import PEER_ENVIRONMENT, orthanc, storescu
+from tests.peers import PEER_ENVIRONMENT, Orthanc, free_port, orthanc, stop, storescu, wait_until
 from tests.service import certificates
 from tests.service.wire import CT, associate, ct_slice, dial, ended, part10, serving, store_status
 
@@ -84,30 +90,103 @@ def test_dcmtk_sends_over_tls(tmp_path: Path, ours: Tls, strangers: Tls) -> None
                 "+tls", str(who.key), str(who.certificate), "+cf", str(who.trusted),
             )  # fmt: skip
             assert (sent.returncode == 0) is welcome, sent.stderr
-        plain = subprocess.run(
-            ["echoscu", "-aec", "MIRV", "127.0.0.1", str(node.port)],
-            env=PEER_ENVIRONMENT, capture_output=True, check=False,
-        )  # fmt: skip
+        plain = storescu(node.port, [path], "MIRV", "DCMTK")
         assert plain.returncode != 0
+        nameless = storescu(node.port, [path], "MIRV", "DCMTK", "+tla", "+cf", str(ours.trusted))
+        assert nameless.returncode != 0
+        assert len(node.store.instances.all()) == 1
+
+
+@pytest.mark.peers
+def test_dcmtk_receives_over_tls_from_whom_it_knows(
+    tmp_path: Path, ours: Tls, strangers: Tls
+) -> None:
+    path, port = tmp_path / "ct.dcm", free_port()
+    path.write_bytes(part10(ct_slice()))
+    (tmp_path / "received").mkdir()
+    peer = certificates.identity(ours.trusted, "dcmtk")
+    process = subprocess.Popen(
+        ["storescp", "+tls", str(peer.key), str(peer.certificate), "+cf", str(peer.trusted),
+         "-rc", "-od", str(tmp_path / "received"), str(port)],
+        env=PEER_ENVIRONMENT,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: _listens(port), 10, "storescp listens")
+        to = Destination(name="d", ae_title="DCMTK", host="127.0.0.1", port=port, tls=ours)
+        for tls, verdict in ((None, "retry"), (strangers, "retry"), (ours, "delivered")):
+            changed = to.model_copy(update={"tls": tls})
+            (outcome,) = send(changed, [Outgoing(1, CT, path)], "MIRV")
+            assert outcome.verdict == verdict
+            kept = list((tmp_path / "received").iterdir())
+            assert len(kept) == (1 if verdict == "delivered" else 0)
+    finally:
+        stop(process)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.peers
+def test_storage_commitment_both_ways_over_tls(tmp_path: Path, ours: Tls) -> None:
+    """Node and Orthanc ask each other; each answers on a new association, all of it TLS."""
+    path = tmp_path / "ct.dcm"
+    path.write_bytes(part10(ct_slice()))
+    reports: list[Report] = []
+    asked: list[tuple[str, int, Dataset]] = []
+    with serving(tmp_path / "node", tls=ours) as node, _orthanc_with_tls(
+        tmp_path / "orthanc", ours, node.port, AllowStorageCommitment=True
+    ) as peer:  # fmt: skip
+        node.listener._on_report = reports.append
+        node.listener._on_commitment_request = lambda *what: asked.append(what)
+        to = Destination(
+            name="o", ae_title="ORTHANC", host="127.0.0.1", port=peer.dicom_port, tls=ours
+        )
+        assert send(to, [Outgoing(1, CT, path)], "MIRV")[0].verdict == "delivered"
+        wanted = [Reference(CT, "1.2.3.1")]
+        refusal = request_commitment(
+            to, "1.9", wanted, "MIRV", reports.append, lambda: bool(reports)
+        )
+        assert refusal == ""
+        wait_until(lambda: reports, 10, "Orthanc reports")
+        assert reports == [Report("1.9", frozenset({"1.2.3.1"}), {})]
+
+        (study,) = peer.find("Study", StudyInstanceUID="1.2.3")
+        sent = peer.http.post(
+            "/modalities/NODE/store",
+            json={"Resources": [study], "StorageCommitment": True, "Synchronous": True},
+        )
+        transaction = sent.json()["StorageCommitmentTransactionUID"]
+        wait_until(lambda: asked, 10, "Orthanc asks")
+        ((_, kind, information),) = asked
+        assert report_commitment(to, kind, information, "MIRV") == ""
+        state = peer.http.get(f"/storage-commitment/{transaction}").json()
+    assert (state["Status"], len(state["Success"])) == ("Success", 1)
+
+
+@contextmanager
+def _orthanc_with_tls(folder: Path, ours: Tls, node_port: int, **more: Any) -> Iterator[Orthanc]:
+    identity = certificates.identity(ours.trusted, "orthanc")
+    to_node = {"AET": "MIRV", "Host": "127.0.0.1", "Port": node_port, "UseDicomTls": True, **more}
+    with orthanc(
+        folder,
+        DicomTlsEnabled=True,
+        DicomTlsCertificate=str(identity.certificate),
+        DicomTlsPrivateKey=str(identity.key),
+        DicomTlsTrustedCertificates=str(identity.trusted),
+        DicomModalities={"NODE": to_node},
+    ) as peer:
+        yield peer
 
 
 @pytest.mark.peers
 def test_orthanc_and_node_speak_tls_both_ways(tmp_path: Path, ours: Tls) -> None:
     path = tmp_path / "ct.dcm"
     path.write_bytes(part10(ct_slice()))
-    peer_identity = certificates.identity(ours.trusted, "orthanc")
     with (
         serving(tmp_path / "node", tls=ours) as node,
-        orthanc(
-            tmp_path / "orthanc",
-            DicomTlsEnabled=True,
-            DicomTlsCertificate=str(peer_identity.certificate),
-            DicomTlsPrivateKey=str(peer_identity.key),
-            DicomTlsTrustedCertificates=str(peer_identity.trusted),
-            DicomModalities={
-                "NODE": {"AET": "MIRV", "Host": "127.0.0.1", "Port": node.port, "UseDicomTls": True}
-            },
-        ) as peer,
+        _orthanc_with_tls(tmp_path / "orthanc", ours, node.port) as peer,
     ):
         peer.upload([path])
         peer.send_to("NODE", "1.2.3")
