@@ -7,8 +7,10 @@ import importlib
 import sys
 import time
 
-MODULES = ("line", "extraction", "reading", "mutants", "analyses", "outputs", "service")
-LONG = ("crash", "attack")
+MODULES = (
+    "line", "extraction", "reading", "mutants", "analyses", "outputs", "ingest", "sizing",
+)  # fmt: skip
+LONG = ("load", "service", "crash", "attack")
 
 
 def main(names: list[str]) -> int:
