@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from pydicom import dcmread
+from sqlalchemy import make_url
 
 from config.settings import Listener as ListenerSettings
 from config.settings import load_settings
@@ -16,6 +17,7 @@ from dicom_io import phantom
 from service.listener import Listener
 from service.spool import Spool
 from service.store import Store, sqlite_url
+from service.worker import Worker
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 
 FOLDER = Path(__file__).parents[2] / "docker"
@@ -67,6 +69,55 @@ def test_node_settings_load_and_fit_orthanc(monkeypatch: pytest.MonkeyPatch) -> 
     assert (destination.ae_title, destination.port) == (peer["DicomAet"], peer["DicomPort"])
     assert destination.host in services
     assert [rule.ae_title for rule in settings.listener.allow] == [peer["DicomAet"]]
+
+
+def test_cluster_workers_share_databases_and_spool_with_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The environment as compose gives it makes a node and workers that belong together."""
+    content = compose("compose.cluster.yaml")
+    services = content["services"]
+    node, worker, database = services["node"], services["worker"], services["postgres"]
+    assert node["environment"] == worker["environment"]
+    assert node["volumes"] == worker["volumes"]
+    assert not set(worker) & {"ports", "container_name"}, "several could not start"
+    assert int(_substituted(worker["deploy"]["replicas"], {})) > 1
+    secrets = {"MIRV_HTTP__PASSWORD": "page", "POSTGRES_PASSWORD": "books"}
+    for name, value in node["environment"].items():
+        monkeypatch.setenv(name, _substituted(value, secrets))
+    settings = load_settings(FOLDER / "mirv.yaml")
+    assert settings.http.password is not None
+    assert settings.http.password.get_secret_value() == "page"
+    made = {database["environment"]["POSTGRES_DB"]}
+    made |= set(re.findall(r"CREATE DATABASE (\w+)", (FOLDER / "postgres-init.sql").read_text()))
+    for url in (settings.database_url, settings.workflow_database_url):
+        parsed = make_url(url or "")
+        assert (parsed.host, parsed.username, parsed.password) == (
+            "postgres",
+            database["environment"]["POSTGRES_USER"],
+            "books",
+        )
+        assert parsed.database in made
+    assert settings.database_url != settings.workflow_database_url
+    mounted = {volume.split(":")[1] for volume in worker["volumes"]}
+    assert str(settings.folder) in mounted
+    assert Worker(settings).settings is settings
+    for service in (node, worker):
+        command, *arguments = service["command"]
+        assert command in {"serve", "worker"}
+        assert arguments == ["--config", "/etc/mirv.yaml"]
+
+
+def _substituted(text: str, environment: dict[str, str]) -> str:
+    """Compose's substitution of ${NAME}, ${NAME:-default} and ${NAME:?fault}."""
+
+    def value(found: re.Match[str]) -> str:
+        name, _, rest = found[1].partition(":")
+        if name not in environment and not rest.startswith("-"):
+            raise AssertionError(f"{name} is not set: {rest}")
+        return environment.get(name, rest[1:])
+
+    return re.sub(r"\$\{([^}]+)\}", value, text)
 
 
 @pytest.mark.peers
