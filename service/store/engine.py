@@ -16,6 +16,7 @@ from analysis.errors import Transient
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
 _BUSY_MS = 30_000
+_MIGRATING = 0x6D696772  # "migr", of PostgreSQL's locks by number
 _CHECKPOINT_PAGES = 4000
 
 # An error names its statement, never its values: they hold patient data, and tracebacks are logged.
@@ -153,9 +154,11 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def migrate(database: Database) -> None:
-    """Bring the schema to this version."""
+    """Bring the schema to this version; of several that start at once, one does it."""
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with database.write() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

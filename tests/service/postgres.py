@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.peers import free_port
@@ -19,39 +20,76 @@ def binaries() -> Path:
     return max(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
-@contextmanager
-def postgres() -> Iterator[str]:
-    """Run a server; yields a URL prefix that lacks the database's name.
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL server that can be stopped and started again.
 
-    PostgreSQL will not run as root, so then it runs as its own user.
+    Attributes
+    ----------
+    url : str
+        Lacks the database's name.
     """
-    folder = Path(tempfile.mkdtemp(prefix="mirv-postgres-"))
-    port = free_port()
-    as_user: list[str] = []
-    if os.geteuid() == 0:
-        account = pwd.getpwnam(_SERVER_USER)
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        as_user = ["runuser", "-u", _SERVER_USER, "--"]
-    data = folder / "data"
 
-    def run(*command: str) -> None:
+    folder: Path
+    port: int
+    as_user: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """Prefix of its databases' URLs."""
+        return f"postgresql+psycopg://mirv@127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        options = (
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
+        )
+        self._run("pg_ctl", "-w", "-o", options, "-l", str(self.folder / "log"), "start")
+
+    def stop(self) -> None:
+        """Stop at once: every connection breaks."""
+        self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def create(self) -> None:
+        """Make its data folder."""
+        self._run("initdb", "-U", "mirv", "-A", "trust", "--no-sync")
+
+    def _run(self, command: str, *arguments: str) -> None:
+        program = str(binaries() / command)
         subprocess.run(
-            [*as_user, str(binaries() / command[0]), *command[1:]],
+            [*self.as_user, program, "-D", str(self.folder / "data"), *arguments],
             check=True,
-            cwd=folder,
+            cwd=self.folder,
             stdout=subprocess.DEVNULL,
         )
 
+
+@contextmanager
+def postgres_server() -> Iterator[Server]:
+    """Run a server. PostgreSQL will not run as root, so then it runs as its own user."""
+    folder = Path(tempfile.mkdtemp(prefix="mirv-postgres-"))
+    as_user: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        account = pwd.getpwnam(_SERVER_USER)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        as_user = ("runuser", "-u", _SERVER_USER, "--")
+    server = Server(folder, free_port(), as_user)
     try:
-        run("initdb", "-D", str(data), "-U", "mirv", "-A", "trust", "--no-sync")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-        run("pg_ctl", "-D", str(data), "-w", "-o", options, "-l", str(folder / "log"), "start")
+        server.create()
+        server.start()
         try:
-            yield f"postgresql+psycopg://mirv@127.0.0.1:{port}/"
+            yield server
         finally:
-            run("pg_ctl", "-D", str(data), "-w", "-m", "immediate", "stop")
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a server; yields a URL prefix that lacks the database's name."""
+    with postgres_server() as server:
+        yield server.url
 
 
 def create_database(url: str, name: str) -> str:

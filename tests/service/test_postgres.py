@@ -60,6 +60,31 @@ def test_the_catalogue_works_the_same(server: str) -> None:
     Store(server + "catalogue").close()  # opened again: nothing left to migrate
 
 
+def test_several_that_start_at_once_make_one_schema(server: str) -> None:
+    """A node and its workers meet an empty database together."""
+    url = create_database(server, "empty")
+    code = (
+        "import sys, time; from service.store import Store; print('ready', flush=True); "
+        "sys.stdin.readline(); Store(sys.argv[1]).close()"
+    )
+    starters = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, url],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    for one in starters:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
+    for one in starters:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    said = [one.communicate(timeout=60)[1] for one in starters]
+    assert [one.returncode for one in starters] == [0] * 4, said
+
+
 def test_a_worker_goes_on_where_a_killed_node_stopped(server: str, tmp_path: Path) -> None:
     """The node is killed while it works; a worker finishes the run without it."""
     content = {
