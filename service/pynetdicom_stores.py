@@ -132,20 +132,23 @@ class _Reader:
         self._request: _Gathering | None = None
 
     def read(self) -> None:
-        """Read a PDU; while a data set is coming in, as many as are there."""
+        """Read PDUs as long as they come one after the other and are ours."""
         if not self._is_ours():
             self._request = None
             self._otherwise()
             return
         self._read_one()
         wire, dul = self._dul.socket, self._dul
+        # Back in pynetdicom's loop every PDU would cost it a look at all else there could be.
         while (
-            self._request is not None
+            dul.event_queue.empty()
             and not dul.to_provider_queue.queue
-            and dul.event_queue.empty()
+            and not dul._kill_thread
+            and self._is_ours()
             and wire.ready
         ):
             self._read_one()
+            dul._idle_timer.restart()
 
     def _is_ours(self) -> bool:
         association = self._association
