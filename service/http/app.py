@@ -162,8 +162,10 @@ def _pages(store: Store, spool: Spool, settings: Settings, state: NodeState) -> 
         if run is None:
             raise HTTPException(status.HTTP_404_NOT_FOUND)
         record = _record(store, spool, run_id)
+        missing = store.events.all(kind="prior_missing", study_uid=run.study_uid, limit=1)
         return pages.get_template("run.html").render(
             run=run,
+            no_prior=missing[0].detail["why"] if missing else "",
             record=record,
             profiles=sorted({row.profile for row in record.result.lesions}) if record else [],
             maps=dict.fromkeys((p.profile, p.space) for p in record.result.pairs) if record else {},

@@ -129,6 +129,11 @@ def test_what_the_node_does_now_is_shown_and_measured(store: Store, spool: Spool
         assert shown in page, shown
     assert HOSTILE not in page
     assert "7 of 24" in web.get(f"/runs/{run_id}").text
+    why = f"no_prior: found 2 {HOSTILE}"
+    store.events.add(1000, "prior_missing", study_uid="1.2.3", why=why)
+    page = web.get(f"/runs/{run_id}").text
+    assert "no_prior: found 2" in page
+    assert HOSTILE not in page
     text = web.get("/metrics").text
     for line in (
         'mirv_run_lesions_done{run="dddddddddddd"} 7.0',

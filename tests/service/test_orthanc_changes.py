@@ -1,5 +1,6 @@
 """Orthanc is followed: all that is new comes once, whatever is stopped, killed or set up anew."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -120,23 +121,26 @@ def test_a_killed_follower_repeats_a_little_and_loses_nothing(
 ) -> None:
     with orthanc(tmp_path / "orthanc") as peer:
         peer.upload(files(tmp_path / "files", *range(1, 9)))
-        begun = bench.follower(peer.url, on="new_instance", begin="beginning")
-        taken: list[bytes] = []
         take = bench.intake.take
+        for kept in (2, 3):  # killed before and after the third is durable
+            calls = itertools.count(len(bench.uids()) + 1)
 
-        def killed_after_the_third(content: bytes, source: str) -> Any:
-            verdict = take(content, source)
-            taken.append(content)
-            if len(taken) == 3:
+            def killed(content: bytes, source: str, kept: int = kept, calls: Any = calls) -> Any:
+                if next(calls) <= kept:
+                    verdict = take(content, source)
+                    if len(bench.uids()) < 3:
+                        return verdict
                 raise KeyboardInterrupt
-            return verdict
 
-        with closing(begun), monkeypatch.context() as patch:
-            patch.setattr(bench.intake, "take", killed_after_the_third)
-            with pytest.raises(KeyboardInterrupt):
-                while begun.turn():
-                    pass
-        assert len(bench.uids()) == 3
+            with (
+                closing(bench.follower(peer.url, on="new_instance", begin="beginning")) as begun,
+                monkeypatch.context() as patch,
+            ):
+                patch.setattr(bench.intake, "take", killed)
+                with pytest.raises(KeyboardInterrupt):
+                    while begun.turn():
+                        pass
+            assert len(bench.uids()) == kept
         with closing(bench.follower(peer.url, on="new_instance")) as again:
             follow_until(again, lambda: len(bench.uids()) == 8, "the others come")
             assert again.state.objects == 5, "what was durable is not fetched again"
