@@ -33,6 +33,7 @@ _SLOWEST_TICK_S = 1.0
 _FASTEST_TICK_S = 0.05
 _RETENTION_EVERY_S = 3600.0
 _CLAIM_PATIENCE_S = 10.0
+_CLOCK_SLACK_S = 60.0
 SERVE_EXECUTOR = "serve"
 
 log = get_logger("node")
@@ -172,6 +173,8 @@ class Node:
             start_prior=errands.enqueue_prior if settings.priors else None,
             rank=partial(priority_of, settings.priorities, self.store.instances),
             fetch_again_s=settings.fetch_again_s,
+            longest_wait_s=_CLOCK_SLACK_S
+            + max(settings.delivery.longest_retry_s, settings.delivery.commitment_timeout_s),
         )
 
         def turn() -> bool:

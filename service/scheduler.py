@@ -3,6 +3,7 @@
 `tick` is told the time, so a test can be at any hour; nothing here waits.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,6 +61,8 @@ class Scheduler:
         Priority of a selection, given its image series' description; lower goes first.
     fetch_again_s : float
         A new round begins after so long.
+    longest_wait_s : float
+        No delivery waits for longer, whatever the clock did since.
 
     Attributes
     ----------
@@ -80,7 +83,9 @@ class Scheduler:
         start_prior: Callable[[str, str], None] | None = None,
         rank: Callable[[Selection, str], int] = lambda *_: USUAL_PRIORITY,
         fetch_again_s: float = 900,
+        longest_wait_s: float = math.inf,
     ) -> None:
+        self._longest_wait_s = longest_wait_s
         self._start_prior = start_prior
         self._rank = rank
         self._start_fetch = start_fetch
@@ -272,7 +277,7 @@ class Scheduler:
                 self._asked.add((series_uid, this_round))
 
     def _start_due(self, now: float) -> None:
-        due = self._store.deliveries.due(now)
+        due = self._store.deliveries.due(now, self._longest_wait_s)
         new = [one for one in due if one not in self._tried]
         refused = {one for one in new if self._start_delivery(*one) is False}
         self._tried = set(due) - refused

@@ -52,7 +52,7 @@ class Heart:
             return
         self._next = now + self._silent_s / 4
         self._store.workers.beat(self._executor_id, now)
-        for silent in self._store.workers.silent_since(now - self._silent_s):
+        for silent in self._store.workers.silent_since(now - self._silent_s, now + self._silent_s):
             if silent == self._executor_id:
                 continue
             recovered = workflows.recover([silent])

@@ -1,5 +1,6 @@
 """Deliveries: one artifact to one destination, from waiting to delivered or parked."""
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -58,10 +59,15 @@ class Deliveries:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def due(self, now: float) -> list[tuple[str, str, int]]:
+    def due(self, now: float, furthest_s: float = math.inf) -> list[tuple[str, str, int]]:
         """(run, destination, tries so far) of what should be tried now, oldest first.
 
         The tries of all artifacts together, so that the number grows with every try.
+
+        Parameters
+        ----------
+        furthest_s : float
+            Nothing waits for longer: a time further ahead is from before the clock was set back.
         """
         table = schema.deliveries
         every = table.alias("every")
@@ -72,7 +78,10 @@ class Deliveries:
                     table.c.run_id == every.c.run_id,
                     table.c.destination == every.c.destination,
                     table.c.state == "waiting",
-                    table.c.next_attempt_at <= now,
+                    sa.or_(
+                        table.c.next_attempt_at <= now,
+                        table.c.next_attempt_at > now + furthest_s,
+                    ),
                 )
             )
             .group_by(every.c.run_id, every.c.destination)

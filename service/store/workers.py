@@ -1,5 +1,7 @@
 """Heartbeats of the processes that work on runs."""
 
+import math
+
 import sqlalchemy as sa
 
 from service.store import schema
@@ -24,10 +26,18 @@ class Workers:
                     table.insert().values(executor_id=executor_id, started_at=now, heartbeat_at=now)
                 )
 
-    def silent_since(self, before: float) -> list[str]:
-        """Executors whose last heartbeat is older than this time."""
+    def silent_since(self, before: float, after: float = math.inf) -> list[str]:
+        """Executors whose last heartbeat is older than this time.
+
+        Parameters
+        ----------
+        after : float
+            A heartbeat later than this is from before the clock was set back: it says nothing.
+        """
         table = schema.workers
-        query = sa.select(table.c.executor_id).where(table.c.heartbeat_at < before)
+        query = sa.select(table.c.executor_id).where(
+            sa.or_(table.c.heartbeat_at < before, table.c.heartbeat_at > after)
+        )
         with self._database.read() as connection:
             return list(connection.scalars(query.order_by(table.c.executor_id)))
 

@@ -1,0 +1,69 @@
+"""The clock jumps: nothing waits for a time that no longer comes, nothing is done twice."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from service import worker
+from service.pipeline import plan_from
+from service.scheduler import Scheduler
+from service.store import Store, sqlite_url
+from service.worker import Heart
+from tests.service.test_store import finished, new_run
+
+NOW, DAY, HOUR = 1_700_000_000.0, 86_400.0, 3600.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("jump", "tried"), [(0.0, False), (-30.0, False), (-DAY, True), (HOUR, True)]
+)
+def test_a_delivery_is_tried_again_whatever_the_clock_did(
+    store: Store, jump: float, tried: bool
+) -> None:
+    """Refused for now, to be tried again in 900 s at the latest; then the clock jumps."""
+    run = new_run()
+    finished(store, run, NOW)
+    (row,) = store.deliveries.all()
+    store.deliveries.retry_at(row.id, NOW + 900, 0xA700, "status 0xA700")
+    started: list[tuple[str, str, int]] = []
+    scheduler = Scheduler(
+        store,
+        plan_from(Settings(profiles=("henry2022",))),
+        30,
+        lambda _run: None,
+        lambda *what: started.append(what),
+        longest_wait_s=960,
+    )
+    for second in range(3):
+        scheduler.tick(NOW + jump + second)
+    assert started == ([(run.run_id, "PACS", 1)] if tried else [])
+
+
+def test_a_jump_of_the_clock_takes_no_worker_for_dead_for_good(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was only made to look silent beats on; its work is handed on once, which does no harm."""
+    handed_on: list[str] = []
+
+    def recover(executors: list[str]) -> int:
+        handed_on.extend(executors)
+        return 0
+
+    monkeypatch.setattr(worker.workflows, "recover", recover)
+    first, second = Heart(store, "first", 60), Heart(store, "second", 60)
+    for moment in (NOW, NOW + HOUR, NOW + HOUR + 20, NOW - DAY, NOW - DAY + 20, NOW - DAY + 40):
+        first.beat(moment)
+        second.beat(moment)
+    assert handed_on == ["second", "second"]  # at each jump, until it beats on
+    assert store.workers.silent_since(NOW - DAY + 39) == []
+    first.beat(NOW - 7 * DAY)
+    assert handed_on == ["second"] * 3, "who died before the clock was set back is never missed"
