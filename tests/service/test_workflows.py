@@ -336,3 +336,22 @@ def test_lesions_done_are_noted_now_and_then_and_the_last_for_sure(bench: Bench)
     assert seen[1][0] is not None
     assert seen[1][0] < 500, "noted a thousand times"
     assert seen[2] == (1000, 1000)
+
+
+def test_a_try_is_queued_only_when_none_is_at_work(bench: Bench) -> None:
+    """Halfway through a try some of its deliveries count one try more: that is no new try."""
+    sending, free = threading.Event(), threading.Event()
+
+    def answer(one: Outgoing) -> tuple[str, int | None]:
+        sending.set()
+        free.wait(30)
+        return "retry", None
+
+    bench.answer = answer
+    bench.queue("a")
+    assert sending.wait(30)
+    assert not workflows.enqueue_delivery("a", "PACS", 1)
+    free.set()
+    wait_until(lambda: workflows.enqueue_delivery("a", "PACS", 2), 30, "queued", 0.02)
+    parked = bench.deliveries("parked", 2)
+    assert {row.attempts for row in parked} == {2}
