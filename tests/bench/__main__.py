@@ -10,7 +10,7 @@ import time
 MODULES = (
     "line", "extraction", "reading", "mutants", "analyses", "outputs", "ingest", "sizing",
 )  # fmt: skip
-LONG = ("load", "service", "crash", "attack")
+LONG = ("load", "service", "powercut", "crash", "attack")
 
 
 def main(names: list[str]) -> int:

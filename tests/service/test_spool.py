@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service import spool as spool_module
 from service.spool import Spool, content_digest
 
 
@@ -22,22 +23,33 @@ def test_put_names_content_by_its_hash(tmp_path: Path) -> None:
     assert list((tmp_path / "spool" / "incoming").iterdir()) == []
 
 
-def test_file_and_folder_are_synced_before_put_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("file_system", ["ext4", "nfs4", ""])
+def test_file_and_name_are_synced_before_put_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_system: str
 ) -> None:
+    """With the folder, unless the file's own sync makes its name durable."""
+    monkeypatch.setattr(spool_module, "_file_system", lambda _folder: file_system)
     spool = Spool(tmp_path)
     synced: list[str] = []
     real = os.fsync
 
     def note(descriptor: int) -> None:
         synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        assert spool.path(hashlib.sha256(b"content").hexdigest()).exists()
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
     stored = spool.put((b"content",))
-    temporary, folder = synced
-    assert Path(temporary).parent == tmp_path / "incoming"
-    assert Path(folder) == stored.path.parent
+    written, *folders = synced
+    assert Path(written).parent == tmp_path / "incoming"
+    assert folders == ([] if file_system == "ext4" else [str(stored.path.parent)])
+    synced.clear()
+    spool.put((b"content",))  # in place of what is there: the name changes after the sync
+    assert synced[1:] == [str(stored.path.parent)]
+
+
+def test_the_file_system_is_known_by_its_mount() -> None:
+    assert spool_module._file_system(Path("/proc")) == "proc"
 
 
 def test_what_is_there_is_replaced_by_nothing_unsynced(
@@ -55,8 +67,7 @@ def test_what_is_there_is_replaced_by_nothing_unsynced(
 
     monkeypatch.setattr(os, "fsync", note)
     stored = spool.put((b"content",))
-    before_the_sync, _ = seen
-    assert before_the_sync == first
+    assert seen[0] == first
     assert stored.path.stat().st_ino != first
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [stored.path]
 
