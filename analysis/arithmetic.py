@@ -166,6 +166,8 @@ class _Shared:
             found = ibsi.levels(values[inside], settings)
         else:
             found = np.digitize(values[inside], bin_edges(values[inside], settings))
+        if (least := int(found.min())) < 1:
+            raise ValueError(f"found grey level {least} below the first bin, wanted 1 or more")
         self.levels = np.zeros(values.shape, np.intc)  # what the matrices in C take uncopied
         self.levels[inside] = found
         self.present = np.flatnonzero(np.bincount(found))

@@ -262,6 +262,17 @@ def test_a_value_pyradiomics_cannot_compute_is_missing_with_a_reason(extractor: 
     assert absent == set(result.missing)
 
 
+def test_values_below_the_first_bin_are_refused(extractor: Extractor) -> None:
+    """They have no grey level: counted as level 0 they would silently fall out of the lesion."""
+    profile = load_profile("ibsi-a")
+    late = replace(profile, settings={**profile.settings, "binFrom": 40, "resegmentRange": None})
+    volume = reference.noisy(small())
+    (result,) = extractor.extract(volume, reference.boxes(small(), [(4, 6, 6)]), [late])
+    assert result.excluded is not None
+    assert result.excluded.code == "extraction_failed"
+    assert "below the first bin" in result.excluded.detail
+
+
 def test_diagnostics_and_warnings_say_what_was_measured(extractor: Extractor) -> None:
     """On the analysis grid: 4 x 2 mm slices of 1 mm pixels become 8 slices of 1 mm."""
     geometry = small()
