@@ -48,7 +48,8 @@ def _cells(content: str, *keys: str) -> Cells:
 def test_the_table_of_a_report_is_the_runs_own(
     study: StudyInput, features: str, seed: int, tmp_path: Path
 ) -> None:
-    result = _extreme(result_of(study, PROFILES if seed == 0 else PROFILES[:1], seed), seed)
+    both = seed == 0 and features != "core"  # the second profile has no short list
+    result = _extreme(result_of(study, PROFILES if both else PROFILES[:1], seed), seed)
     record = record_of(study, result)
     context = context_of(features)
     for artifact in render(study, result, context):
