@@ -26,7 +26,7 @@ from service.commitment import (
 )
 from service.intake import Intake, Taken
 from service.log import get_logger
-from service.pynetdicom_hardening import HardenedServer, Limits, start_server
+from service.pynetdicom_hardening import HardenedServer, Limits, silent_s, start_server
 from service.pynetdicom_stores import StoreRequest, Storing
 from service.slots import Slots
 from service.spool import Spool
@@ -67,6 +67,9 @@ IMPLEMENTATION_NAME = "MIRV_NODE"
 _CALLING_UNKNOWN = (1, 1, 3)
 _CALLED_UNKNOWN = (1, 1, 7)
 _LIMIT_EXCEEDED = (2, 3, 2)
+
+# An association that is told to end gives its slot back in a moment.
+_ROOM_S = 1.0
 
 log = get_logger("listener")
 
@@ -190,7 +193,7 @@ class Listener:
             refusal, why = _CALLED_UNKNOWN, "called AE title"
         elif not self._admits(calling, address):
             refusal, why = _CALLING_UNKNOWN, "calling AE title"
-        elif not self._slots.take(association):
+        elif not self._takes_slot(association):
             refusal, why = _LIMIT_EXCEEDED, "too many associations"
         else:
             return
@@ -198,6 +201,25 @@ class Listener:
         association.acse.send_reject(*refusal)
         evt.trigger(association, evt.EVT_REJECTED, {})
         association.kill()
+
+    def _takes_slot(self, association: Any) -> bool:
+        """Take a slot; when there is none, that of the peer that has been silent for longest."""
+        if self._slots.take(association):
+            return True
+        others = [one for one in association._server.active_associations if one.is_established]
+        silent = max(
+            (one for one in others if not one._sent_abort), key=silent_s, default=association
+        )
+        if silent_s(silent) < self._settings.acse_timeout_s:
+            return False
+        log.warning("silent association ended for another", address=silent.requestor.address)
+        silent.abort(block=False)
+        deadline = time.monotonic() + _ROOM_S
+        while time.monotonic() < deadline:
+            if self._slots.take(association):
+                return True
+            time.sleep(_ROOM_S / 50)
+        return False
 
     def _admits(self, calling: str, address: str) -> bool:
         if not self._settings.allow:

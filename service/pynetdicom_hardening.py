@@ -236,6 +236,12 @@ def _close_socket(wire: AssociationSocket) -> None:
 AssociationSocket._shutdown_socket = _close_socket
 
 
+def silent_s(association: Any) -> float:
+    """Seconds since the peer said anything."""
+    timer = association.dul._idle_timer
+    return 0.0 if timer.timeout is None else float(timer.timeout - timer.remaining)
+
+
 def _end_on_fault(association: Any) -> None:
     """What pynetdicom cannot make sense of ends its association, not silently its thread."""
     dul = association.dul

@@ -156,8 +156,16 @@ class Sender(threading.Thread):
         self.join()
 
 
-def attack(folder: Path, size: Size, seed: int = SEED) -> Report:
-    """Attack a plain and a TLS node in every way; what came of it."""
+def attack(
+    folder: Path, size: Size, seed: int = SEED, tell: Callable[[str], None] = lambda _row: None
+) -> Report:
+    """Attack a plain and a TLS node in every way; what came of it.
+
+    Parameters
+    ----------
+    tell : callable
+        Given the row of each phase as it ends.
+    """
     report = Report()
     identity = certificates.identity(certificates.authority(folder / "tls"), "node")
     with _node(folder / "plain") as plain, _node(folder / "secured", identity) as secured:
@@ -167,13 +175,13 @@ def attack(folder: Path, size: Size, seed: int = SEED) -> Report:
             name: (node.status("Threads"), node.descriptors()) for name, node in nodes.items()
         }
         phases: list[tuple[str, str, Callable[[Node], str]]] = [
-            (f"{size.pdus} PDUs", "plain", lambda node: _pdus(node, size.pdus, seed, report)),
             (f"{size.clients} slow clients", "plain", lambda node: _slow(node, size, report)),
             (f"{size.clients} slow clients", "TLS", lambda node: _slow(node, size, report)),
             ("path characters", "plain", lambda node: _paths(node, report)),
             ("deep sequences", "plain", lambda node: _deep(node, size, report)),
             ("decompression bombs", "plain", lambda node: _bombs(node, size, report)),
             ("huge images", "plain", lambda node: _lures(node, folder / "lures", size, report)),
+            (f"{size.pdus} PDUs", "plain", lambda node: _pdus(node, size.pdus, seed, report)),
         ]
         for number, (what, where, run_phase) in enumerate(phases):
             node = nodes[where]
@@ -192,6 +200,7 @@ def attack(folder: Path, size: Size, seed: int = SEED) -> Report:
                 f"{_times(sender.seconds)}, alone {_times(alone[where])}; "
                 f"RSS peak {node.status('VmHWM') / 1024:.0f} MB"
             )
+            tell(report.rows[-1])
         for name, node in nodes.items():
             _judge_leftovers(report, name, node, *before[name])
     for node in nodes.values():
@@ -514,11 +523,14 @@ def _judge_paths(report: Report, folder: Path) -> None:
                 report.faults.append(f"no hash: {path}")
 
 
-def run(size: Size | None = None, seed: int = SEED) -> list[str]:
-    """Full size; a row a phase and the verdict."""
+def run() -> list[str]:
+    """Full size; a row a phase, printed as it ends, and the verdict."""
+    return [describe(_attack(Size(), SEED), SEED)]
+
+
+def _attack(size: Size, seed: int) -> Report:
     with tempfile.TemporaryDirectory() as folder:
-        report = attack(Path(folder), size or Size(), seed)
-    return [*report.rows, describe(report, seed)]
+        return attack(Path(folder), size, seed, lambda row: print(row, flush=True))
 
 
 def describe(report: Report, seed: int) -> str:
@@ -541,9 +553,8 @@ def main(arguments: list[str]) -> int:
     size = SMALL if wanted.small else Size()
     if wanted.pdus is not None:
         size = replace(size, pdus=wanted.pdus)
-    with tempfile.TemporaryDirectory() as folder:
-        report = attack(Path(folder), size, wanted.seed)
-    print(*report.rows, describe(report, wanted.seed), sep="\n")
+    report = _attack(size, wanted.seed)
+    print(describe(report, wanted.seed))
     return 1 if report.faults else 0
 
 

@@ -197,7 +197,8 @@ def bombs(size: int) -> list[HostileObject]:
     for number, inflated in enumerate((size, (1 << 30) - (1 << 20))):
         uid = f"1.2.88.{number}"
         content = encoded(ct_slice(SOPInstanceUID=uid, PixelData=None))
-        content += struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, inflated)
+        told = min(inflated, 0xFFFFFFFE)  # the longest there is
+        content += struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, told)
         made.append(
             HostileObject(
                 f"deflated, {inflated >> 20} MB",

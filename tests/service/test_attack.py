@@ -1,5 +1,6 @@
 """Strangers attack while a real sender is served; at full size: ``tests.bench attack``."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,21 @@ def test_a_node_under_attack_serves_on_and_loses_nothing(tmp_path: Path) -> None
     assert report.counts["huge images"] == 2
     assert sum(n for kind, n in report.counts.items() if kind.startswith("PDU")) == SMALL.pdus
     assert report.served >= len(report.rows) == 7
+
+
+def test_who_is_silent_in_an_association_makes_room_for_others(tmp_path: Path) -> None:
+    """All associations are taken; those that say nothing are ended for those that would."""
+    with serving(tmp_path, max_associations=2, acse_timeout_s=1, network_timeout_s=60) as node:
+        silent = [dial(node.port) for _ in range(2)]
+        for connection in silent:
+            connection.sendall(associate_request())
+            assert connection.recv(4096)[0] == 2
+        assert not node.echoes(), "silent for a moment only: they may be at work"
+        time.sleep(1.2)
+        assert node.echoes()
+        assert [ended(connection, 0.2) for connection in silent].count(True) == 1
+        for connection in silent:
+            connection.close()
 
 
 def test_a_command_without_its_fields_ends_its_association(
