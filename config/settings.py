@@ -366,6 +366,9 @@ class Retention(_Section):
     keep_unused_days: float | None = Field(
         None, ge=0, description="Studies that never gave a run; none: for ever"
     )
+    keep_workflow_days: float = Field(
+        30, ge=1, description="Records of ended work in the workflow database"
+    )
 
 
 class Http(_Section):

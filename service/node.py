@@ -1,6 +1,7 @@
 """The node: everything `mirv serve` runs, with a beginning and an end."""
 
 import fcntl
+import gc
 import os
 import threading
 import time
@@ -32,6 +33,7 @@ from service.worker import Heart, catalogue_url, workflow_url
 _SLOWEST_TICK_S = 1.0
 _FASTEST_TICK_S = 0.05
 _RETENTION_EVERY_S = 3600.0
+_DAY_S = 86_400.0
 _CLAIM_PATIENCE_S = 10.0
 _CLOCK_SLACK_S = 60.0
 SERVE_EXECUTOR = "serve"
@@ -125,6 +127,7 @@ class Node:
         except BaseException:
             self.stop()
             raise
+        gc.freeze()  # what is there now stays: no collection need stop the associations for it
         log.info("node started", folder=str(settings.folder))
 
     def _start_inside(self) -> None:
@@ -205,7 +208,11 @@ class Node:
             heart.beat(time.time())
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + _RETENTION_EVERY_S
-                retention.sweep(self.spool, self.store, settings.retention, time.time())
+                now = time.time()
+                retention.sweep(self.spool, self.store, settings.retention, now)
+                keep_s = settings.retention.keep_workflow_days * _DAY_S
+                while workflows.forget_ended(now - keep_s):
+                    pass
             return False
 
         return Loop("house", turn, rest_s=_SLOWEST_TICK_S)

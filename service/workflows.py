@@ -50,6 +50,7 @@ from service.workbench import (
 WORKFLOW_VERSION = "mirv-1"
 _QUEUE_POLL_S = 0.2
 _PROGRESS_S = 1.0
+_FORGET_AT_ONCE = 1000
 _ENDED_STATES = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCESS")
 
 log = get_logger("workflows")
@@ -77,6 +78,23 @@ def launch(bench: Workbench, database_url: str, executor_id: str) -> None:
 def recover(executor_ids: list[str]) -> int:
     """Queue anew what executors that fell silent had begun; how many workflows."""
     return len(DBOS._recover_pending_workflows(executor_ids))
+
+
+def forget_ended(before: float) -> int:
+    """Remove the records of work that ended before a time; how many workflows.
+
+    What became of it is in the catalogue, which also knows what is not to be done twice.
+    """
+    ended = DBOS.list_workflows(
+        status=list(_ENDED_STATES),
+        completed_before=datetime.fromtimestamp(before, UTC).isoformat(),
+        limit=_FORGET_AT_ONCE,
+        load_input=False,
+        load_output=False,
+    )
+    if ended:
+        DBOS.delete_workflows([one.workflow_id for one in ended])
+    return len(ended)
 
 
 def shutdown() -> None:

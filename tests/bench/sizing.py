@@ -134,6 +134,8 @@ def _books(folder: Path, server: str) -> Iterator[str]:
                 tiny(number)
             rate = _TINY / (time.perf_counter() - started)
             yield f"{name}: {rate:.0f} workflows a second ({3 * rate:.0f} steps/s) without a queue"
+    size = sum(path.stat().st_size for path in folder.glob("workflows.sqlite*"))
+    yield f"SQLite: {size / (3 * _TINY) / 1000:.1f} kB a workflow of 3 steps on disk"
     rate = _with_workers(folder, create_database(server, "shared"), 3)
     yield f"PostgreSQL: {rate:.1f} workflows of 3 steps a second, one at a time in 3 workers"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dbos import DBOS
 
 from analysis.errors import Transient, Unsuitable
 from config.settings import Delivery, Destination, Settings, Webhook
@@ -355,3 +356,33 @@ def test_a_try_is_queued_only_when_none_is_at_work(bench: Bench) -> None:
     wait_until(lambda: workflows.enqueue_delivery("a", "PACS", 2), 30, "queued", 0.02)
     parked = bench.deliveries("parked", 2)
     assert {row.attempts for row in parked} == {2}
+
+
+def test_records_of_ended_work_go_and_what_is_done_stays_done(bench: Bench) -> None:
+    bench.queue("a")
+    bench.ended("a")
+    delivered = bench.deliveries("delivered", 3)
+    free = threading.Event()
+
+    def analyse(_run: str) -> None:
+        free.wait(30)
+
+    bench.analyse = analyse
+    bench.queue("b")
+    wait_until(lambda: bench.run("b").state == "running", 30, "at work", 0.02)
+    assert workflows.forget_ended(time.time() - 60) == 0
+    gone: list[int] = []
+
+    def all_gone() -> bool:  # the run and two deliveries, once each says that it has ended
+        gone.append(workflows.forget_ended(time.time() + 60))
+        return sum(gone) == 3
+
+    wait_until(all_gone, 30, "all records go")
+    assert DBOS.get_workflow_status("a") is None
+    workflows.enqueue_run(bench.run("a"))
+    free.set()
+    assert bench.ended("b").state == "finished", "what is at work keeps its record"
+    bench.deliveries("delivered", 6)
+    assert bench.store.runs.artifacts("a")
+    assert [row for row in bench.store.deliveries.all() if row.run_id == "a"] == delivered
+    assert len(bench.store.events.all(kind="finished", run_id="a")) == 1
