@@ -415,9 +415,13 @@ class Settings(BaseSettings):
         (), description="Asked in this order for images that a segmentation waits for"
     )
     fetch_again_s: float = Field(900, gt=0, description="Before images not found are asked again")
-    follow: tuple[Followed, ...] = ()
+    follow: tuple[Followed, ...] = Field(
+        (), description="Orthancs whose new objects are fetched as they come"
+    )
     priors: Priors | None = Field(None, description="none: no earlier study is fetched")
-    priorities: tuple[PriorityRule, ...] = ()
+    priorities: tuple[PriorityRule, ...] = Field(
+        (), description="Which runs go first; the first rule that fits counts"
+    )
     limits: Limits = Limits()
     reading: Reading = Reading()
     extraction: Extraction = Extraction()

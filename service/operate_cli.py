@@ -19,6 +19,7 @@ from service.pseudonym import Pseudonymiser, load_key
 from service.shell import ConfigOption, fail, out, settings_or_exit
 from service.spool import Spool
 from service.store import RunRow, Store
+from service.store.runs import USUAL_PRIORITY
 
 jobs_app = typer.Typer(no_args_is_help=True, help="Runs and what waits for another object.")
 deliveries_app = typer.Typer(no_args_is_help=True, help="Results on their way to destinations.")
@@ -58,9 +59,8 @@ def jobs_list(
         runs = Table("run", "study", "state", "queued", "why")
         for run in store.runs.all(states=state or ()):
             why = f"{run.reason_code}: {run.reason_detail}" if run.reason_code else ""
-            shown = f"{run.state}, superseded" if run.superseded_by else run.state
             runs.add_row(
-                run.run_id[:12], Text(run.study_uid), shown, moment(run.created_at), Text(why)
+                run.run_id[:12], Text(run.study_uid), _state(run), moment(run.created_at), Text(why)
             )
         waiting = Table("object", "study", "waits for", "since")
         for row in store.instances.waiting():
@@ -233,6 +233,17 @@ def export(
         )
     for path in written:
         out.print(Text(str(path)))
+
+
+def _state(run: RunRow) -> str:
+    """State of a run for people: what became of it, how far it is, whether it goes first."""
+    if run.superseded_by:
+        return f"{run.state}, superseded"
+    if run.state == "running" and run.lesions_total:
+        return f"running, {run.lesions_done} of {run.lesions_total}"
+    if run.state == "queued" and run.priority != USUAL_PRIORITY:
+        return f"queued, priority {run.priority}"
+    return run.state
 
 
 def _one_run(store: Store, start: str) -> RunRow:

@@ -1,6 +1,5 @@
 """What a source has of a patient or a study: QIDO-RS or C-FIND, with the same answer."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pynetdicom import AE
 from analysis.errors import PeerRefused, Transient
 from config.settings import Source
 from service.tls import client_context
-from service.web import SECONDS, body, client
+from service.web import SECONDS, client, first_value, objects
 
 # Study Root Query/Retrieve Information Model (PS3.4 section C.6.2).
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))
@@ -129,22 +128,14 @@ def _ask(web: httpx.Client, path: str, params: Mapping[str, str]) -> list[Any]:
     try:
         with web.stream("GET", path, params=dict(params), headers=headers) as answer:
             answer.raise_for_status()
-            content = body(answer)
-        found = json.loads(content) if content.strip() else []
+            return objects(answer)[:_MOST]
     except httpx.HTTPError as fault:
         raise Transient(f"query: {type(fault).__name__}") from fault
-    except (ValueError, RecursionError) as fault:
-        raise Transient("query: found no JSON") from fault
-    if not isinstance(found, list):
-        raise Transient("query: found JSON that is no list")
-    return found[:_MOST]
 
 
 def _text(found: Any, tag: str) -> str:
-    """First value of an attribute in DICOM JSON (PS3.18 annex F)."""
-    attribute = found.get(tag) if isinstance(found, dict) else None
-    values = attribute.get("Value") if isinstance(attribute, dict) else None
-    return str(values[0]) if isinstance(values, list) and values else ""
+    value = first_value(found, tag)
+    return "" if value is None else str(value)
 
 
 # C-FIND

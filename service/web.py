@@ -1,8 +1,10 @@
 """HTTP to peers: who we are to them, how they prove themselves, and how much of them we read."""
 
+import json
 import ssl
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 
@@ -73,3 +75,28 @@ def body(answer: httpx.Response, limit: int = _ANSWER_BYTES) -> bytes:
         if len(content) > limit:
             raise Transient(f"found an answer of more than {limit} bytes")
     return bytes(content)
+
+
+def objects(answer: httpx.Response) -> list[Any]:
+    """What a streamed answer lists in JSON; nothing, when it has no body.
+
+    Raises
+    ------
+    Transient
+        It is no list, or longer than is read.
+    """
+    content = body(answer)
+    try:
+        found = json.loads(content) if content.strip() else []
+    except (ValueError, RecursionError) as fault:
+        raise Transient("query: found no JSON") from fault
+    if not isinstance(found, list):
+        raise Transient("query: found JSON that is no list")
+    return found
+
+
+def first_value(found: Any, tag: str) -> Any:
+    """First value of an attribute in DICOM JSON (PS3.18 annex F), None when there is none."""
+    attribute = found.get(tag) if isinstance(found, dict) else None
+    values = attribute.get("Value") if isinstance(attribute, dict) else None
+    return values[0] if isinstance(values, list) and values else None

@@ -14,7 +14,7 @@ from analysis.errors import Transient
 from config.settings import WebDestination
 from service.commitment import NO_SUCH_INSTANCE, Reference, Report
 from service.sender import Outcome, Outgoing, judge
-from service.web import body, client, passes
+from service.web import body, client, first_value, objects, passes
 
 _JSON = "application/dicom+json"
 _FAILED_SEQUENCE, _FAILURE_REASON = "00081198", "00081197"
@@ -111,7 +111,7 @@ def _failure_reasons(content: bytes) -> list[int] | None:
         told = json.loads(content)
         told = told[0] if isinstance(told, list) else told
         failed = (told.get(_FAILED_SEQUENCE) or {}).get("Value") or []
-        return [int(_first(one, _FAILURE_REASON) or 0) for one in failed]
+        return [int(first_value(one, _FAILURE_REASON) or 0) for one in failed]
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return None
 
@@ -151,26 +151,12 @@ def _is_in(web: httpx.Client, destination: WebDestination, sop_instance_uid: str
     if destination.method == "orthanc":
         with web.stream("POST", "/tools/lookup", content=sop_instance_uid) as answer:
             answer.raise_for_status()
-            return any(one["Type"] == "Instance" for one in _read_list(answer))
+            return any(_is_instance(one) for one in objects(answer))
     params = {"SOPInstanceUID": sop_instance_uid}
     with web.stream("GET", "/instances", params=params, headers={"Accept": _JSON}) as answer:
         answer.raise_for_status()
-        return any(_first(one, "00080018") == sop_instance_uid for one in _read_list(answer))
+        return any(first_value(one, "00080018") == sop_instance_uid for one in objects(answer))
 
 
-def _read_list(answer: httpx.Response) -> list[dict[str, Any]]:
-    content = body(answer)
-    try:
-        found = json.loads(content) if content.strip() else []
-    except (ValueError, RecursionError) as fault:
-        raise Transient("lookup: found no JSON") from fault
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise Transient("lookup: found JSON that is no list of objects")
-    return found
-
-
-def _first(found: Any, tag: str) -> Any:
-    """First value of an attribute in DICOM JSON (PS3.18 annex F), None when there is none."""
-    attribute = found.get(tag) if isinstance(found, dict) else None
-    values = attribute.get("Value") if isinstance(attribute, dict) else None
-    return values[0] if isinstance(values, list) and values else None
+def _is_instance(found: Any) -> bool:
+    return isinstance(found, dict) and found.get("Type") == "Instance"
