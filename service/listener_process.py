@@ -9,6 +9,7 @@ processes outlive no node, however that ended.
 
 import contextlib
 import errno
+import gc
 import json
 import logging
 import queue
@@ -334,6 +335,8 @@ def main(descriptor: int) -> None:
         with contextlib.suppress(OSError):
             line.send(failed=str(fault))
         return
+    gc.collect()
+    gc.freeze()  # what is there now stays: no collection need look at it again
     line.send(ready=True)
     node.listen()
     listener.stop()

@@ -18,6 +18,8 @@ a message that cannot be decoded ends its  ends its association
 thread with a traceback
 sleeps 1 ms, then looks again: half of     waits for the socket, for something to send, or for a
 the time of a transfer                     message or an end to come
+collects all garbage every 30 s, while     leaves it to the interpreter, as the rest
+every association waits
 copies its 500 transfer syntaxes anew for  all share one copy, which nothing changes
 every association
 takes each PDU through four copies, two    the reading thread gathers and stores an ordinary
@@ -171,6 +173,9 @@ class HardenedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetd
         if self._shares_port:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
+
+    def service_actions(self) -> None:
+        """Nothing: a full collection every few seconds would stop every association for it."""
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept, and nothing that could wait for the peer."""

@@ -89,10 +89,10 @@ class _Violation(Exception):  # noqa: N818 - never leaves this module
 class _Gathering:
     """A request whose data set is coming in."""
 
-    def __init__(self, command: "_Command", context: Any, context_id: int, head: bytes) -> None:
+    def __init__(self, command: "_Command", negotiated: str, context_id: int, head: bytes) -> None:
         self.command = command
         self.context_id = context_id
-        self.negotiated = str(context.abstract_syntax)
+        self.negotiated = negotiated
         self.content = bytearray(head)
         self.digest = hashlib.sha256(head)
         self.head_length = len(head)
@@ -118,6 +118,24 @@ def gather_stores(association: Any, receive: Any, storing: Storing) -> None:
     dul._read_pdu_data = _Reader(association, receive, storing, dul._read_pdu_data).read
 
 
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """Who sends, and what was agreed with it.
+
+    Attributes
+    ----------
+    source : str
+    takes_answers : bool
+        Whether a whole answer fits one PDU.
+    contexts : dict
+        Number of a presentation context to its abstract and its transfer syntax.
+    """
+
+    source: str
+    takes_answers: bool
+    contexts: dict[int, tuple[str, str]]
+
+
 class _Reader:
     """Reads PDUs in place of pynetdicom, or puts them back for it."""
 
@@ -130,6 +148,7 @@ class _Reader:
         self._storing = storing
         self._otherwise = otherwise
         self._request: _Gathering | None = None
+        self._peer: _Peer | None = None
 
     def read(self) -> None:
         """Read PDUs as long as they come one after the other and are ours."""
@@ -156,8 +175,23 @@ class _Reader:
             self._dul.state_machine.current_state == _ESTABLISHED
             and association.dimse.message is None
             and not self._receive.refused
-            and not 0 < association.requestor.maximum_length < _LARGEST_ANSWER
+            and self._known_peer().takes_answers
         )
+
+    def _known_peer(self) -> "_Peer":
+        """What the negotiation settled; pynetdicom looks it all up anew each time it is asked."""
+        if self._peer is None:
+            association = self._association
+            requestor = association.requestor
+            self._peer = _Peer(
+                f"{requestor.ae_title.strip()}@{requestor.address}",
+                not 0 < requestor.maximum_length < _LARGEST_ANSWER,
+                {
+                    number: (str(context.abstract_syntax), str(context.transfer_syntax[0]))
+                    for number, context in association._accepted_cx.items()
+                },
+            )
+        return self._peer
 
     def _read_one(self) -> None:
         try:
@@ -217,30 +251,27 @@ class _Reader:
 
     def _begun(self, context_id: int, flags: int, data: memoryview) -> _Gathering | None:
         """The request a command begins; None for every other message."""
-        context = self._association._accepted_cx.get(context_id)
+        context = self._known_peer().contexts.get(context_id)
         if flags & (_COMMAND | _LAST) != _COMMAND | _LAST or context is None:
             return None
         command = _store_command(data)
         if (
             command is None
-            or command.sop_class_uid != context.abstract_syntax
+            or command.sop_class_uid != context[0]
             or command.sop_class_uid not in self._storing.classes
         ):
             return None
-        head = self._storing.file_head(
-            command.sop_class_uid, command.sop_instance_uid, str(context.transfer_syntax[0])
-        )
-        return _Gathering(command, context, context_id, head)
+        head = self._storing.file_head(command.sop_class_uid, command.sop_instance_uid, context[1])
+        return _Gathering(command, context[0], context_id, head)
 
     def _answer(self, request: _Gathering) -> None:
-        peer = self._association.requestor
         whole = StoreRequest(
             request.command.sop_class_uid,
             request.command.sop_instance_uid,
             request.negotiated,
             cast("bytes", request.content),  # no one writes to it any more
             request.digest.hexdigest(),
-            f"{peer.ae_title.strip()}@{peer.address}",
+            self._known_peer().source,
         )
         try:
             status, comment = self._storing.store(whole)

@@ -14,10 +14,10 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from typing import Literal
 
 Area = Literal["objects", "quarantine"]
 AREAS: tuple[Area, ...] = ("objects", "quarantine")
+_NUMBERS = itertools.count()
 Buffer = bytes | bytearray | memoryview
 _MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _FOREIGN_LEFTOVER_S = 86400.0
@@ -164,7 +165,7 @@ class Spool:
         OSError
             The disk is full or broken; nothing is left behind.
         """
-        descriptor, name = tempfile.mkstemp(dir=self._incoming, prefix=f"{_MACHINE}-{os.getpid()}-")
+        descriptor, name = self._temporary()
         digest = None if sha256 else hashlib.sha256()
         size = 0
         try:
@@ -183,6 +184,16 @@ class Spool:
             raise
         known = sha256 if digest is None else digest.hexdigest()
         return Staged(self, Path(name), descriptor, known, size)
+
+    def _temporary(self) -> tuple[int, str]:
+        """A new file that no one else has, named after machine and process."""
+        while True:
+            name = f"{self._incoming}/{_MACHINE}-{os.getpid()}-{next(_NUMBERS)}"
+            # A former process of this number may have left one.
+            with contextlib.suppress(FileExistsError):
+                return os.open(
+                    name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+                ), name
 
     def put(self, parts: Iterable[Buffer], area: Area = "objects") -> StoredObject:
         """Store the parts, one after the other, as one durable file."""

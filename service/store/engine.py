@@ -42,6 +42,7 @@ class Database:
     engine: sa.Engine
     mendable: sa.Engine
     _lock: Any = field(default_factory=threading.Lock)
+    _kept: list[sa.Connection] = field(default_factory=list)
 
     # Made once: making one costs more than a statement.
     @functools.cached_property
@@ -56,13 +57,27 @@ class Database:
         """A transaction that is durable when the block ends."""
         return self._write(self._writing)
 
-    def write_mendable(self) -> contextlib.AbstractContextManager[sa.Connection]:
+    @contextlib.contextmanager
+    def write_mendable(self) -> Iterator[sa.Connection]:
         """A transaction that outlives the death of any process; a power cut may undo it.
 
         Only for what the start-up repair makes again: rows about files that are durable already.
         Whatever is committed with `write` later makes this durable too.
         """
-        return self._write(self._writing_mendable)
+        if self.mendable is self.engine:
+            with self.write() as connection:
+                yield connection
+            return
+        with self._lock, passing_faults():
+            # One connection is kept for all: handing it out and back costs more than a statement.
+            kept = self._kept.pop() if self._kept else self._writing_mendable.connect()
+            try:
+                with kept.begin():
+                    yield kept
+            except BaseException:
+                kept.close()
+                raise
+            self._kept.append(kept)
 
     @contextlib.contextmanager
     def _write(self, engine: sa.Engine) -> Iterator[sa.Connection]:
@@ -72,6 +87,8 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        while self._kept:
+            self._kept.pop().close()
         self.engine.dispose()
         self.mendable.dispose()
 

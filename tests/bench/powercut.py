@@ -34,7 +34,8 @@ def run() -> list[str]:
         faults, cuts, rows_lost = _cut(folder, disk)
     verdict = "; ".join(faults) or "nothing acknowledged lost"
     return [
-        f"power cuts: {OBJECTS} objects on ext4, {cuts} cuts, {rows_lost} rows made again: {verdict}"
+        f"power cuts: {OBJECTS} objects on ext4, {cuts} cuts, {rows_lost} rows made again: "
+        f"{verdict}"
     ]
 
 
