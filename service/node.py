@@ -127,6 +127,7 @@ class Node:
         except BaseException:
             self.stop()
             raise
+        gc.collect()
         gc.freeze()  # what is there now stays: no collection need stop the associations for it
         log.info("node started", folder=str(settings.folder))
 
