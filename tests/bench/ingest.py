@@ -2,11 +2,12 @@
 
 137 CT slices (72 MB) by storescu over one, two and four associations at once, TCP_NODELAY on every
 side. The rivals sync nothing and index nothing (storescp) or what they do by themselves (Orthanc).
-All receivers run; they are measured in turns, with the disk at rest before each, and the medians
-are compared.
+All receivers are there; they are measured in turns, with the others stopped and the disk at rest,
+and the medians are compared.
 """
 
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -31,11 +32,17 @@ PROCESSES = 2
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Where objects are sent."""
+    """Where objects are sent; `group`: its processes."""
 
     name: str
     port: int
     ae_title: str
+    group: int | None = None
+
+    def signal(self, number: int) -> None:
+        """Stop it or let it go on: a node that waits still looks about."""
+        if self.group is not None:
+            os.killpg(self.group, number)
 
 
 def run() -> list[str]:
@@ -49,6 +56,9 @@ def run() -> list[str]:
         )
         sent = _slices(Path(source))
         receivers = [stack.enter_context(one) for one in _receivers(folder)]
+        for receiver in receivers:
+            receiver.signal(signal.SIGSTOP)
+            stack.callback(receiver.signal, signal.SIGCONT)
         number = 0
         for _ in range(ROUNDS):
             for associations in ASSOCIATIONS:
@@ -56,7 +66,9 @@ def run() -> list[str]:
                 for path in sent:
                     _renumber(path, number)
                 for receiver in receivers:
+                    receiver.signal(signal.SIGCONT)
                     rate = _rate(receiver, sent, associations)
+                    receiver.signal(signal.SIGSTOP)
                     rates.setdefault((receiver.name, associations), []).append(rate)
         _check_all_there(folder, len(ASSOCIATIONS) * ROUNDS * OBJECTS)
     return [_row(rates, associations) for associations in ASSOCIATIONS]
@@ -132,7 +144,7 @@ def _node(folder: Path, processes: int) -> Iterator[Receiver]:
     name = "node" if processes == 1 else f"node in {processes} processes"
     # Nothing settles while it is measured: this is about the way in.
     with node(folder, [], quiet_s=3600, listener=listener) as running:
-        yield Receiver(name, running.port, "MIRV")
+        yield Receiver(name, running.port, "MIRV", running.process and running.process.pid)
 
 
 @contextmanager
