@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes as Panel
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.textpath import text_to_path
 
@@ -78,10 +78,13 @@ def _page(study: StudyInput, context: RenderContext, number: int) -> Figure:
     FigureCanvasPdf(figure)
     image = study.evidence.images[0]
     figure.text(_LEFT, 0.966, "Lesion radiomics and heterogeneity", size=14, weight="bold")
-    name = clean(str(image.get("PatientName") or ""), 324).replace("^", " ").strip()
-    series = clean(str(image.get("SeriesDescription") or ""), 64) or "-"
+    # The alphabetic group of a name comes first (PS3.5 6.2); others stand in scripts of their own.
+    groups = str(image.get("PatientName") or "").split("=")
+    name = _printed(next(filter(None, groups), ""), 324).replace("^", " ").strip()
+    patient = _printed(str(image.get("PatientID") or ""), 64)
+    series = _printed(str(image.get("SeriesDescription") or ""), 64) or "-"
     lines = (
-        f"Patient {clean(str(image.get('PatientID') or ''), 64) or '-'}   |   {name or 'no name'}",
+        f"Patient {patient or '-'}   |   {name or 'no name'}",
         f"Study of {_date(str(image.get('StudyDate') or ''))}   |   series {series}",
     )
     for place, line in zip((0.95, 0.935), lines, strict=True):
@@ -203,6 +206,20 @@ def _font(size: float) -> FontProperties:
     return FontProperties(family=_FONT, size=size)
 
 
+@lru_cache(maxsize=1)
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont(_font(8))).get_charmap())
+
+
+def _printed(value: str, limit: int) -> str:
+    """Outside text as it can be drawn: what the font lacks is a question mark.
+
+    matplotlib would warn of each such letter, and a warning names it: no patient's name in logs.
+    """
+    glyphs = _glyphs()
+    return "".join(c if ord(c) in glyphs else "?" for c in clean(value, limit))
+
+
 def _fitted(text: str, size: float, room: float) -> str:
     """A text cut to the share of the page's width there is room for."""
     if _width(text, size) <= room:
@@ -239,7 +256,7 @@ def _dissimilarity(
     panel.patch.set(hatch="////", edgecolor="0.6", facecolor="white")
     shown = panel.imshow(np.ma.masked_invalid(matrix), cmap="Greys", vmin=0, aspect="auto")
     size = max(3.0, min(7.0, 190 / max(len(study.lesions), 1)))
-    names = [_fitted(clean(lesion.tracking_id, 64), size, 0.085) for lesion in study.lesions]
+    names = [_fitted(_printed(lesion.tracking_id, 64), size, 0.085) for lesion in study.lesions]
     panel.set_xticks(range(len(names)), names, rotation=90, size=size)
     panel.set_yticks(range(len(names)), names, size=size)
     panel.set_title(_fitted(f"Cosine distance, {' / '.join(view)}", 8, 0.42), size=8, loc="left")
@@ -303,7 +320,7 @@ def _lesion_panel(panel: Panel, study: StudyInput, lesion: Lesion) -> None:
         panel.plot(line[:, 1], line[:, 0], color="white", linewidth=0.9, linestyle="--")
     panel.set(xticks=[], yticks=[])
     volume = lesion.mask.n_voxels * geometry.voxel_volume_ml
-    name = _fitted(clean(lesion.tracking_id, 64), 7, 0.2)
+    name = _fitted(_printed(lesion.tracking_id, 64), 7, 0.2)
     size = f"{volume:.3g} ml, {axes.long_mm:.1f} x {axes.short_mm:.1f} mm"
     panel.set_title(f"{name} ({lesion.site})\n{size}", size=7)
     note = (
@@ -341,11 +358,11 @@ def _rows(study: StudyInput, result: StudyResult, notes: _Footnotes) -> list[tup
             size = (f"{volume:.3f}", f"{axes.long_mm:.1f}", f"{axes.short_mm:.1f}")
         said = [f"{r.profile}: {r.excluded.code}" for r in results if r.excluded]
         warnings = dict.fromkeys(warning for r in results for warning in r.warnings)
-        letters = dict.fromkeys(notes.letter(clean(text, 400)) for text in warnings)
+        letters = dict.fromkeys(notes.letter(_printed(text, 400)) for text in warnings)
         said += [" ".join(letters)] if letters else []
-        name = _fitted(clean(lesion.tracking_id, 64), 7, 0.22)
+        name = _fitted(_printed(lesion.tracking_id, 64), 7, 0.22)
         table.append((str(lesion.number), name, lesion.site, *size,
-                      _fitted(clean("; ".join(said), 200), 7, 0.25)))  # fmt: skip
+                      _fitted(_printed("; ".join(said), 200), 7, 0.25)))  # fmt: skip
     return table
 
 
@@ -397,7 +414,7 @@ def _flags(study: StudyInput) -> list[str]:
         f"{row.outcome}: {row.check.replace('_', ' ')}: {row.detail or row.found or row.wanted}"
         for row in rows
     ))  # fmt: skip
-    shown = [clean(line, 400) for line in lines[:_MOST_FLAGS]]
+    shown = [_printed(line, 400) for line in lines[:_MOST_FLAGS]]
     if len(lines) > _MOST_FLAGS:
         shown.append(f"and {len(lines) - _MOST_FLAGS} more in the patient report (SR)")
     return shown or ["no flag raised"]

@@ -1,5 +1,6 @@
 """The drawn pages: nothing overlaps, nothing leaves the paper, whatever there is to say."""
 
+import copy
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -98,3 +99,32 @@ def test_checks_that_are_not_configured_are_no_flags(study: StudyInput) -> None:
         "warn: slice distance: found", "unknown: kernel tag: found",
     ]  # fmt: skip
     assert said[place + 3] == "Computed with"
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada Tarou"),
+        ("=山田^太郎", "?? ??"),
+        ("Müller^Žofie", "Müller Žofie"),
+        ("Иванов^Иван", "Иванов Иван"),
+        ("", "no name"),
+    ],
+)
+def test_names_in_any_script_are_drawn_without_a_warning(
+    study: StudyInput, name: str, printed: str
+) -> None:
+    """A warning of matplotlib would carry letters of the name into logs; here it is an error."""
+    image = copy.deepcopy(study.evidence.images[0])
+    image.SpecificCharacterSet = "ISO_IR 192"
+    image.PatientName = name
+    image.SeriesDescription = "胸部 CT"
+    evidence = replace(study.evidence, images=(image, *study.evidence.images[1:]))
+    labelled = replace(study.lesions[0], tracking_id="病変 1")
+    changed = replace(study, evidence=evidence, lesions=(labelled, *study.lesions[1:]))
+    first, last = report_pages(changed, result_of(study, holes=False), context_of())
+    for page in (first, last):
+        FigureCanvasAgg(page).draw()
+        said = [text.get_text() for text in page.texts]
+        assert any(line.endswith(f"|   {printed}") for line in said)
+        assert any("series ?? CT" in line for line in said)
