@@ -47,6 +47,7 @@ SEED = 11
 ACSE_S, NETWORK_S = 3.0, 5.0
 _THREADS = 8
 _PATIENCE_S = 30.0
+_AGAIN_S = 0.2
 _LINES_A_PDU = 1
 # storescu's word for proposing a compressed transfer syntax.
 _PROPOSE = {"JPEG lossless": "-xs", "JPEG-LS": "-xt", "JPEG 2000": "-xv", "RLE": "-xr"}
@@ -123,6 +124,7 @@ class Sender(threading.Thread):
         self._node, self._folder, self._group = node, folder, group
         self._ended = threading.Event()
         self.seconds: list[float] = []
+        self.refused = 0
         self.failed: list[str] = []
         folder.mkdir()
 
@@ -135,11 +137,19 @@ class Sender(threading.Thread):
         tls = self._node.tls
         words = ["+tls", str(tls.key), str(tls.certificate), "+cf", str(tls.trusted)] if tls else []
         started = time.monotonic()
-        try:
-            sent = storescu(self._node.port, [path], "MIRV", "MODALITY", *words)
-        except subprocess.TimeoutExpired:
-            self.failed.append("no answer")
-            return
+        while True:
+            try:
+                sent = storescu(self._node.port, [path], "MIRV", "MODALITY", *words)
+            except subprocess.TimeoutExpired:
+                self.failed.append("no answer")
+                return
+            if "Rejected Transient" in sent.stdout + sent.stderr:
+                # All places taken: it comes again, as senders do, and its clock goes on.
+                self.refused += 1
+                if time.monotonic() < started + _PATIENCE_S:
+                    time.sleep(_AGAIN_S)
+                    continue
+            break
         if sent.returncode:
             self.failed.append((sent.stdout + sent.stderr)[-300:])
         else:
@@ -197,7 +207,8 @@ def attack(
                 return report
             report.rows.append(
                 f"{what}, {where} port, {seconds:.0f} s: {told}; real sender "
-                f"{_times(sender.seconds)}, alone {_times(alone[where])}; "
+                f"{_times(sender.seconds)} ({sender.refused} times told to come again), alone "
+                f"{_times(alone[where])}; "
                 f"RSS peak {node.status('VmHWM') / 1024:.0f} MB"
             )
             tell(report.rows[-1])
