@@ -317,7 +317,9 @@ def _lesion_panel(panel: Panel, study: StudyInput, lesion: Lesion) -> None:
     # White around red: on a grey print the line is told from the tissue by its border.
     edge.set_path_effects([Stroke(linewidth=2.2, foreground="white"), Normal()])
     for line in (axes.long, axes.short):
-        panel.plot(line[:, 1], line[:, 0], color="white", linewidth=0.9, linestyle="--")
+        (drawn,) = panel.plot(line[:, 1], line[:, 0], color="white", linewidth=0.9, linestyle="--")
+        # Black beside white: seen in air and on bright lesions alike.
+        drawn.set_path_effects([Stroke(linewidth=2, foreground="black"), Normal()])
     panel.set(xticks=[], yticks=[])
     volume = lesion.mask.n_voxels * geometry.voxel_volume_ml
     name = _fitted(_printed(lesion.tracking_id, 64), 7, 0.2)
