@@ -11,21 +11,22 @@ from tests.peers import orthanc, wait_until
 
 @pytest.mark.peers
 def test_a_killed_node_goes_on_where_it_was_and_its_results_start_nothing(tmp_path: Path) -> None:
-    made = phantom.write_study(tmp_path / "study", n_lesions=1, shape=(40, 128, 128))
+    made = phantom.write_study(tmp_path / "study", n_lesions=1, shape=(20, 64, 64))
     assert made.seg is not None
     study = made.identity.study_uid
     with orthanc(tmp_path / "orthanc") as peer:
         here = {"name": "pacs", "url": peer.url, "user": "tester", "password": "tester"}
-        peer.upload(made.ct[:20])
+        peer.upload(made.ct[:10])
         with node(
             tmp_path / "mirv",
             [{**here, "method": "orthanc", "commitment": "required"}],
             follow=[{**here, "on": "new_instance", "begin": "beginning", "poll_s": 0.2}],
             profiles=["henry2022"],
+            outputs={"extras": []},
         ) as running:
             wait_until(lambda: running.api("studies"), 30, "the first object comes", 0.01)
             running.kill()
-            peer.upload([*made.ct[20:], made.seg])
+            peer.upload([*made.ct[10:], made.seg])
             running.start()
             run = running.wait_for(study)
             assert run["state"] == "finished"
