@@ -224,7 +224,12 @@ class Node:
         loops = []
         for wanted in self.settings.follow:
             follower = Follower(
-                wanted, intake, self.store, largest, paused=lambda: bool(self.state.paused)
+                wanted,
+                intake,
+                self.store,
+                largest,
+                paused=lambda: bool(self.state.paused),
+                stopping=self._stopping.is_set,
             )
             self.state.following[wanted.name] = follower.state
             self._followers.append(follower)

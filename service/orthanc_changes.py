@@ -49,6 +49,10 @@ class _Refused(Exception):  # noqa: N818 - the name says what happened
         self.status = status
 
 
+class _Stopped(Exception):  # noqa: N818 - the name says what happened
+    """The node ends."""
+
+
 class _Odd(Exception):  # noqa: N818 - the name says what was found
     """An answer that is not Orthanc's."""
 
@@ -72,7 +76,9 @@ class Follower:
     max_object_bytes : int
         Larger objects are not taken.
     paused : callable
-        True while nothing is to be fetched.
+        True while nothing is to be fetched; a study that was begun is fetched to its end.
+    stopping : callable
+        True when the node ends: what is left of a study comes after the next start.
     clock : callable
         Seconds since 1970.
     """
@@ -84,6 +90,7 @@ class Follower:
         store: Store,
         max_object_bytes: int,
         paused: Callable[[], bool] = lambda: False,
+        stopping: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.state = Following()
@@ -92,6 +99,7 @@ class Follower:
         self._store = store
         self._max_object_bytes = max_object_bytes
         self._paused = paused
+        self._stopping = stopping
         self._clock = clock
         self._failing_since: dict[int, float] = {}
         self._orthanc = Orthanc(wanted.url.rstrip("/"), return_raw_response=True, **access(wanted))
@@ -113,6 +121,8 @@ class Follower:
         """
         try:
             more = self._turn()
+        except _Stopped:
+            return False
         except httpx.HTTPError as fault:
             self._note_fault(type(fault).__name__)
         except (_Refused, _Odd) as fault:
@@ -242,6 +252,8 @@ class Follower:
         return row is not None and row.removed_at is None
 
     def _take(self, instance: str) -> int:
+        if self._stopping():
+            raise _Stopped
         content = self._get(f"/instances/{instance}/file", self._max_object_bytes)
         if content is None or _class_of_file(content) not in WANTED_CLASSES:
             return 0

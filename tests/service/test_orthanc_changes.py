@@ -32,7 +32,7 @@ class Bench:
         self.intake = Intake(Spool(folder / "spool"), self.store)
 
     def follower(self, url: str, **more: Any) -> Follower:
-        keys = ("paused", "clock")
+        keys = ("paused", "clock", "stopping")
         mine = {key: more.pop(key) for key in keys if key in more}
         wanted = Followed(name="pacs", url=url, user="tester", password=SecretStr("tester"), **more)
         return Follower(wanted, self.intake, self.store, MB, **mine)
@@ -141,9 +141,15 @@ def test_a_killed_follower_repeats_a_little_and_loses_nothing(
                     while begun.turn():
                         pass
             assert len(bench.uids()) == kept
+        ending = bench.follower(
+            peer.url, on="new_instance", stopping=lambda: len(bench.uids()) == 5
+        )
+        assert not ending.turn()
+        assert len(bench.uids()) == 5, "a node that ends does not wait for the rest"
+        ending.close()
         with closing(bench.follower(peer.url, on="new_instance")) as again:
             follow_until(again, lambda: len(bench.uids()) == 8, "the others come")
-            assert again.state.objects == 5, "what was durable is not fetched again"
+            assert again.state.objects == 3, "what was durable is not fetched again"
 
 
 @pytest.mark.peers
