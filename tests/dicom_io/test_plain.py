@@ -134,6 +134,18 @@ def test_unusual_values_are_left_to_pydicom(images: list[bytes], keyword: str, v
     assert read(buffer.getvalue()) == by_pydicom(buffer.getvalue())
 
 
+def test_what_this_node_has_touched_is_left_to_pydicom(images: list[bytes]) -> None:
+    ds = pydicom.dcmread(BytesIO(images[0]))
+    ds.ContributingEquipmentSequence = [pydicom.Dataset()]
+    ds.ContributingEquipmentSequence[0].Manufacturer = header_module.OWN_MANUFACTURER
+    buffer = BytesIO()
+    ds.save_as(buffer)
+    header = read(buffer.getvalue())
+    assert isinstance(header, InstanceHeader)
+    assert header.is_image
+    assert header.own
+
+
 def test_text_in_another_character_set_is_left_to_pydicom(images: list[bytes]) -> None:
     ds = pydicom.dcmread(BytesIO(images[0]))
     ds.SpecificCharacterSet, ds.SeriesDescription = "ISO_IR 192", "Übersicht"
