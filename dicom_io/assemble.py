@@ -300,7 +300,7 @@ def _with_legal_uid(segment: Segment, uid: str, owner: str, rows: _Rows) -> Segm
         segmentation=uid,
         lesion=derived,
         found=f"segment {segment.number} {segment.label!r}: tracking UID {received[:80]!r}",
-        wanted="digits and dots, at most 64",
+        wanted="numbers without leading zeros, with single dots between, at most 64 characters",
         detail="the lesion was given a tracking UID derived from the patient and this text",
     )
     return replace(segment, tracking_uid=derived)

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -22,6 +21,7 @@ from dicom_io.model import QualityRow
 from dicom_io.parsing import PARSE_FAULTS, Values, numbers, parse, said, text
 from dicom_io.plain import plain_values
 from dicom_io.structure import DEFLATED, ONE_INFLATED, Layout, check_structure
+from dicom_io.uids import is_received_uid
 
 OWN_MANUFACTURER = "mirv-node"
 
@@ -41,7 +41,6 @@ DESCRIBED = (
 )
 """Tags of the description table (SPEC R-DESC-1); the patient's name stays out."""
 
-_UID = re.compile(r"[0-9.]{1,64}")
 _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=True)
 
 
@@ -182,7 +181,7 @@ def _uid(dataset: Values, keyword: str, *, required: bool = False) -> str:
     value = text(dataset, keyword)
     if not value and not required:
         return ""
-    if not _UID.fullmatch(value):
+    if not is_received_uid(value):
         raise Unsuitable(
             "missing_uid" if not value else "malformed_uid",
             f"{keyword}: found {value[:80]!r}, wanted a UID",

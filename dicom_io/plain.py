@@ -20,10 +20,10 @@ from dicom_io.structure import (
     UNDEFINED,
     Element,
 )
+from dicom_io.uids import is_received_uid
 
 Value = str | int | list[str]
 
-_UID = re.compile(rb"[0-9.]{1,64}")
 # No blank at either end, no control character, no backslash.
 _TEXT = re.compile(rb"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?")
 _DECIMAL = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -152,8 +152,8 @@ def _value(vr: bytes, raw: bytes) -> Value | None:
     if vr == b"US":
         return int(struct.unpack("<H", raw)[0]) if len(raw) == struct.calcsize("<H") else None
     if vr == b"UI":
-        raw = raw.rstrip(b"\0 ")
-        return raw.decode("ascii") if not raw or _UID.fullmatch(raw) else None
+        value = raw.rstrip(b"\0 ").decode("latin-1")
+        return value if not value or is_received_uid(value) else None
     raw = raw.rstrip(b" ")
     if not raw:
         return ""

@@ -3,12 +3,23 @@
 import hashlib
 import re
 
-_UID = re.compile(r"[0-9.]{1,64}")
+_PROPER = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
+_RECEIVED = re.compile(r"[0-9.]{1,64}")
+_LONGEST = 64
 
 
 def is_uid(value: str) -> bool:
-    """Whether a value can stand in a UI element."""
-    return _UID.fullmatch(value) is not None
+    """Whether a value is a UID by PS3.5 9.1: what may stand as an identifier of our own making."""
+    return len(value) <= _LONGEST and _PROPER.fullmatch(value) is not None
+
+
+def is_received_uid(value: str) -> bool:
+    """Whether a value is let in as the UID of an object, series, study or frame of reference.
+
+    Zeros that lead, and dots that end or follow each other, are in real archives. Such a value is
+    the only name its object has: it is kept, and references repeat it.
+    """
+    return _RECEIVED.fullmatch(value) is not None
 
 
 def derive_uid(*parts: str) -> str:

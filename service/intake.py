@@ -3,7 +3,6 @@
 Listener, fetching and repair all pass here, so the same rules hold for each.
 """
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Literal
 
 from analysis.errors import Reason, Unsuitable
 from dicom_io.header import InstanceHeader, is_own_output, read_header
+from dicom_io.uids import is_received_uid
 from service.log import get_logger
 from service.sameness import same_object
 from service.spool import Spool, Staged, StoredObject
 from service.store import Conflict, NewInstance, Store
 
 Verdict = Literal["stored", "known", "unreadable", "conflict", "refused"]
-_UID = re.compile(r"[0-9.]{1,64}")
 
 log = get_logger("intake")
 
@@ -165,6 +164,6 @@ def _read(content: bytes, sha256: str) -> InstanceHeader | Reason:
 
 def _malformed(header: InstanceHeader) -> Reason | None:
     for name in ("sop_instance_uid", "sop_class_uid", "study_uid", "series_uid"):
-        if not _UID.fullmatch(getattr(header, name)):
+        if not is_received_uid(getattr(header, name)):
             return Reason("uid_malformed", f"{name}: wanted 1 to 64 digits and dots, found others")
     return None

@@ -8,12 +8,12 @@ machine keeps the association, and ends it when a peer breaks the rules (PS3.8 s
 """
 
 import hashlib
-import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+from dicom_io.uids import is_received_uid
 from service.log import get_logger
 
 _P_DATA = 4
@@ -29,7 +29,6 @@ _INVALID_PDU, _CLOSED = "Evt19", "Evt17"
 _LARGEST_COMMAND = 1024
 # No answer is longer; a peer that takes less in one PDU is left to pynetdicom.
 _LARGEST_ANSWER = 512
-_UID = re.compile(rb"[0-9.]{1,64}")
 
 log = get_logger("listener")
 
@@ -320,13 +319,15 @@ def _store_command(encoded: memoryview) -> _Command | None:
         position += length
     if position != len(encoded):
         return None
-    sop_class, instance = (values.get(element, b"").rstrip(b"\0 ") for element in (0x2, 0x1000))
+    sop_class, instance = (
+        values.get(element, b"").rstrip(b"\0 ").decode("latin-1") for element in (0x2, 0x1000)
+    )
     kind, message_id, data_set = (_number(values.get(element)) for element in (0x100, 0x110, 0x800))
     if kind != _C_STORE_REQUEST or message_id is None or data_set in (None, _NO_DATA_SET):
         return None
-    if not (_UID.fullmatch(sop_class) and _UID.fullmatch(instance)):
+    if not (is_received_uid(sop_class) and is_received_uid(instance)):
         return None
-    return _Command(sop_class.decode("ascii"), instance.decode("ascii"), message_id)
+    return _Command(sop_class, instance, message_id)
 
 
 def _number(value: bytes | None) -> int | None:

@@ -6,7 +6,6 @@ evidence and, given the segmentation, to the segment of the same tracking UID.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,12 +18,17 @@ from dicom_io.outputs import concepts
 from dicom_io.outputs.features import known_unit
 from dicom_io.outputs.parsing import Node, read_report, same
 from dicom_io.outputs.template_rows import BODIES, GROUPS, REPORT, TITLES, Row, Template
+from dicom_io.uids import is_received_uid, is_uid
 
-_UID = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
 _STANDARD_SCHEMES = frozenset({"DCM", "SCT", "SRT", "UCUM", "UMLS", "LN", "RFC5646", "NCIt", "FMA"})
 _LENGTHS = frozenset({"mm", "cm", "um"})
 _VOLUMES = frozenset({"mm3", "cm3", "ml", "mL"})
 _EVIDENCE = ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")
+_REPEATED = (
+    concepts.FRAME_OF_REFERENCE,
+    concepts.SOURCE_SERIES,
+    concepts.SOURCE_SEGMENTATION,
+)
 _UNITS_OF = {
     concepts.VOLUME.value: _VOLUMES,
     concepts.LONG_AXIS.value: _LENGTHS,
@@ -154,14 +158,17 @@ def _value(child: Node, rule: str, place: str) -> Iterator[Fault]:
         yield Fault(rule, place, "a text", "none")
     if child.value_type == "CODE" and child.code is None:
         yield Fault(rule, place, "a code", "none")
-    if child.value_type == "UIDREF" and not _is_uid(child.text):
+    if child.value_type == "UIDREF" and not _is_uid(child):
         yield Fault(rule, place, "a UID", child.text or "none")
-    if child.value_type in {"IMAGE", "COMPOSITE"} and not all(map(_is_uid, child.sop)):
+    if child.value_type in {"IMAGE", "COMPOSITE"} and not all(map(is_received_uid, child.sop)):
         yield Fault(rule, place, "SOP class and instance UID", str(child.sop))
 
 
-def _is_uid(text: str) -> bool:
-    return len(text) <= 64 and _UID.fullmatch(text) is not None
+def _is_uid(child: Node) -> bool:
+    """References repeat the UIDs objects came with, irregular or not; all else is a proper UID."""
+    if child.name is not None and any(same(child.name, concept) for concept in _REPEATED):
+        return is_received_uid(child.text)
+    return is_uid(child.text)
 
 
 def _title(root: Node) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable
 
 from analysis.errors import Unsuitable
-from dicom_io.uids import is_uid
+from dicom_io.uids import is_received_uid
 
 _LONG_HEADER = frozenset({"OB", "OW", "SQ", "UC", "UR", "UT"})
 _ITEM = b"\xfe\xff\x00\xe0"
@@ -42,7 +42,7 @@ def uid(tag: int, value: str) -> bytes:
     Unsuitable
         ``invalid_uid``: other characters than digits and dots, or too many.
     """
-    if not is_uid(value):
+    if not is_received_uid(value):
         raise Unsuitable("invalid_uid", f"({tag:08X}): found {value[:80]!r}, wanted a UID")
     return element(tag, "UI", value.encode("ascii"))
 

@@ -29,7 +29,7 @@ from dicom_io.outputs.items import (
     text_item,
     uid_item,
 )
-from dicom_io.uids import is_uid
+from dicom_io.uids import is_received_uid
 
 
 def measurement_report(study: StudyInput, context: RenderContext, body: Iterable[bytes]) -> bytes:
@@ -93,7 +93,7 @@ def _library_descriptors(study: StudyInput) -> list[bytes]:
     if date := study_date(image):
         descriptors.append(date_item(HAS_ACQ_CONTEXT, concepts.STUDY_DATE, date))
     frame_of_reference = str(image.get("FrameOfReferenceUID") or "")
-    if is_uid(frame_of_reference):
+    if is_received_uid(frame_of_reference):
         descriptors.append(
             uid_item(HAS_ACQ_CONTEXT, concepts.FRAME_OF_REFERENCE, frame_of_reference)
         )

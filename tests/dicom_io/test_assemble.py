@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from dicom_io.outputs import render
 from dicom_io.outputs.checker import check_report
 from dicom_io.phantom import Phantom, write_study
 from dicom_io.phantom_objects import DrawnLesion, write_rtstruct, write_seg
-from dicom_io.uids import derive_uid
+from dicom_io.uids import derive_uid, is_uid
 from dicom_io.versions import compare, dice
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of
 
@@ -89,7 +90,11 @@ def test_tracking_uids_are_made_and_stay(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*for VR UI")
 @pytest.mark.filterwarnings("ignore:.*value length.*:UserWarning")
-@pytest.mark.parametrize("received", ["lesion 1", "1.2.x", "9" * 65, "1.2\\t"])
+@pytest.mark.parametrize(
+    "received",
+    ["lesion 1", "1.2.x", "9" * 65, "1.2\\t", "1.2.", ".", "1..2", "1.02.3", "2.25.0111", "7",
+     "1." + "2" * 63],
+)  # fmt: skip
 def test_a_malformed_tracking_uid_costs_nothing(tmp_path: Path, received: str) -> None:
     """It is replaced by one that follows from it, the same at every time point."""
     found = []
@@ -114,6 +119,37 @@ def test_a_malformed_tracking_uid_costs_nothing(tmp_path: Path, received: str) -
         }
         assert check_report(artifacts["lesion_sr"], [artifacts["lesion_seg"]]) == ()
     assert found[0] == found[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*for VR UI")
+def test_irregular_uids_of_objects_are_repeated_in_reports_that_hold(tmp_path: Path) -> None:
+    """They are the only names the study and its objects have."""
+    phantom = make(tmp_path)
+    kept = {"SOPClassUID", "ReferencedSOPClassUID", "TrackingUID"}
+
+    def rename(_: pydicom.Dataset, element: pydicom.DataElement) -> None:
+        if element.VR == "UI" and element.keyword not in kept:
+            element.value = f"1..0{element.value}."
+
+    for path in tmp_path.rglob("*.dcm"):
+        dataset = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation():
+            dataset.walk(rename)
+            dataset.save_as(path)
+    study = read(tmp_path)
+    study_uid = str(study.evidence.images[0].StudyInstanceUID)
+    assert not is_uid(study_uid)
+    assert {one.tracking_uid for one in study.lesions} == {
+        one.tracking_uid for one in phantom.lesions
+    }
+    artifacts = {
+        one.role: one.content
+        for one in render(study, result_of(study, PROFILES[:1]), context_of("core"))
+    }
+    assert check_report(artifacts["lesion_sr"], [artifacts["lesion_seg"]]) == ()
+    assert check_report(artifacts["headline_sr"], [artifacts["lesion_seg"]]) == ()
+    written = pydicom.dcmread(BytesIO(artifacts["lesion_sr"]))
+    assert written.StudyInstanceUID == study_uid
 
 
 def two_versions(folder: Path, *, later: bool = True) -> tuple[Phantom, Mask]:
