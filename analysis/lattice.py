@@ -309,7 +309,8 @@ def spline_support(x: FloatArray, n: int, start: int) -> tuple[NDArray[np.intp],
     second = 1.0 - first - third - last
     at = base + np.arange(-1, 3)[:, None]
     at = np.abs(at)
-    at = np.where(at > n - 1, 2 * (n - 1) - at, at)
+    # Behind the last of two voxels the mirrored support reaches beyond the first: mirrored again.
+    at = np.abs(np.where(at > n - 1, 2 * (n - 1) - at, at))
     if n == 1:
         at = np.zeros_like(at)
     return at - start, np.stack([first, second, third, last])

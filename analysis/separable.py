@@ -52,6 +52,12 @@ def spline_image(
 def _weights(at: FloatArray, n: int, start: int, whole: int) -> FloatArray:
     """Matrix (points, n) from values along one axis of the box to values at `at`."""
     column, weight = spline_support(at, whole, start)
+    inside = (at >= -0.5) & (at < whole - 0.5)
+    if ((column < 0) | (column >= n))[:, inside].any():
+        raise ValueError(
+            f"found points of the image whose spline needs more than the {n} of {whole} voxels "
+            f"from {start} on; wanted a box that holds them"
+        )
     chosen = np.zeros((len(at), n))
     for tap in range(4):
         # A point outside the image is set to zero afterwards; here it must only not fall out.
