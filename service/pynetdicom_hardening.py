@@ -16,6 +16,8 @@ a socket whose peer is gone is shut down, closed in any case, for requestors too
 which fails, and so never closed
 a message that cannot be decoded ends its  ends its association
 thread with a traceback
+a peer counts as idle while its PDU comes  idle is who says nothing while we wait for it
+in, and while it waits for our answer
 sleeps 1 ms, then looks again: half of     waits for the socket, for something to send, or for a
 the time of a transfer                     message or an end to come
 collects all garbage every 30 s, while     leaves it to the interpreter, as the rest
@@ -41,6 +43,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import AE, evt
+from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from service.log import get_logger
@@ -135,6 +138,7 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
         association = super()._create_association()
         wire = association.dul.socket
         wire.recv = _BoundedReceive(wire, association, self.server.limits)
+        _blame_no_one_for_our_work(association)
         _end_on_fault(association)
         _wait_instead_of_polling(association)
         if self.server.storing is not None:
@@ -245,6 +249,48 @@ def silent_s(association: Any) -> float:
     """Seconds since the peer said anything."""
     timer = association.dul._idle_timer
     return 0.0 if timer.timeout is None else float(timer.timeout - timer.remaining)
+
+
+class _IdleTimer(Timer):  # type: ignore[misc]  # pynetdicom is untyped
+    """How long we have waited for the peer: not while it waits for us."""
+
+    def __init__(self, timeout: float | None) -> None:
+        super().__init__(timeout)
+        self._work = 0
+        self._counting = threading.Lock()
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until it expires."""
+        if self._work and self.timeout is not None:
+            return float(self.timeout)
+        return float(super().remaining)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Not a second counts within; all count anew after."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self.restart()
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._work += change
+
+
+def _blame_no_one_for_our_work(association: Any) -> None:
+    timer = _IdleTimer(association.dul._idle_timer.timeout)
+    association.dul._idle_timer = timer
+    serve = association._serve_request
+
+    def serve_at_work(*arguments: Any) -> None:
+        with timer.at_work():
+            serve(*arguments)
+
+    association._serve_request = serve_at_work
 
 
 def _end_on_fault(association: Any) -> None:
@@ -360,6 +406,8 @@ class _BoundedReceive:
         if self.unread:
             taken, self.unread = self.unread[:wanted], self.unread[wanted:]
             return taken
+        heard = self._association.dul._idle_timer.restart
+        heard()
         established = self._association.is_established
         seconds = self._limits.transfer_s if established else self._limits.handshake_s
         deadline = time.monotonic() + seconds
@@ -379,6 +427,7 @@ class _BoundedReceive:
         connection.settimeout(self._limits.transfer_s)
         free.release()
         del received[number:]
+        heard()
         return received
 
 

@@ -166,7 +166,6 @@ class _Reader:
             and wire.ready
         ):
             self._read_one()
-            dul._idle_timer.restart()
 
     def _is_ours(self) -> bool:
         association = self._association
@@ -273,7 +272,8 @@ class _Reader:
             self._known_peer().source,
         )
         try:
-            status, comment = self._storing.store(whole)
+            with self._dul._idle_timer.at_work():
+                status, comment = self._storing.store(whole)
         except Exception:
             # One object met a fault of ours: its sender is told, the association goes on.
             log.exception("storing failed")

@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,45 @@ def test_a_peer_of_tiny_pdus_is_served_too(node: Serving, gathered: list[str]) -
     with associate(node.port, max_pdu=128) as association:
         assert store_status(association, ct_slice()) == SUCCESS
     assert gathered == []
+
+
+def test_who_sends_an_object_for_long_is_not_idle(tmp_path: Path) -> None:
+    """Its PDUs follow so closely that the reading thread never goes back to pynetdicom."""
+    with (
+        serving(tmp_path, acse_timeout_s=2, network_timeout_s=0.5) as node,
+        associated(node) as connection,
+    ):
+        connection.sendall(pdu(COMMAND))
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            connection.sendall(pdu(fragment(b"", 0)))
+        connection.sendall(pdu(fragment(DATA, 2)))
+        assert answer(connection) == SUCCESS
+
+
+@pytest.mark.parametrize(
+    "request_pdu",
+    [
+        pdu(COMMAND, fragment(DATA, 2)),
+        pdu(fragment(store_command()[:40], 1), fragment(store_command()[40:], 3))
+        + pdu(fragment(DATA, 2)),
+    ],
+    ids=["gathered here", "read by pynetdicom"],
+)
+def test_who_waits_for_a_slow_disk_is_not_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_pdu: bytes
+) -> None:
+    with serving(tmp_path, acse_timeout_s=2, network_timeout_s=0.5) as node:
+        stage = node.spool.stage
+
+        def slowly(*arguments: Any, **named: Any) -> Any:
+            time.sleep(1)
+            return stage(*arguments, **named)
+
+        monkeypatch.setattr(node.spool, "stage", slowly)
+        with associated(node) as connection:
+            for _ in range(2):
+                connection.sendall(request_pdu)
+                assert answer(connection) == SUCCESS
+            connection.sendall(RELEASE)
+            assert connection.recv(10)[0] == 6, "A-RELEASE-RP"
