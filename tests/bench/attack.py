@@ -491,8 +491,9 @@ def _faults(node: Node, sender: Sender, phase: str) -> Iterator[str]:
         yield sender.failed[0]
     elif not sender.seconds:
         yield f"{phase}: the real sender stored nothing"
-    if "Traceback" in node.log():
-        yield f"{phase}: a traceback in the log: {node.log()[-600:]}"
+    at = (log := node.log()).find("Traceback")
+    if at >= 0:
+        yield f"{phase}: a traceback in the log: {log[max(0, at - 200) : at + 2500]}"
 
 
 def _judge_leftovers(report: Report, name: str, node: Node, threads: int, files: int) -> None:
