@@ -30,6 +30,8 @@ EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _CONNECT_S = 10.0
 _ANSWER_S = 60.0
 _SAME_ASSOCIATION_S = 1.0
+# Only a resend meets it: our UIDs derive from what is in the object (PS3.7 section C.5.6).
+DUPLICATE = 0x0111
 _NO_ANSWER = "no answer: timed out or aborted"
 
 
@@ -208,11 +210,11 @@ def _send_one(association: Any, one: Outgoing) -> Outcome:
 def judge(delivery_id: int, status: int, comment: str = "") -> Outcome:
     """What a C-STORE status means for a delivery (PS3.4 table B.2-1, PS3.7 annex C).
 
-    Success and warnings: stored. Out of resources passes with time. Anything else will be the
-    same next time, so it waits for a person.
+    Success and warnings: stored; so is what the peer has already. Out of resources passes with
+    time. Anything else will be the same next time, so it waits for a person.
     """
     detail = f"status 0x{status:04X}{': ' + comment if comment else ''}"
-    if status == 0x0000 or status & 0xF000 == 0xB000:
+    if status in (0x0000, DUPLICATE) or status & 0xF000 == 0xB000:
         return Outcome(delivery_id, "delivered", status, detail)
     verdict = "retry" if PeerRefused(status, detail).retryable else "park"
     return Outcome(delivery_id, verdict, status, detail)

@@ -3,23 +3,28 @@
 Judged like C-STORE: accepted, refused for good, or to be tried again.
 """
 
+import io
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import uuid4
 
 import httpx
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
 
 from analysis.errors import Transient
 from config.settings import WebDestination
 from service.commitment import NO_SUCH_INSTANCE, Reference, Report
-from service.sender import Outcome, Outgoing, judge
+from service.sender import DUPLICATE, Outcome, Outgoing, judge
 from service.web import body, client, first_value, objects, passes
 
 _JSON = "application/dicom+json"
 _FAILED_SEQUENCE, _FAILURE_REASON = "00081198", "00081197"
+_STORED_SEQUENCE, _STORED_UID = "00081199", "00081155"
 # Not in C-STORE. Archives give it for any fault of their own, a full disk among them.
 _PROCESSING_FAILURE = 0x0110
+_LARGEST_REASON = 0xFFFF
 _STORED_IN_ORTHANC = ("Success", "AlreadyStored")
 
 
@@ -74,16 +79,31 @@ def _stow(web: httpx.Client, one: Outgoing) -> Outcome:
     tail = f"\r\n--{boundary}--\r\n".encode()
     kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
     headers = {"Content-Type": kind, "Accept": _JSON}
-    content = head + one.path.read_bytes() + tail
+    file = one.path.read_bytes()
+    content = head + file + tail
     with web.stream("POST", "/studies", content=content, headers=headers) as answer:
-        return judge_stow(one.delivery_id, answer.status_code, body(answer))
+        return judge_stow(one.delivery_id, _uid_in(file), answer.status_code, body(answer))
 
 
-def judge_stow(delivery_id: int, status: int, content: bytes) -> Outcome:
+def _uid_in(file: bytes) -> str:
+    try:
+        tags = ["SOPInstanceUID"]
+        found = dcmread(io.BytesIO(file), stop_before_pixels=True, specific_tags=tags)
+    except InvalidDicomError:
+        return ""
+    return str(found.get("SOPInstanceUID", ""))
+
+
+def judge_stow(delivery_id: int, sop_instance_uid: str, status: int, content: bytes) -> Outcome:
     """What the answer to a STOW-RS request for one object means (PS3.18 table 10.5.3-1).
+
+    Stored is what the answer names as stored, or all there is when it has no body: a portal's
+    page to log in comes with 200, too.
 
     Parameters
     ----------
+    sop_instance_uid : str
+        Of the object.
     status : int
         Of HTTP. 202 and 409 say in the body what became of the object.
     content : bytes
@@ -91,29 +111,52 @@ def judge_stow(delivery_id: int, status: int, content: bytes) -> Outcome:
     """
     if status not in (200, 202, 409):
         return judge_http(delivery_id, status)
-    reasons = _failure_reasons(content)
-    if reasons is None and status == 200:  # without a body: all is stored
-        reasons = []
+    told = _told(content)
+    reasons = _failure_reasons(told)
     if reasons:
+        if reasons[0] == DUPLICATE:  # not failed, but there
+            detail = f"HTTP {status}, failure reason 0x{DUPLICATE:04X}: it has the object"
+            return Outcome(delivery_id, "delivered", status, detail)
         outcome = judge(delivery_id, reasons[0])
         verdict = "retry" if reasons[0] == _PROCESSING_FAILURE else outcome.verdict
         detail = f"HTTP {status}, failure reason 0x{reasons[0]:04X}"
         # A failure is none the less one when its reason is in the range of warnings.
         return Outcome(delivery_id, "park" if verdict == "delivered" else verdict, status, detail)
-    if reasons is None or status == 409:
+    if status == 409:
         return Outcome(delivery_id, "retry", status, f"HTTP {status} without a reason")
-    return Outcome(delivery_id, "delivered", status, f"HTTP {status}")
+    if not content.strip() or sop_instance_uid in _stored_uids(told):
+        return Outcome(delivery_id, "delivered", status, f"HTTP {status}")
+    detail = "found no answer of a STOW-RS service: check the url"
+    return Outcome(delivery_id, "park", status, detail)
 
 
-def _failure_reasons(content: bytes) -> list[int] | None:
-    """Failure reasons the body names; None when it is no STOW-RS answer."""
+def _told(content: bytes) -> Any:
+    """The answer's data set in DICOM JSON; None when it is none."""
     try:
         told = json.loads(content)
-        told = told[0] if isinstance(told, list) else told
-        failed = (told.get(_FAILED_SEQUENCE) or {}).get("Value") or []
-        return [int(first_value(one, _FAILURE_REASON) or 0) for one in failed]
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError):
+    except (ValueError, RecursionError):
         return None
+    return told[0] if isinstance(told, list) and told else told
+
+
+def _failure_reasons(told: Any) -> list[int]:
+    return [_whole(first_value(one, _FAILURE_REASON)) for one in _items(told, _FAILED_SEQUENCE)]
+
+
+def _stored_uids(told: Any) -> set[str]:
+    found = (first_value(one, _STORED_UID) for one in _items(told, _STORED_SEQUENCE))
+    return {one for one in found if isinstance(one, str)}
+
+
+def _items(told: Any, tag: str) -> list[Any]:
+    attribute = told.get(tag) if isinstance(told, dict) else None
+    values = attribute.get("Value") if isinstance(attribute, dict) else None
+    return values if isinstance(values, list) else []
+
+
+def _whole(found: Any) -> int:
+    """A failure's reason; 0 when it has none that can be read."""
+    return found if isinstance(found, int) and 0 <= found <= _LARGEST_REASON else 0
 
 
 def judge_http(delivery_id: int, status: int) -> Outcome:

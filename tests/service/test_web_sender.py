@@ -47,12 +47,31 @@ def stow_failure(*reasons: int) -> bytes:
     return json.dumps({"00081198": {"vr": "SQ", "Value": failed}}).encode()
 
 
+def stow_success(*uids: str) -> bytes:
+    stored = [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in uids]
+    return json.dumps({"00081199": {"vr": "SQ", "Value": stored}}).encode()
+
+
 @pytest.mark.parametrize(
     ("status", "body", "verdict"),
     [
         (200, b"", "delivered"),
-        (200, b"{}", "delivered"),
-        (202, b"{}", "delivered"),  # stored with a warning
+        (200, stow_success("1.2.3.7"), "delivered"),
+        (202, stow_success("1.2.3.7"), "delivered"),  # stored with a warning
+        (202, b"", "delivered"),
+        (200, stow_success("1.2.3.8"), "park"),
+        (200, b"<html>please log in</html>", "park"),
+        (200, b'{"error": "quota exceeded"}', "park"),
+        (200, b"{}", "park"),
+        (202, b"{}", "park"),
+        (200, b"[]", "park"),
+        (200, b"null", "park"),
+        (200, b'"1.2.3.7"', "park"),
+        (200, b'{"00081199": {"vr": "SQ"}}', "park"),
+        (200, b'{"00081199": {"vr": "SQ", "Value": ["1.2.3.7", {"00081155": 7}]}}', "park"),
+        (200, b'{"00081198": {"vr": "SQ", "Value": []}}', "park"),
+        (200, b"<NativeDicomModel>1.2.3.7</NativeDicomModel>", "park"),  # JSON was asked for
+        (409, stow_failure(0x0111), "delivered"),  # there since an earlier try
         (200, stow_failure(0xA700), "retry"),
         (202, stow_failure(0xC000), "park"),
         (409, stow_failure(0xA702), "retry"),
@@ -62,9 +81,11 @@ def stow_failure(*reasons: int) -> bytes:
         (409, stow_failure(0x0110), "retry"),  # Orthanc's word for a full disk, too
         (409, stow_failure(0xB000), "park"),  # listed as failed, whatever its range says
         (409, b"{}", "retry"),
-        (202, b"<html>", "retry"),
-        (202, b'{"00081198": {"Value": 7}}', "retry"),
-        (202, b"[" * 100_000, "retry"),
+        (409, b"<html>", "retry"),
+        (409, b'{"00081198": {"Value": [{"00081197": {"Value": ["x"]}}]}}', "park"),
+        (202, b"<html>", "park"),
+        (202, b'{"00081198": {"Value": 7}}', "park"),
+        (202, b"[" * 100_000, "park"),
         (400, b"", "park"),
         (401, b"", "park"),
         (404, b"", "park"),
@@ -79,7 +100,7 @@ def stow_failure(*reasons: int) -> bytes:
     ],
 )
 def test_an_answer_to_stow_is_judged_by_its_class(status: int, body: bytes, verdict: str) -> None:
-    outcome = judge_stow(7, status, body)
+    outcome = judge_stow(7, "1.2.3.7", status, body)
     assert (outcome.delivery_id, outcome.verdict, outcome.status) == (7, verdict, status)
 
 
