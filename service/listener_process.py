@@ -233,7 +233,7 @@ class ListenerProcesses:
                 log.warning("commitment message not taken", why=type(fault).__name__)
                 answer = {"fault": type(fault).__name__}
             with contextlib.suppress(OSError):
-                child.line.send(**answer)
+                child.line.send(number=message["number"], **answer)
 
     def _do(self, message: dict[str, Any]) -> None:
         if "report" in message:
@@ -293,6 +293,7 @@ class _Node:
         self._line = line
         self._one_at_a_time = threading.Lock()
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._number = 0
 
     def report(self, report: Report) -> None:
         """Hand on a storage commitment report."""
@@ -305,13 +306,22 @@ class _Node:
 
     def _ask(self, **message: Any) -> None:
         with self._one_at_a_time:
+            self._number += 1
             try:
-                self._line.send(**message)
-                answer = self._answers.get(timeout=_ANSWER_S)
+                self._line.send(number=self._number, **message)
+                answer = self._answer()
             except (OSError, queue.Empty) as fault:
                 raise Transient("the node does not answer its listener process") from fault
         if "done" not in answer:
             raise Transient(f"the node could not take it: {answer.get('fault')}")
+
+    def _answer(self) -> dict[str, Any]:
+        """The answer to the last message; one that comes late to another is let go."""
+        deadline = time.monotonic() + _ANSWER_S
+        while True:
+            answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            if answer["number"] == self._number:
+                return answer
 
     def listen(self) -> None:
         """Pass answers on until the node is gone."""

@@ -18,7 +18,7 @@ from pynetdicom import AE, evt
 
 from analysis.errors import Transient
 from config.settings import Listener as ListenerSettings
-from service import doctor
+from service import doctor, listener_process
 from service.commitment import (
     PUSH_INSTANCE,
     PUSH_MODEL,
@@ -241,6 +241,38 @@ def test_commitment_goes_through_the_node_and_is_acknowledged_after_it(tmp_path:
         node.fault = Transient("catalogue: locked")
         assert ask(node, request_it) == OUT_OF_RESOURCES
         assert ask(node, report_it) == OUT_OF_RESOURCES
+
+
+def test_a_late_answer_is_not_the_next_message_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer is told "taken" of what the node took, however late it said so of another."""
+    monkeypatch.setattr(listener_process, "_ANSWER_S", 0.5)
+    ours, theirs = (listener_process._Line(end) for end in socket.socketpair())
+    node = listener_process._Node(theirs)
+    listening = threading.Thread(target=node.listen)
+    listening.start()
+
+    def tell() -> bool:
+        try:
+            node.report(Report("1.2", frozenset(), {}))
+        except Transient:
+            return False
+        return True
+
+    assert not tell(), "there was no answer"
+    late = ours.receive()
+    assert late is not None
+    told: list[bool] = []
+    telling = threading.Thread(target=lambda: told.append(tell()))
+    telling.start()
+    next_one = ours.receive()
+    assert next_one is not None
+    ours.send(number=late["number"], done=True)
+    ours.send(number=next_one["number"], fault="DatabaseBroken")
+    telling.join()
+    assert told == [False]
+    ours.close()
+    listening.join()
+    theirs.close()
 
 
 def test_a_taken_port_is_said_though_it_could_be_shared(tmp_path: Path) -> None:
