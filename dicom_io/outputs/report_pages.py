@@ -1,6 +1,7 @@
 """The report for people, drawn: one or two pages of A4 up to 40 lesions, legible in grey."""
 
 import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -34,6 +35,7 @@ _MOST_INDICES, _MOST_VIEWS, _MOST_FLAGS, _MOST_NOTES, _COLUMN = 19, 3, 6, 4, 0.1
 _FLAGGED = {"refused": 0, "warn": 1, "unknown": 2}
 """Outcomes of quality checks that a reader must see, the worst first; not configured is none."""
 _REACH_MM = 80
+_MOST_MARKS = 2
 _FONT = "DejaVu Sans"
 STYLE = {
     "font.family": _FONT,
@@ -78,9 +80,7 @@ def _page(study: StudyInput, context: RenderContext, number: int) -> Figure:
     FigureCanvasPdf(figure)
     image = study.evidence.images[0]
     figure.text(_LEFT, 0.966, "Lesion radiomics and heterogeneity", size=14, weight="bold")
-    # The alphabetic group of a name comes first (PS3.5 6.2); others stand in scripts of their own.
-    groups = str(image.get("PatientName") or "").split("=")
-    name = _printed(next(filter(None, groups), ""), 324).replace("^", " ").strip()
+    name = _person(str(image.get("PatientName") or ""))
     patient = _printed(str(image.get("PatientID") or ""), 64)
     series = _printed(str(image.get("SeriesDescription") or ""), 64) or "-"
     lines = (
@@ -217,7 +217,43 @@ def _printed(value: str, limit: int) -> str:
     matplotlib would warn of each such letter, and a warning names it: no patient's name in logs.
     """
     glyphs = _glyphs()
-    return "".join(c if ord(c) in glyphs else "?" for c in clean(value, limit))
+    return "".join(c if ord(c) in glyphs else "?" for c in clean(_composed(value), limit))
+
+
+def _has_glyphs(value: str) -> bool:
+    """Whether every letter can be drawn."""
+    return all(ord(c) in _glyphs() for c in clean(_composed(value), len(value)))
+
+
+def _composed(value: str) -> str:
+    """Letters with their marks in one where there is one, and at most two more marks on each.
+
+    Marks stack without end: a name of sixty would be drawn across the page.
+    """
+    kept: list[str] = []
+    marks = 0
+    for c in unicodedata.normalize("NFC", value):
+        marks = marks + 1 if unicodedata.category(c) in {"Mn", "Me"} else 0
+        if marks <= _MOST_MARKS:
+            kept.append(c)
+    return "".join(kept)
+
+
+def _person(value: str) -> str:
+    """A name as it is drawn: the first of its groups with all glyphs.
+
+    The alphabetic one comes first (PS3.5 6.2); others stand in scripts of their own.
+    """
+    groups = [group for group in value.split("=") if group.strip("^ ")] or [""]
+    drawn = next(filter(_has_glyphs, groups), groups[0])
+    return _printed(drawn, 324).replace("^", " ").strip()
+
+
+def _name(lesion: Lesion) -> str:
+    """A lesion's name; its number where question marks would stand for letters of it."""
+    if _has_glyphs(lesion.tracking_id):
+        return _printed(lesion.tracking_id, 64)
+    return f"{lesion.number}: see SR"
 
 
 def _fitted(text: str, size: float, room: float) -> str:
@@ -256,7 +292,7 @@ def _dissimilarity(
     panel.patch.set(hatch="////", edgecolor="0.6", facecolor="white")
     shown = panel.imshow(np.ma.masked_invalid(matrix), cmap="Greys", vmin=0, aspect="auto")
     size = max(3.0, min(7.0, 190 / max(len(study.lesions), 1)))
-    names = [_fitted(_printed(lesion.tracking_id, 64), size, 0.085) for lesion in study.lesions]
+    names = [_fitted(_name(lesion), size, 0.085) for lesion in study.lesions]
     panel.set_xticks(range(len(names)), names, rotation=90, size=size)
     panel.set_yticks(range(len(names)), names, size=size)
     panel.set_title(_fitted(f"Cosine distance, {' / '.join(view)}", 8, 0.42), size=8, loc="left")
@@ -322,7 +358,7 @@ def _lesion_panel(panel: Panel, study: StudyInput, lesion: Lesion) -> None:
         drawn.set_path_effects([Stroke(linewidth=2, foreground="black"), Normal()])
     panel.set(xticks=[], yticks=[])
     volume = lesion.mask.n_voxels * geometry.voxel_volume_ml
-    name = _fitted(_printed(lesion.tracking_id, 64), 7, 0.2)
+    name = _fitted(_name(lesion), 7, 0.2)
     size = f"{volume:.3g} ml, {axes.long_mm:.1f} x {axes.short_mm:.1f} mm"
     panel.set_title(f"{name} ({lesion.site})\n{size}", size=7)
     note = (
@@ -362,7 +398,7 @@ def _rows(study: StudyInput, result: StudyResult, notes: _Footnotes) -> list[tup
         warnings = dict.fromkeys(warning for r in results for warning in r.warnings)
         letters = dict.fromkeys(notes.letter(_printed(text, 400)) for text in warnings)
         said += [" ".join(letters)] if letters else []
-        name = _fitted(_printed(lesion.tracking_id, 64), 7, 0.22)
+        name = _fitted(_name(lesion), 7, 0.22)
         table.append((str(lesion.number), name, lesion.site, *size,
                       _fitted(_printed("; ".join(said), 200), 7, 0.25)))  # fmt: skip
     return table

@@ -105,6 +105,7 @@ def test_checks_that_are_not_configured_are_no_flags(study: StudyInput) -> None:
     ("name", "printed"),
     [
         ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada Tarou"),
+        ("山田^太郎=Yamada^Tarou", "Yamada Tarou"),
         ("=山田^太郎", "?? ??"),
         ("Müller^Žofie", "Müller Žofie"),
         ("Иванов^Иван", "Иванов Иван"),
@@ -128,3 +129,16 @@ def test_names_in_any_script_are_drawn_without_a_warning(
         said = [text.get_text() for text in page.texts]
         assert any(line.endswith(f"|   {printed}") for line in said)
         assert any("series ?? CT" in line for line in said)
+    assert "1: see SR" in said
+    ticks = [label.get_text() for label in first.axes[0].get_yticklabels()]
+    assert ticks[0] == "1: see SR"
+
+
+def test_stacked_marks_stay_on_their_line(study: StudyInput) -> None:
+    """Sixty accents on one letter would be drawn over the lines above."""
+    name = "Zo\u0308e" + "\u0301" * 60
+    labelled = replace(study.lesions[0], tracking_id=name)
+    changed = replace(study, lesions=(labelled, *study.lesions[1:]))
+    *_, last = report_pages(changed, result_of(study, holes=False), context_of())
+    assert "Z\u00f6\u00e9\u0301\u0301" in [text.get_text() for text in last.texts]
+    _assert_apart(last)
