@@ -24,15 +24,19 @@ from service.intake import Intake
 from service.log import get_logger
 from service.state import Following
 from service.store import Position, Store
-from service.web import access, body
+from service.web import SECONDS, TooLarge, access, announced_size, body
 
 WANTED_CLASSES = IMAGE_CLASSES | SEGMENTATION_CLASSES
 _WANTED_MODALITIES = ("CT", "MR", "PT", "SEG", "RTSTRUCT")
 _PAGE = 200
 # What cannot be had for so long is skipped, and said so; a restart or a full disk passes sooner.
 _GIVE_UP_S = 900.0
+_NOBODY_THERE = (httpx.ConnectError, httpx.ConnectTimeout)
 _NOT_ALLOWED = (401, 403)
 _LIST_BYTES = 64 << 20
+# An answer may take as long as a line of 1 Mbit/s takes, and no longer than this.
+_SLOWEST = 128 << 10
+_LONGEST_S = 3600.0
 _ID = re.compile(r"[0-9a-f-]{1,64}")
 _CLASS_OF_FILE = struct.pack("<HH2s", 0x0002, 0x0002, b"UI")
 
@@ -55,6 +59,10 @@ class _Stopped(Exception):  # noqa: N818 - the name says what happened
 
 class _Odd(Exception):  # noqa: N818 - the name says what was found
     """An answer that is not Orthanc's."""
+
+
+class _Oversized(_Odd):
+    """An answer longer than is taken, which it will always be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,7 @@ class Follower:
         self._stopping = stopping
         self._clock = clock
         self._failing_since: dict[int, float] = {}
+        self._left_out = set[str]()
         self._orthanc = Orthanc(wanted.url.rstrip("/"), return_raw_response=True, **access(wanted))
 
     def close(self) -> None:
@@ -124,6 +133,9 @@ class Follower:
         except _Stopped:
             return False
         except httpx.HTTPError as fault:
+            if isinstance(fault, _NOBODY_THERE):
+                # Time that it was away is not time that it could not give an object.
+                self._failing_since.clear()
             self._note_fault(type(fault).__name__)
         except (_Refused, _Odd) as fault:
             self._note_fault(str(fault))
@@ -189,29 +201,30 @@ class Follower:
         number, kind = change["Seq"], change["ChangeType"]
         try:
             if kind == "StableStudy" and self._wanted.on == "stable_study":
-                self._take_study(change["ID"])
+                self._take_study(change["ID"], number)
             elif kind == "NewInstance" and self._wanted.on == "new_instance":
-                self._take_instance(change["ID"])
+                self._take_instance(change["ID"], number)
             else:
                 return False
-        except _Refused as fault:
+        except (_Refused, _Odd, httpx.HTTPError) as fault:
             now = self._clock()
             since = self._failing_since.setdefault(number, now)
-            if fault.status in _NOT_ALLOWED or now - since < _GIVE_UP_S:
+            if _says_nothing_of_it(fault) or now - since < _GIVE_UP_S:
                 raise
             # One object that Orthanc cannot give must not hold up all that come after it.
-            self._skip(change, str(fault))
+            self._skip(number, change["ID"], str(fault) or type(fault).__name__)
         self._failing_since.pop(number, None)
+        self._left_out.clear()
         return True
 
-    def _skip(self, change: dict[str, Any], why: str) -> None:
-        log.error("change skipped", source=self._wanted.name, change=change["Seq"], why=why)
+    def _skip(self, change: int, resource: str, why: str) -> None:
+        log.error("skipped", source=self._wanted.name, change=change, why=why)
         self._store.events.add(
             self._clock(),
             "follow_skipped",
             source=self._wanted.name,
-            change=change["Seq"],
-            resource=change["ID"],
+            change=change,
+            resource=resource,
             why=why,
         )
 
@@ -221,16 +234,16 @@ class Follower:
 
     # Objects
 
-    def _take_study(self, study: str) -> None:
+    def _take_study(self, study: str, change: int) -> None:
         taken = 0
         for series in self._resources(f"/studies/{study}/series"):
             wanted = series.tags.get("Modality") in _WANTED_MODALITIES
             if wanted and series.tags.get("Manufacturer") != OWN_MANUFACTURER:
-                taken += self._take_series(series.identifier)
+                taken += self._take_series(series.identifier, change)
         if taken:
             log.info("fetched", source=self._wanted.name, objects=taken)
 
-    def _take_series(self, series: str) -> int:
+    def _take_series(self, series: str, change: int) -> int:
         taken, looked = 0, False
         for instance in self._resources(f"/series/{series}/instances"):
             if self._is_known(instance):
@@ -238,23 +251,31 @@ class Follower:
             if not looked and self._class_of(instance.identifier) not in WANTED_CLASSES:
                 return taken
             looked = True
-            taken += self._take(instance.identifier)
+            taken += self._take(instance.identifier, change)
         return taken
 
-    def _take_instance(self, instance: str) -> None:
+    def _take_instance(self, instance: str, change: int) -> None:
         if self._class_of(instance) in WANTED_CLASSES:
             for found in self._resources(f"/instances/{instance}"):
                 if not self._is_known(found):
-                    self._take(instance)
+                    self._take(instance, change)
 
     def _is_known(self, instance: _Resource) -> bool:
         row = self._store.instances.find(str(instance.tags.get("SOPInstanceUID")))
         return row is not None and row.removed_at is None
 
-    def _take(self, instance: str) -> int:
+    def _take(self, instance: str, change: int) -> int:
         if self._stopping():
             raise _Stopped
-        content = self._get(f"/instances/{instance}/file", self._max_object_bytes)
+        if instance in self._left_out:
+            return 0
+        try:
+            content = self._get(f"/instances/{instance}/file", self._max_object_bytes)
+        except _Oversized as fault:
+            # It will be no smaller next time; the others of its study are taken.
+            self._skip(change, instance, str(fault))
+            self._left_out.add(instance)
+            return 0
         if content is None or _class_of_file(content) not in WANTED_CLASSES:
             return 0
         # Whatever the verdict: it is indexed, or in quarantine with its reason.
@@ -270,10 +291,10 @@ class Follower:
 
     def _changes(self, **wanted: int | bool) -> dict[str, Any]:
         params = {name: "" if value is True else value for name, value in wanted.items()}
-        answer = self._orthanc.get_changes(params)
-        if not answer.is_success:
-            raise _Refused(answer.status_code)
-        return self._read(answer.content, _checked)
+        content = self._get("/changes", _LIST_BYTES, params)
+        if content is None:
+            raise _Refused(httpx.codes.NOT_FOUND)
+        return self._read(content, _checked)
 
     def _resources(self, path: str) -> list[_Resource]:
         """What is listed at this path, none when it is gone."""
@@ -286,17 +307,29 @@ class Follower:
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as fault:
             raise _Odd("found no answer of Orthanc's: check the url") from fault
 
-    def _get(self, path: str, limit: int) -> bytes | None:
+    def _get(self, path: str, limit: int, params: dict[str, Any] | None = None) -> bytes | None:
         """What is at this path; None when it is gone: deleted since the change."""
-        with self._orthanc.stream("GET", self._orthanc.url + path) as answer:
+        with self._orthanc.stream("GET", self._orthanc.url + path, params=params) as answer:
             if answer.status_code == httpx.codes.NOT_FOUND:
                 return None
             if not answer.is_success:
                 raise _Refused(answer.status_code)
             try:
-                return body(answer, limit)
+                return body(answer, limit, _patience(announced_size(answer) or limit))
+            except TooLarge as fault:
+                raise _Oversized(str(fault)) from fault
             except Transient as fault:
                 raise _Odd(str(fault)) from fault
+
+
+def _patience(size: int) -> float:
+    return min(SECONDS + size / _SLOWEST, _LONGEST_S)
+
+
+def _says_nothing_of_it(fault: Exception) -> bool:
+    """Whether a fault is not the object's: no one is there, or will not let us in."""
+    refused = isinstance(fault, _Refused) and fault.status in _NOT_ALLOWED
+    return refused or isinstance(fault, _NOBODY_THERE)
 
 
 def _checked(page: Any) -> dict[str, Any]:

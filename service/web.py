@@ -13,7 +13,12 @@ from config.settings import WebAccess
 
 SECONDS = 120.0
 _ANSWER_BYTES = 8 << 20
+_LONGEST_NUMBER = 20
 _AGAIN = (408, 425, 429)
+
+
+class TooLarge(Transient):
+    """The answer is longer than is read."""
 
 
 def access(peer: WebAccess) -> dict[str, object]:
@@ -61,20 +66,30 @@ def chunks(answer: httpx.Response, seconds: float = SECONDS) -> Iterator[bytes]:
         yield chunk
 
 
-def body(answer: httpx.Response, limit: int = _ANSWER_BYTES) -> bytes:
+def body(answer: httpx.Response, limit: int = _ANSWER_BYTES, seconds: float = SECONDS) -> bytes:
     """The whole body of a streamed answer, when it is no longer than the limit.
 
     Raises
     ------
+    TooLarge
+        It is longer. Nothing is read when it says so itself.
     Transient
-        It is longer, or comes too slowly.
+        It comes too slowly.
     """
     content = bytearray()
-    for chunk in chunks(answer):
+    if announced_size(answer) > limit:
+        raise TooLarge(f"found an answer of more than {limit} bytes")
+    for chunk in chunks(answer, seconds):
         content += chunk
         if len(content) > limit:
-            raise Transient(f"found an answer of more than {limit} bytes")
+            raise TooLarge(f"found an answer of more than {limit} bytes")
     return bytes(content)
+
+
+def announced_size(answer: httpx.Response) -> int:
+    """How many bytes an answer says it has, 0 when it does not say."""
+    said = answer.headers.get("Content-Length", "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) < _LONGEST_NUMBER else 0
 
 
 def objects(answer: httpx.Response) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 class Archive(ThreadingHTTPServer):
     """An HTTP server that answers every request as told; its requests are kept.
 
-    `status_of` has the status of some paths, `status` that of all others.
+    `status_of` and `body_of` have what some paths answer, `status` and `body` what all others do.
     """
 
     status, body = 200, b""
@@ -20,6 +20,9 @@ class Archive(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.heard: list[tuple[str, dict[str, str]]] = []
         self.status_of: dict[str, int] = {}
+        self.body_of: dict[str, bytes] = {}
+        self.headers: dict[str, str] = {}
+        self.cut: set[str] = set()  # paths whose answers break off
 
     def handle_error(self, *_: Any) -> None:
         """Say nothing: peers that break off are what is tested."""
@@ -37,9 +40,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.heard.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
         path = self.path.partition("?")[0]
         self.send_response(self.server.status_of.get(path, self.server.status))
-        self.send_header("Content-Length", str(len(self.server.body)))
+        body = self.server.body_of.get(path, self.server.body)
+        cut = path in self.server.cut
+        self.close_connection |= cut
+        self.send_header("Content-Length", str(len(body) + cut))
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(self.server.body)
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -1,25 +1,30 @@
 """Orthanc is followed: all that is new comes once, whatever is stopped, killed or set up anew."""
 
+import gzip
 import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
+from analysis.errors import Transient
 from config.settings import Followed
 from dicom_io import phantom
 from dicom_io.header import OWN_MANUFACTURER
+from service import orthanc_changes
 from service.intake import Intake
-from service.orthanc_changes import Follower
+from service.orthanc_changes import Follower, _patience
 from service.spool import Spool
 from service.store import Position, Store, sqlite_url
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 from tests.service.http_peer import Archive, archive
-from tests.service.wire import ct_slice, part10
+from tests.service.wire import CT, ct_slice, part10
 
 MB = 1024**2
 
@@ -236,6 +241,126 @@ def test_what_cannot_be_had_is_asked_for_again_and_then_skipped(
     position = bench.store.positions.get("pacs")
     assert position is not None
     assert position.number == 5
+    follower.close()
+
+
+def _with_a_study(script: Scripted, *instances: bytes) -> list[str]:
+    """Change 1 tells of a study of these files; their addresses."""
+    series = [{"ID": "5e", "MainDicomTags": {"Modality": "CT"}}]
+    listed = [
+        {"ID": f"{n:x}", "MainDicomTags": {"SOPInstanceUID": f"1.2.3.{n}"}}
+        for n in range(1, len(instances) + 1)
+    ]
+    script.changes(1)
+    found = {
+        "/changes": script.server.body,
+        "/studies/00000001/series": json.dumps(series).encode(),
+        "/series/5e/instances": json.dumps(listed).encode(),
+    }
+    for number, content in enumerate(instances, 1):
+        found[f"/instances/{number:x}/metadata/SopClassUid"] = CT.encode()
+        found[f"/instances/{number:x}/file"] = content
+    script.server.body_of = found
+    return [f"/instances/{number:x}/file" for number in range(1, len(instances) + 1)]
+
+
+def test_an_object_too_large_is_left_out_at_once_and_the_others_come(
+    bench: Bench, script: Scripted
+) -> None:
+    """The others cannot be had at first, so that the study is gone through more than once."""
+    large = part10(ct_slice(1, Rows=1024, Columns=1024, PixelData=bytes(2 * MB)))
+    _, second = _with_a_study(script, large, part10(ct_slice(2)))
+    script.server.status_of[second] = 500
+    follower = bench.follower(script.url, begin="beginning")
+    for _ in range(3):
+        follower.turn()
+    script.server.status_of.clear()
+    assert not follower.turn()
+    assert follower.state.fault == ""
+    assert bench.uids() == ["1.2.3.2"]
+    (skipped,) = bench.store.events.all(kind="follow_skipped")
+    assert (skipped.detail["resource"], skipped.detail["change"]) == ("1", 1)
+    assert "more than" in skipped.detail["why"]
+    position = bench.store.positions.get("pacs")
+    assert position is not None
+    assert position.number == 1
+    follower.close()
+
+
+@pytest.mark.parametrize("fault", ["odd", "breaks off", "slow"])
+def test_an_object_that_never_comes_whole_does_not_hold_up_the_others_for_ever(
+    bench: Bench, script: Scripted, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    _with_a_study(script, part10(ct_slice(1)))
+    follower = bench.follower(script.url, begin="beginning", clock=lambda: now[0])
+    assert follower.turn()
+    series = "/studies/00000001/series"
+    if fault == "odd":
+        script.server.body_of[series] = b"<html>"
+    elif fault == "breaks off":
+        script.server.cut.add(series)
+    else:
+        usual = orthanc_changes.body
+
+        def slow(answer: httpx.Response, *limits: float) -> bytes:
+            if answer.url.path == series:
+                raise Transient("found an answer that takes more than 120 s")
+            return usual(answer, *limits)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(orthanc_changes, "body", slow)
+    for at in (1000.0, 1899.0):
+        now[0] = at
+        assert not follower.turn()
+        assert follower.state.fault
+        assert not bench.store.events.all(kind="follow_skipped")
+    now[0] = 1900.0
+    assert not follower.turn()
+    assert follower.state.fault == ""
+    assert len(bench.store.events.all(kind="follow_skipped")) == 1
+    follower.close()
+
+
+def test_time_away_is_no_time_an_object_could_not_be_had(bench: Bench, script: Scripted) -> None:
+    now = [1000.0]
+    script.changes(5)
+    follower = bench.follower(script.url, begin="beginning", clock=lambda: now[0])
+    assert follower.turn()
+    script.server.status_of, script.server.status = {"/changes": 200}, 500
+    assert not follower.turn()
+    away = httpx.ConnectError("refused")
+    with patch.object(Follower, "_changes", side_effect=away):
+        assert not follower.turn()
+    now[0] = 9000.0
+    assert not follower.turn()
+    assert not bench.store.events.all(kind="follow_skipped")
+    follower.close()
+
+
+def test_an_objects_time_grows_with_its_size() -> None:
+    assert _patience(0) == 120
+    assert _patience(512 * MB) > 120 + 512
+    assert _patience(1 << 50) == 3600
+
+
+def test_the_log_is_read_as_it_is_and_no_further_than_a_limit(
+    bench: Bench, script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that was compressed unasked may be a thousand times as long as it looks."""
+    bench.store.positions.put("pacs", Position(3, "mark"), 0)
+    script.changes(4)
+    page = script.server.body
+    script.server.headers["Content-Encoding"] = "gzip"
+    script.server.body = gzip.compress(page)
+    follower = bench.follower(script.url)
+    assert not follower.turn()
+    assert follower.state.fault.startswith("found no answer of Orthanc's")
+    script.server.headers.clear()
+    script.server.body = page
+    monkeypatch.setattr(orthanc_changes, "_LIST_BYTES", len(page) - 1)
+    assert not follower.turn()
+    assert follower.state.fault.startswith("found an answer of more than")
+    assert bench.store.positions.get("pacs") == Position(3, "mark")
     follower.close()
 
 
