@@ -120,10 +120,10 @@ def _index(spool: Spool, store: Store, intake: Intake, sha256: str, now: float) 
         header = read_header(content, sha256)
     except Unsuitable:
         return  # a result whose step will run again and find it
-    source, arrived = spool.source(sha256) or "repair", min(path.stat().st_mtime, now)
-    new = intake.index_entry(header, sha256, len(content), source)
-    if new.own_output:
-        return
+    source, arrived = spool.source(sha256), min(path.stat().st_mtime, now)
+    new = intake.index_entry(header, sha256, len(content), source or "repair")
+    if new.own_output and not source:
+        return  # made here and sent by no one: its step will run again and find it
     try:
         store.instances.add(new, arrived)
     except Conflict as conflict:

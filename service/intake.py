@@ -101,7 +101,7 @@ class Intake:
         new = self.index_entry(header, staged.sha256, staged.size, source)
         staged.keep()
         try:
-            added = self._store.instances.add(new, self._clock())
+            added = self._store.instances.add(new, self._clock(), synced=self._is_final(new))
         except Conflict as conflict:
             first, second = self._spool.path(conflict.sha256), self._spool.path(new.sha256)
             if first.is_file() and same_object(first.read_bytes(), second.read_bytes()):
@@ -116,6 +116,10 @@ class Intake:
             self._note_aside(kept, new.sop_instance_uid, source, reason)
             return Taken("conflict", reason)
         return Taken("stored" if added else "known")
+
+    def _is_final(self, new: NewInstance) -> bool:
+        """Whether a repair could not make the row again: it takes our output for one just made."""
+        return new.own_output and not self._spool.source(new.sha256)
 
     def index_entry(
         self, header: InstanceHeader, sha256: str, size: int, source: str

@@ -1,5 +1,6 @@
 """Objects received: the index of the spool, what waits, what was put aside."""
 
+import contextlib
 import json
 import threading
 from collections import deque
@@ -138,6 +139,7 @@ class _Arrival:
 
     new: NewInstance
     at: float
+    synced: bool
     done: bool = False
     added: bool = False
     fault: Exception | None = None
@@ -160,11 +162,12 @@ class Instances:
         self._arrivals: deque[_Arrival] = deque()
         self._committing = threading.Lock()
 
-    def add(self, new: NewInstance, now: float) -> bool:
+    def add(self, new: NewInstance, now: float, *, synced: bool = False) -> bool:
         """Index an object whose file is durable; False when it is there already.
 
         Threads that come while another commits are indexed together by the next of them: many
-        associations cost few transactions.
+        associations cost few transactions. A power cut may undo the row, for a repair to make it
+        again from the file, unless it is to be `synced`.
 
         Raises
         ------
@@ -173,7 +176,7 @@ class Instances:
         Transient
             The catalogue cannot be written now.
         """
-        arrival = _Arrival(new, now)
+        arrival = _Arrival(new, now, synced)
         self._arrivals.append(arrival)
         with self._committing:
             while not arrival.done:
@@ -194,7 +197,7 @@ class Instances:
 
     def _commit(self, batch: list[_Arrival]) -> None:
         try:
-            with self._database.write_mendable() as connection:
+            with self._transaction(batch) as connection:
                 for arrival in batch:
                     self._add_one(connection, arrival)
         except Exception as fault:  # noqa: BLE001 - each thread raises its own
@@ -206,6 +209,13 @@ class Instances:
             else:  # one that no database takes must not keep out the others
                 for arrival in batch:
                     self._commit([arrival])
+
+    def _transaction(
+        self, batch: Sequence[_Arrival]
+    ) -> contextlib.AbstractContextManager[sa.Connection]:
+        if any(arrival.synced for arrival in batch):
+            return self._database.write()
+        return self._database.write_mendable()
 
     def _add_one(self, connection: sa.Connection, arrival: _Arrival) -> None:
         new = arrival.new

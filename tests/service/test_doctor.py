@@ -4,14 +4,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dicom_io import phantom
+from dicom_io.header import OWN_MANUFACTURER
 from service import doctor
 from service.intake import Intake
 from service.spool import Spool
 from service.store import Store, sqlite_url
+from service.store.engine import Database
 from tests.service.wire import ct_slice, part10
 
 
@@ -69,6 +72,8 @@ def test_after_a_power_cut_what_was_acknowledged_is_indexed_again(
     seg = made.seg
     assert seg is not None
     Intake(spool, living).take(seg.read_bytes(), "SEG@192.0.2.3")
+    own = ct_slice(3, Manufacturer=OWN_MANUFACTURER)
+    Intake(spool, living).take(part10(own), "PACS@192.0.2.4")
     was = {row.sop_instance_uid: row for row in living.instances.all()}
     # What no one synced is gone: the write-ahead log.
     shutil.copy(tmp_path / "catalogue.sqlite", tmp_path / "after.sqlite")
@@ -86,6 +91,35 @@ def test_after_a_power_cut_what_was_acknowledged_is_indexed_again(
     assert told == set(was)
     assert doctor.check(spool, after, thorough=True, in_flight_s=0) == doctor.Findings()
     after.close()
+
+
+def test_the_row_of_an_own_output_is_synced_where_files_know_no_sender(
+    spool: Spool, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair takes such a file for a result just made, so it cannot make the row again."""
+    synced: list[str] = []
+    write = Database.write
+
+    def noted(database: Database) -> Any:
+        synced.append("")
+        return write(database)
+
+    monkeypatch.setattr(Database, "write", noted)
+    own, other = ct_slice(1, Manufacturer=OWN_MANUFACTURER), ct_slice(2)
+    Intake(spool, store).take(part10(other), "PACS@192.0.2.4")
+    Intake(spool, store).take(part10(own), "PACS@192.0.2.4")
+    assert synced == []
+
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("os.setxattr", refuse)
+    own.SOPInstanceUID, other.SOPInstanceUID = "1.2.3.3", "1.2.3.4"
+    Intake(spool, store).take(part10(other), "PACS@192.0.2.4")
+    assert synced == []
+    Intake(spool, store).take(part10(own), "PACS@192.0.2.4")
+    assert synced == [""]
+    assert len(store.instances.all()) == 4
 
 
 def test_what_the_power_cut_left_half_written_is_put_aside(
