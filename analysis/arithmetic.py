@@ -115,14 +115,17 @@ class _Region:
         self._own_zones = texture.COMPILED and not plain
         settings = extractor.settings
         box, _ = imageoperations.checkMask(image, mask, **settings)
-        drawn = mask
+        drawn, drawn_box = mask, box
         if settings.get(ibsi.OUTLIERS) is not None or settings.get("resegmentRange") is not None:
             mask = _resegmented(image, mask, settings)
             box, _ = imageoperations.checkMask(image, mask, **settings)
             if settings.get("resegmentShape", False):
                 drawn = mask
+        # PyRadiomics measures the whole shape in the box of what re-segmentation left.
+        if drawn is mask or not settings[ibsi.BINS]:
+            drawn_box = box
         with nullcontext() if plain else _quick_shape():
-            self.found = dict(extractor.computeShape(image, drawn, box, **settings))
+            self.found = dict(extractor.computeShape(image, drawn, drawn_box, **settings))
         self._cut = tuple(slice(int(box[at]), int(box[at + 1]) + 1) for at in (4, 2, 0))
         self._inside = np.ascontiguousarray(sitk.GetArrayViewFromImage(mask)[self._cut] == 1)
         self._spacing_of = image

@@ -109,7 +109,8 @@ def find_window(
             return _cut_out("native", size, low, span, pad, own)
         return _cut_out("native", size, low, span, max(size) if filtered else 0, own)
     new = np.where(np.array(wanted, float) == 0, own, wanted)
-    new = np.where(span != 1, new, own)
+    if not centred:  # IBSI knows no such exception: all lesions on one grid
+        new = np.where(span != 1, new, own)
     if np.allclose(own, new):
         return _cut_out("matching", size, low, span, pad, own)
     ratio = own / new

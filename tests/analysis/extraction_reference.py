@@ -3,10 +3,13 @@
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.extraction import Extractor, Limits, _Order
 from analysis.extraction_worker import Job, Outcome, Outcomes, compute
@@ -68,7 +71,90 @@ def on_whole_volume(job: Job) -> Outcomes:
     """What `WholeVolume`'s workers do."""
     mask = Mask(job.mask_start, job.mask, job.geometry.shape)
     volume = Volume(job.crop, job.geometry, "HU")
-    return (Outcome(plain(volume, mask, job.profile)),)
+    how = plain_ibsi if job.profile.preprocessing == "ibsi" else plain
+    return (Outcome(how(volume, mask, job.profile)),)
+
+
+def plain_ibsi(volume: Volume, mask: Mask, profile: ExtractionProfile) -> FloatArray:
+    """The profile's values from PyRadiomics' feature classes on the whole volume, after IBSI's own
+    preprocessing of it: SimpleITK on the centre-aligned grid, grey levels in whole numbers.
+
+    IBSI reference manual, chapter 2: interpolation, re-segmentation, discretisation.
+    """
+    import radiomics
+    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
+    from radiomics import imageoperations
+
+    from analysis.resampling import to_sitk
+
+    image = to_sitk(volume.values.astype(np.float64), volume.geometry)
+    drawn = to_sitk(mask.full().astype(np.float64), volume.geometry)
+    if (wanted := profile.settings.get("resampledPixelSpacing")) is not None:
+        image = _centred(sitk, image, wanted, profile.settings["interpolator"])
+        drawn = _centred(sitk, drawn, wanted, "sitkLinear")
+        rounded = sitk.GetImageFromArray(np.floor(sitk.GetArrayFromImage(image) + 0.5))
+        rounded.CopyInformation(image)
+        image = rounded
+    drawn = sitk.Cast(drawn >= 0.5 - 1e-9, sitk.sitkUInt8)
+    kept = _within_range(sitk, image, drawn, profile.settings)
+    settings = {**profile.settings, "label": 1}
+    found: dict[str, float] = {}
+    with mock.patch.object(imageoperations, "binImage", _whole_levels):
+        for kind in profile.feature_classes:
+            region = drawn if kind == "shape" else kept
+            box, _ = imageoperations.checkMask(image, region, **settings)
+            cut = imageoperations.cropToTumorMask(image, region, box, padDistance=0)
+            values = radiomics.getFeatureClasses()[kind](*cut, **settings).execute()
+            found |= {f"original_{kind}_{name}": float(value) for name, value in values.items()}
+    found["original_firstorder_Kurtosis"] -= 3.0
+    n = int(sitk.GetArrayViewFromImage(drawn).sum())
+    for axis in ("MajorAxisLength", "MinorAxisLength", "LeastAxisLength"):
+        found[f"original_shape_{axis}"] *= np.sqrt(n / (n - 1.0))
+    return np.array([found[name] for name in feature_names(profile)])
+
+
+def _centred(sitk: Any, image: Any, wanted: Sequence[float], interpolator: str) -> Any:
+    """All of an image on the grid of `wanted` mm (0: as it is) with the same centre."""
+    own, size = np.array(image.GetSpacing()), np.array(image.GetSize())
+    new = np.where(np.array(wanted, float) == 0, own, wanted)
+    n = np.ceil(size * own / new)
+    first = 0.5 * ((size - 1) - (n - 1) * new / own)
+    resample = sitk.ResampleImageFilter()
+    resample.SetOutputSpacing(new.tolist())
+    resample.SetOutputDirection(image.GetDirection())
+    resample.SetOutputOrigin(image.TransformContinuousIndexToPhysicalPoint(first.tolist()))
+    resample.SetSize([int(each) for each in n])
+    resample.SetInterpolator(getattr(sitk, interpolator))
+    return resample.Execute(image)
+
+
+def _within_range(sitk: Any, image: Any, drawn: Any, settings: Mapping[str, Any]) -> Any:
+    """The intensity mask: range first, then three (or so) standard deviations from the mean."""
+    values, inside = sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(drawn) == 1
+    if (limits := settings.get("resegmentRange")) is not None:
+        inside &= (limits[0] <= values) & (values <= limits[1])
+    if (sigmas := settings.get("resegmentSigma")) is not None:
+        left = values[inside]
+        inside &= np.abs(values - left.mean()) <= sigmas * left.std()
+    kept = sitk.GetImageFromArray(inside.astype(np.uint8))
+    kept.CopyInformation(drawn)
+    return kept
+
+
+def _whole_levels(
+    values: FloatArray, inside: BoolArray, **settings: Any
+) -> tuple[NDArray[np.int_], None]:
+    """Grey levels of whole HU, without a fraction computed on the way."""
+    whole = values[inside].astype(int)
+    assert (whole == values[inside]).all()
+    low, high = whole.min(), whole.max()
+    if (n := settings.get("binCount")) is not None:
+        found = np.minimum(n * (whole - low) // max(high - low, 1) + 1, n)
+    else:
+        found = (whole - int(settings["binFrom"])) // int(settings["binWidth"]) + 1
+    levels = np.zeros(values.shape, int)
+    levels[inside] = found
+    return levels, None
 
 
 def rotation(a: float, b: float) -> FloatArray:
