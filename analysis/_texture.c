@@ -51,12 +51,14 @@ static int get_output(PyObject *object, Py_buffer *view, const char *formats, Py
   return 1;
 }
 
-/* The product of sizes, or -1 with OverflowError. */
+/* The product of sizes, or -1 with OverflowError. Beside a zero no size may be vast either: a
+   caller adds one to them afterwards. */
 static Py_ssize_t product(const Py_ssize_t *sizes, int n)
 {
   Py_ssize_t result = 1;
   for (int at = 0; at < n; at++) {
-    if (sizes[at] < 0 || (sizes[at] > 0 && result > PY_SSIZE_T_MAX / 64 / sizes[at])) {
+    if (sizes[at] < 0 || sizes[at] > PY_SSIZE_T_MAX / 64 ||
+        (sizes[at] > 0 && result > PY_SSIZE_T_MAX / 64 / sizes[at])) {
       PyErr_SetString(PyExc_OverflowError, "found more cells than can be addressed");
       return -1;
     }
@@ -210,8 +212,11 @@ static PyObject *pairs(PyObject *self, PyObject *args)
       !prepare(levels, directions, ng, &grid, &steps, &kept))
     return NULL;
   Py_ssize_t sizes[3] = {ng, ng, steps.n};
-  Py_ssize_t wide[2] = {ng + 1, ng + 1};
-  Py_ssize_t count = product(sizes, 3), cells = count < 0 ? -1 : product(wide, 2);
+  Py_ssize_t count = product(sizes, 3), cells = -1;
+  if (count >= 0) {
+    Py_ssize_t wide[2] = {ng + 1, ng + 1};
+    cells = product(wide, 2);
+  }
   int done = cells >= 0 && get_output(result, &out, "d", 8, count);
   if (done) {
     double *to = out.buf;
@@ -282,8 +287,11 @@ static PyObject *runs(PyObject *self, PyObject *args)
       !prepare(levels, directions, ng, &grid, &steps, &kept))
     return NULL;
   Py_ssize_t sizes[3] = {ng, nr, steps.n};
-  Py_ssize_t wide[2] = {ng, nr + 1};
-  Py_ssize_t count = product(sizes, 3), cells = count < 0 ? -1 : product(wide, 2);
+  Py_ssize_t count = product(sizes, 3), cells = -1;
+  if (count >= 0) {
+    Py_ssize_t wide[2] = {ng, nr + 1};
+    cells = product(wide, 2);
+  }
   int done = cells >= 0;
   for (int axis = 0; done && axis < 3; axis++)
     if (grid.size[axis] > nr || grid.rim[axis] > 1) {

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import sysconfig
 import warnings
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,41 @@ def test_more_cells_than_can_be_addressed_are_an_error(ng: int) -> None:
         _texture.pairs(LEVELS, ONWARD, ng, np.zeros((1, 1, 1)))
     with pytest.raises(MemoryError):
         texture._room(ng, ng, 13)
+
+
+def test_no_size_overflows_before_it_is_refused(tmp_path: Path) -> None:
+    """Built so that a signed overflow ends the process: sizes are judged before one is added."""
+    built = tmp_path / "_texture.so"
+    subprocess.run(
+        [*(sysconfig.get_config_var("CC") or "cc").split(), "-shared", "-fPIC", "-O1",
+         "-fsanitize=signed-integer-overflow", "-fsanitize-undefined-trap-on-error",
+         f"-I{sysconfig.get_path('include')}", str(ROOT / "analysis" / "_texture.c"),
+         "-o", str(built), "-lm"],
+        check=True, timeout=120,
+    )  # fmt: skip
+    code = """
+import importlib.util, sys
+import numpy as np
+spec = importlib.util.spec_from_file_location("_texture", sys.argv[1])
+kernels = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(kernels)
+onward, out = np.array([[0, 0, 1]], np.int32), np.zeros((1, 1, 1))
+some, none = np.ones((2, 2, 2), np.int32), np.zeros((2, 2, 2), np.int32)
+for call in (
+    lambda: kernels.pairs(some, onward, sys.maxsize, out),
+    lambda: kernels.runs(some, onward, 1, sys.maxsize, out),
+    lambda: kernels.runs(none, onward, 0, sys.maxsize, out),
+):
+    try:
+        call()
+    except OverflowError:
+        print("refused")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(built)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.split()) == (0, ["refused"] * 3), done.stderr
 
 
 def test_memory_that_cannot_be_had_is_a_memory_error() -> None:
