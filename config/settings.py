@@ -327,6 +327,13 @@ class Outputs(_Section):
     empty_frames: bool = Field(
         False, description="Write SEG frames without a voxel too, for viewers that need them"
     )
+    device_uid: str | None = Field(
+        None,
+        max_length=64,
+        pattern=r"^[0-2](\.(0|[1-9][0-9]*))+$",
+        description="Of this installation, in every SR and SEG; none: derived from the listener's "
+        "AE title, so equal wherever that is",
+    )
     quick_check: bool = Field(
         False,
         description="`mirv process` also draws every slice of every lesion, plain and with its "

@@ -179,6 +179,8 @@ class RenderContext:
         ``BINARY`` or ``LABELMAP``.
     empty_frames : bool
         Frames without a voxel are written too.
+    device_uid : str or None
+        Of this installation; None: derived from the AE title.
     """
 
     run_digest: str
@@ -192,6 +194,7 @@ class RenderContext:
     extras: tuple[str, ...] = ("headline_sr", "report_pdf")
     segmentation: str = "BINARY"
     empty_frames: bool = False
+    device_uid: str | None = None
 
 
 __all__ = [

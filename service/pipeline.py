@@ -220,6 +220,7 @@ def render_context(
         extras=settings.outputs.extras,
         segmentation=settings.outputs.segmentation,
         empty_frames=settings.outputs.empty_frames,
+        device_uid=settings.outputs.device_uid,
         predecessor=dict(predecessor or {}),
     )
 

@@ -148,8 +148,8 @@ def _fitting(element: DataElement) -> DataElement:
 
 
 def device_uid(context: RenderContext) -> str:
-    """The node's own UID: of this AE title, the same as device observer and as equipment."""
-    return derive_uid("mirv-node", clean(context.ae_title, 16) or "-")
+    """The node's own UID, the same as device observer and as equipment: as set, or of its title."""
+    return context.device_uid or derive_uid("mirv-node", clean(context.ae_title, 16) or "-")
 
 
 def _equipment(study: StudyInput, context: RenderContext) -> list[Dataset]:

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pydicom
+import pytest
+from pydantic import ValidationError
 
-from config.settings import Settings
+from config.settings import Outputs, Settings
 from dicom_io.phantom import write_study
+from dicom_io.uids import derive_uid
 from service.folder import process_folder
 
 
@@ -30,3 +34,31 @@ def test_quick_check_images_are_written_where_they_are_set(tmp_path: Path) -> No
     assert {path.name.split("-")[0] for path in outcome.artifacts} == {
         "lesion_sr", "patient_sr", "lesion_seg",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("uid", [None, "1.2.840.99"])
+def test_every_object_names_the_installation_that_is_set(tmp_path: Path, uid: str | None) -> None:
+    """Else the one of the AE title; the same whenever the outputs are made again."""
+    write_study(tmp_path / "in", n_lesions=2, shape=(16, 64, 64), spacing=(5.0, 2.4, 2.4))
+    settings = Settings(
+        spaces=(), profiles=("henry2022",), outputs={"extras": (), "device_uid": uid}
+    )
+    named = set()
+    for out in ("first", "again"):
+        outcome = process_folder([tmp_path / "in"], tmp_path / out, settings)
+        assert len(outcome.artifacts) == 3
+        for path in outcome.artifacts:
+            written = pydicom.dcmread(path)
+            named.add(written.ContributingEquipmentSequence[1].DeviceUID)
+            named |= {
+                item.UID
+                for item in written.get("ContentSequence", [])
+                if item.ConceptNameCodeSequence[0].CodeValue == "121012"
+            }
+    assert named == {uid or derive_uid("mirv-node", "MIRV")}
+
+
+@pytest.mark.parametrize("uid", ["", "1", "1.2.", "1.02", "3.1", "1.2\n", "1.2.x", "1." + "2" * 63])
+def test_what_is_no_uid_names_no_installation(uid: str) -> None:
+    with pytest.raises(ValidationError, match="device_uid"):
+        Outputs(device_uid=uid)
