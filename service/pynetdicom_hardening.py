@@ -16,6 +16,8 @@ a socket whose peer is gone is shut down, closed in any case, for requestors too
 which fails, and so never closed
 a message that cannot be decoded ends its  ends its association
 thread with a traceback
+looks with select(), which knows no          looks with poll(), for requestors too; as many
+descriptor above 1023                        descriptors as the limits need are asked for at start
 a peer counts as idle while its PDU comes  idle is who says nothing while we wait for it
 in, and while it waits for our answer
 sleeps 1 ms, then looks again: half of     waits for the socket, for something to send, or for a
@@ -30,8 +32,10 @@ queues and two threads                     C-STORE itself, see `service.pynetdic
 """
 
 import contextlib
+import errno
 import os
 import queue
+import resource
 import select
 import socket
 import ssl
@@ -55,6 +59,8 @@ _LARGEST_READ = 256 * 1024
 _POLL_S = 0.1
 _IDLE_WAIT_S = 0.02
 _MESSAGE_WAIT_S = 0.1
+# A connection has its socket and its alarm; the rest is for spool, catalogue and requestors.
+_DESCRIPTORS_EACH, _DESCRIPTORS_ELSE = 2, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,7 @@ def start_server(
     ended : callable
         Told of each association whose thread has come to its end, however it went.
     """
+    _allow_descriptors(_DESCRIPTORS_EACH * limits.max_connections + _DESCRIPTORS_ELSE)
     handlers = [*handlers, (evt.EVT_PDU_RECV, _end_oversized(limits.max_object))]
     server = HardenedServer(
         ae, address, _Shared(ae.supported_contexts), handlers, shares_port=shares_port
@@ -124,6 +131,16 @@ def start_server(
         target=server.serve_forever, args=(_POLL_S,), name="dicom-listener", daemon=True
     ).start()
     return server
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Let this process open as many files as it needs, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("too few open files allowed", found=allowed, wanted=wanted)
 
 
 class _Shared(list[Any]):
@@ -241,8 +258,39 @@ def _close_socket(wire: AssociationSocket) -> None:
     wire.socket.close()
 
 
+def _is_ready(wire: AssociationSocket) -> bool:
+    """Whether data can be read now."""
+    if wire.socket is None or not wire._is_connected:
+        return False
+    if isinstance(wire.socket, ssl.SSLSocket) and wire.socket.pending():
+        return True
+    try:
+        return bool(_readable([wire.socket.fileno()], 0))
+    except (OSError, ValueError):
+        wire.event_queue.put("Evt17")
+        return False
+
+
+def _readable(descriptors: list[int], seconds: float) -> set[int]:
+    """Those of which a read would not wait.
+
+    Raises
+    ------
+    OSError, ValueError
+        One of them is closed.
+    """
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    ready = dict(poll.poll(seconds * 1000))
+    if any(events & select.POLLNVAL for events in ready.values()):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return set(ready)
+
+
 # Requestors make their own sockets deep inside pynetdicom: there is no other place to mend this.
 AssociationSocket._shutdown_socket = _close_socket
+AssociationSocket.ready = property(_is_ready)
 
 
 def silent_s(association: Any) -> float:
@@ -367,14 +415,15 @@ class _WaitingSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is 
             return True
         wait = _IDLE_WAIT_S if self.event_queue.empty() else 0
         try:
-            readable, _, _ = select.select([self.socket, self.alarm], [], [], wait)
+            connection = self.socket.fileno()
+            readable = _readable([connection, self.alarm], wait)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
             return False
         if self.alarm in readable:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self.alarm)
-        return self.socket in readable
+        return connection in readable
 
 
 class _BoundedReceive:

@@ -1,5 +1,7 @@
 """PACS.md's fault table, row by row, as far as strangers on the wire can cause it."""
 
+import contextlib
+import os
 import resource
 import socket
 import struct
@@ -153,6 +155,40 @@ def test_silent_connections_take_no_association_from_others(tmp_path: Path) -> N
         assert node.echoes()
         for connection in silent:
             connection.close()
+
+
+def test_connections_beyond_1024_descriptors_are_served_as_all_others(tmp_path: Path) -> None:
+    with serving(tmp_path) as node, contextlib.ExitStack() as filling:
+        for _ in range(1100):
+            filling.callback(os.close, os.dup(0))
+        with associate(node.port) as association:  # and the requestor's own socket too
+            assert association.dul.socket.socket.fileno() >= 1024
+            assert store_status(association, ct_slice()) == 0
+
+
+@pytest.fixture
+def nofile() -> Iterator[tuple[int, int]]:
+    """Limits of open files, given back in the end as far as they can be."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield before
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_as_many_open_files_are_allowed_as_the_connections_need(
+    tmp_path: Path, nofile: tuple[int, int]
+) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (700, nofile[1]))
+    with serving(tmp_path, max_associations=50):
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 2 * (50 + 500)
+
+
+def test_it_says_when_fewer_open_files_are_allowed_than_the_connections_need(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], nofile: tuple[int, int]
+) -> None:
+    with serving(tmp_path, max_associations=nofile[1]) as node:
+        assert node.echoes()
+    said = capfd.readouterr()
+    assert "too few open files allowed" in said.out + said.err
 
 
 def test_over_the_limit_is_refused_for_now(tmp_path: Path) -> None:
