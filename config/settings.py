@@ -276,7 +276,9 @@ class Limits(_Section):
 
     backlog: int = Field(200, ge=1, description="Runs queued or at work, and studies not settled")
     fetches: int = Field(2, ge=1, le=32, description="Fetches at a time, each process")
-    deliveries: int = Field(8, ge=1, le=64, description="Deliveries at a time, each process")
+    deliveries: int = Field(
+        8, ge=1, le=64, description="Deliveries at a time, each process and destination"
+    )
 
 
 class Reading(_Section):

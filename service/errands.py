@@ -17,8 +17,9 @@ from service.sender import report_commitment
 from service.store import RunRow
 from service.webhook import notify
 from service.workbench import (
-    DELIVERIES,
+    COMMITMENTS,
     FETCHES,
+    NOTICES,
     PRIORS,
     Workbench,
     workbench,
@@ -175,7 +176,7 @@ def _fetch_prior_series(name: str, study_uid: str, series_uid: str) -> int:
 def answer_commitment(calling_ae_title: str, event_type: int, information: Dataset) -> None:
     """Queue the answer to a peer that asked the node to commit itself to objects."""
     DBOS.enqueue_workflow(
-        DELIVERIES, tell_commitment, calling_ae_title, event_type, information.to_json()
+        COMMITMENTS, tell_commitment, calling_ae_title, event_type, information.to_json()
     )
 
 
@@ -215,7 +216,7 @@ def enqueue_notice(kind: str, run_id: str, number: int = 0, destination: str = "
     if bench.settings.webhook is None:
         return
     with SetWorkflowID(f"notice:{kind}:{run_id}:{destination}:{number}"):
-        DBOS.enqueue_workflow(DELIVERIES, tell, kind, run_id, bench.clock(), destination)
+        DBOS.enqueue_workflow(NOTICES, tell, kind, run_id, bench.clock(), destination)
 
 
 @DBOS.workflow()

@@ -16,6 +16,8 @@ RUNS = "runs"
 DELIVERIES = "deliveries"
 FETCHES = "fetches"
 PRIORS = "priors"
+NOTICES = "notices"
+COMMITMENTS = "commitments"
 
 
 @dataclass

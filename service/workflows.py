@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, error
 
@@ -36,8 +37,10 @@ from service.sender import (
 )
 from service.store import ArtifactRow, DeliveryRow, RunRow
 from service.workbench import (
+    COMMITMENTS,
     DELIVERIES,
     FETCHES,
+    NOTICES,
     PRIORS,
     RUNS,
     Workbench,
@@ -71,8 +74,15 @@ def launch(bench: Workbench, database_url: str, executor_id: str) -> None:
     DBOS.launch()
     limits = bench.settings.limits
     concurrency = {RUNS: 1, DELIVERIES: limits.deliveries, FETCHES: limits.fetches, PRIORS: 1}
+    # Who does not answer takes places for minutes: the others have places of their own.
+    concurrency |= {_queue_to(one.name): limits.deliveries for one in bench.settings.destinations}
+    concurrency |= {NOTICES: limits.deliveries, COMMITMENTS: limits.deliveries}
     for name, at_a_time in concurrency.items():
         DBOS.register_queue(name, worker_concurrency=at_a_time, polling_interval_sec=_QUEUE_POLL_S)
+
+
+def _queue_to(destination: str) -> str:
+    return f"{DELIVERIES}:{destination}"
 
 
 def recover(executor_ids: list[str]) -> int:
@@ -115,12 +125,29 @@ def enqueue_delivery(run_id: str, destination: str, attempt: int) -> bool:
     One at a time: False while another try is queued or at work, whose own count of tries would
     otherwise look like a new one halfway.
     """
+    workflow_id = f"deliver:{run_id}:{destination}:{attempt}"
+    if not _enqueue_try(workflow_id, run_id, destination):
+        return False
+    found = DBOS.get_workflow_status(workflow_id)
+    if found is None or found.status not in _ENDED_STATES:
+        return True
+    # What ended and counted no try could not note what it did: the disk was full, say.
+    if workbench().store.deliveries.tries(run_id, destination) != attempt:
+        return True
+    log.warning("delivery ended without a word", run=run_id, destination=destination)
+    return _enqueue_try(f"{workflow_id}:{uuid4().hex}", run_id, destination)
+
+
+def _enqueue_try(workflow_id: str, run_id: str, destination: str) -> bool:
+    known = any(one.name == destination for one in workbench().settings.destinations)
     try:
         with (
-            SetWorkflowID(f"deliver:{run_id}:{destination}:{attempt}"),
+            SetWorkflowID(workflow_id),
             SetEnqueueOptions(deduplication_id=f"{run_id}:{destination}"),
         ):
-            DBOS.enqueue_workflow(DELIVERIES, deliver, run_id, destination)
+            DBOS.enqueue_workflow(
+                _queue_to(destination) if known else DELIVERIES, deliver, run_id, destination
+            )
     except error.DBOSQueueDeduplicatedError:
         return False
     return True
@@ -145,7 +172,7 @@ def process_run(run_id: str) -> str:
         _fail(run_id, _fault_code(fault), _fault_text(fault))
         return _ended(run_id, "failed")
     for destination in destinations:
-        enqueue_delivery(run_id, destination, 0)
+        _enqueue_try(f"deliver:{run_id}:{destination}:0", run_id, destination)
     return _ended(run_id, "finished")
 
 

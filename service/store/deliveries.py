@@ -285,14 +285,20 @@ class Deliveries:
         )
 
     def retry(self, delivery_id: int, attempts: int, now: float) -> bool:
-        """Try a parked or cancelled delivery again, at once; False when it is neither."""
+        """Try a parked or cancelled delivery again, at once; False when it is neither.
+
+        A try that was at work while it was cancelled could not be counted, and counts now: the
+        next one is known from it by the number.
+        """
         table = schema.deliveries
+        uncounted = sa.case((table.c.state == "cancelled", 1), else_=0)
         with self._database.write() as connection:
             changed = connection.execute(
                 table.update()
                 .where(table.c.id == delivery_id, table.c.state.in_(("parked", "cancelled")))
                 .values(
                     state="waiting",
+                    attempts=table.c.attempts + uncounted,
                     attempts_left=attempts,
                     next_attempt_at=now,
                     commitment="",

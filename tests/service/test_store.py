@@ -258,6 +258,16 @@ def test_deliveries_wait_are_repeated_parked_and_retried(store: Store) -> None:
     assert (row.state, row.attempts, row.delivered_at, row.last_status) == ("delivered", 3, 23.0, 0)
 
 
+def test_what_was_cancelled_is_tried_under_another_number(store: Store) -> None:
+    run = new_run()
+    finished(store, run, 10.0)
+    (delivery,) = store.deliveries.all()
+    assert store.deliveries.cancel(delivery.id, 11.0)
+    assert store.deliveries.due(1e9) == []
+    assert store.deliveries.retry(delivery.id, 3, 12.0)
+    assert store.deliveries.due(12.0) == [(run.run_id, "PACS", 1)]
+
+
 @pytest.mark.parametrize("change", ["UPDATE events SET kind = 'x'", "DELETE FROM events"])
 def test_the_database_refuses_to_change_the_audit_trail(store: Store, change: str) -> None:
     store.events.add(1.0, "node_started", port=104)

@@ -40,9 +40,9 @@ class Bench:
     relaunch: Callable[[], None] = lambda: None
     progress: Callable[[int, int], None] = lambda _done, _total: None
 
-    def queue(self, run_id: str, now: float = 1_700_000_000.5) -> RunRow:
+    def queue(self, run_id: str, now: float = 1_700_000_000.5, series: str = "1.8") -> RunRow:
         """Record a run and queue its workflow."""
-        new = NewRun(run_id, "1.9", "1.8", "P", "20200101", "i", "p", run_id)
+        new = NewRun(run_id, "1.9", series, "P", "20200101", "i", "p", run_id)
         self.store.runs.queue(new, now)
         row = self.run(run_id)
         workflows.enqueue_run(row)
@@ -356,6 +356,89 @@ def test_a_try_is_queued_only_when_none_is_at_work(bench: Bench) -> None:
     wait_until(lambda: workflows.enqueue_delivery("a", "PACS", 2), 30, "queued", 0.02)
     parked = bench.deliveries("parked", 2)
     assert {row.attempts for row in parked} == {2}
+
+
+def _enqueue_due(bench: Bench) -> None:
+    for one in bench.store.deliveries.due(time.time()):
+        workflows.enqueue_delivery(*one)
+
+
+def test_what_was_cancelled_while_its_try_was_at_work_can_be_tried_again(bench: Bench) -> None:
+    sending, free = threading.Event(), threading.Event()
+
+    def answer(_one: Outgoing) -> tuple[str, int | None]:
+        sending.set()
+        free.wait(30)
+        return "retry", None
+
+    bench.answer = answer
+    bench.queue("a")
+    assert sending.wait(30)
+    to_pacs = bench.store.deliveries.all(destination="PACS")
+    for row in to_pacs:
+        assert bench.store.deliveries.cancel(row.id, time.time())
+    bench.answer = lambda _one: ("delivered", 0)
+    free.set()
+    _ended_as("SUCCESS", "deliver:a:PACS:0")
+    for row in to_pacs:
+        assert bench.store.deliveries.retry(row.id, 3, time.time())
+    _enqueue_due(bench)
+    assert len(bench.deliveries("delivered", 3)) == 3
+
+
+def _ended_as(state: str, workflow_id: str) -> None:
+    def ended() -> bool:
+        found = DBOS.get_workflow_status(workflow_id)
+        return found is not None and found.status == state
+
+    wait_until(ended, 30, f"{workflow_id} ends", 0.02)
+
+
+def test_a_try_that_could_not_note_what_it_did_is_followed_by_another(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workflow ends with a fault of the node's own disk, and would not run a second time."""
+    with monkeypatch.context() as broken:
+        broken.setattr(workflows, "_attempt", _full_disk)
+        broken.setattr(workflows, "_park_all", _full_disk)
+        bench.queue("a")
+        bench.ended("a")
+        _ended_as("ERROR", "deliver:a:PACS:0")
+        _ended_as("ERROR", "deliver:a:ARCHIVE:0")
+    _enqueue_due(bench)
+    assert len(bench.deliveries("delivered", 3)) == 3
+
+
+def _full_disk(*_: object) -> None:
+    raise OSError(28, "no space left")
+
+
+def test_a_destination_that_says_nothing_holds_up_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More tries hang than there are places; the other destination and the webhook have theirs."""
+    free, told = threading.Event(), threading.Event()
+    usual = workflows.send
+
+    def send(destination: Destination, outgoing: list[Outgoing], calling: str) -> list[Outcome]:
+        if destination.name == "PACS":
+            free.wait(60)
+        return usual(destination, outgoing, calling)
+
+    monkeypatch.setattr(workflows, "send", send)
+    monkeypatch.setattr(errands, "notify", lambda *_, **__: told.set())
+    at_work = workbench()
+    changed = at_work.settings.model_copy(update={"webhook": Webhook(url="http://127.0.0.1:9/")})
+    try:
+        for number in range(changed.limits.deliveries + 1):
+            bench.queue(f"{number}", series=f"1.8.{number}")
+        bench.deliveries("delivered", changed.limits.deliveries + 1)
+        assert {row.destination for row in bench.deliveries("delivered", 9)} == {"ARCHIVE"}
+        monkeypatch.setattr(at_work, "settings", changed)
+        errands.enqueue_notice("finished", "0")
+        assert told.wait(30)
+    finally:
+        free.set()
 
 
 def test_records_of_ended_work_go_and_what_is_done_stays_done(bench: Bench) -> None:
