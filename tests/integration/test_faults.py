@@ -3,9 +3,9 @@
 import shutil
 import sqlite3
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,19 +134,28 @@ def test_two_nodes_on_one_spool_or_catalogue_by_mistake(server: Server, tmp_path
         assert first.runs(study_uid=study.identity.study_uid)
 
 
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def test_a_database_locked_by_another_makes_senders_wait(tmp_path: Path) -> None:
     """A backup program holds the catalogue for a moment: nothing is refused, nothing lost."""
     study = small_study(tmp_path / "study")
     with node(tmp_path / "mirv", [], profiles=["henry2022"]) as running:
         catalogue = Path(running.settings["folder"]) / "catalogue.sqlite"
-        locker = sqlite3.connect(catalogue, isolation_level=None, check_same_thread=False)
+        spool = catalogue.parent / "spool" / "objects"
+        locker = sqlite3.connect(catalogue, isolation_level=None)
         locker.execute("BEGIN IMMEDIATE")
-        release = threading.Timer(2, lambda: locker.execute("ROLLBACK"))
-        release.start()
-        started = time.monotonic()
-        sent = storescu(running.port, [study.folder])
-        assert sent.returncode == 0, sent.stderr
-        assert time.monotonic() - started > 1, "nobody waited"
-        release.join()
-        locker.close()
+        with ThreadPoolExecutor(1) as sender:
+            sent = sender.submit(storescu, running.port, [study.folder])
+            try:
+                wait_until(lambda: _files(spool), 60, "the first object is there")
+                # The sender's wait begins here. A refusal, at once or soon, would end it.
+                time.sleep(2)
+                assert len(_files(spool)) == 1
+                assert not sent.done(), sent.result().stdout + sent.result().stderr
+            finally:
+                locker.execute("ROLLBACK")
+                locker.close()
+        assert sent.result().returncode == 0, sent.result().stderr
         assert running.wait_for(study.identity.study_uid)["state"] == "finished"
