@@ -206,7 +206,7 @@ def _header(dataset: Values, syntax: str, sha256: str, size: int) -> InstanceHea
         image_type=_texts(dataset, "ImageType"),
         rows=int(dataset.get("Rows") or 0),
         columns=int(dataset.get("Columns") or 0),
-        frames=int(dataset.get("NumberOfFrames") or 1),
+        frames=int(dataset.get("NumberOfFrames") or 1) or 1,  # a plain "0" is text
         position=numbers(dataset, "ImagePositionPatient"),
         orientation=numbers(dataset, "ImageOrientationPatient"),
         pixel_spacing=numbers(dataset, "PixelSpacing"),

@@ -27,7 +27,7 @@ Value = str | int | list[str]
 # No blank at either end, no control character, no backslash.
 _TEXT = re.compile(rb"[\x21-\x5b\x5d-\x7e](?:[\x20-\x5b\x5d-\x7e]*[\x21-\x5b\x5d-\x7e])?")
 _DECIMAL = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_INTEGER = re.compile(rb"-?(?:0|[1-9]\d{0,9})")
+_INTEGER = re.compile(rb"0|-?[1-9]\d{0,9}")
 _LONGEST_DECIMAL = 16
 
 _CHARACTER_SET = 0x00080005

@@ -9,6 +9,8 @@ import threading
 import zlib
 from dataclasses import dataclass
 
+from pydicom.datadict import dictionary_VR
+
 from analysis.errors import Unsuitable
 
 PREAMBLE = 132
@@ -131,6 +133,7 @@ class _Walk:
             if depth == 0:
                 self.pixel_bytes = self.position - before
         else:
+            _check_may_be_undefined(tag, vr)
             # UN of undefined length is implicit inside (PS3.5 6.2.2).
             explicit_outside = not self.implicit
             self.implicit = self.implicit or vr == b"UN"
@@ -165,6 +168,27 @@ class _Walk:
             if tag != ITEM or length == UNDEFINED or self.position + length > self.end:
                 raise self.fail(PIXEL_DATA, f"a fragment of {length} bytes")
             self.position += length
+
+
+def _check_may_be_undefined(tag: int, vr: bytes) -> None:
+    """Only sequences, and what may be one, have no length (PS3.5 7.1.2); readers differ on others.
+
+    Raises
+    ------
+    Unsuitable
+    """
+    known = vr.decode("ascii")
+    if not known:
+        try:
+            known = dictionary_VR(tag)
+        except KeyError:
+            return  # a private tag, or one that came after our dictionary
+    if known != "SQ" and vr != b"UN":
+        raise Unsuitable(
+            "malformed",
+            f"found an undefined length of {tag_text(tag)}, which is {known}, wanted one of a "
+            "sequence or of pixel data only",
+        )
 
 
 def tag_text(tag: int) -> str:

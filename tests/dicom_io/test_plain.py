@@ -1,6 +1,7 @@
 """Headers read without pydicom are the headers pydicom reads, and most objects are read so."""
 
 import random
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from dicom_io.header import InstanceHeader, read_header
 from dicom_io.parsing import parse
 from dicom_io.phantom import write_study
 from dicom_io.plain import plain_values
-from dicom_io.structure import check_structure
+from dicom_io.structure import LONG_VRS, UNDEFINED, check_structure
 
 Result = InstanceHeader | str
 
@@ -119,6 +120,7 @@ def test_damaged_headers_read_the_same(images: list[bytes]) -> None:
         ("KVP", "1200000000000000000"),
         ("Exposure", "007"),
         ("StudyInstanceUID", "1.2.a"),
+        ("NumberOfFrames", "-0"),
     ],
 )
 def test_unusual_values_are_left_to_pydicom(images: list[bytes], keyword: str, value: str) -> None:
@@ -132,6 +134,43 @@ def test_unusual_values_are_left_to_pydicom(images: list[bytes], keyword: str, v
         ds.save_as(buffer)
     assert not is_plain(buffer.getvalue())
     assert read(buffer.getvalue()) == by_pydicom(buffer.getvalue())
+
+
+def test_a_value_without_a_length_that_hides_another_study_is_refused(images: list[bytes]) -> None:
+    """What pydicom takes for bytes up to a delimiter, a walk may take for items, and go on."""
+    marks = [(0xE000, UNDEFINED), (0xE00D, 0), (0xE0DD, 0)]
+    item, item_end, sequence_end = (struct.pack("<HHI", 0xFFFE, *mark) for mark in marks)
+    for sound in images:
+        layout = check_structure(sound)
+        if not is_plain(sound):
+            continue
+        short = layout.transfer_syntax == ImplicitVRLittleEndian
+
+        def element(place: tuple[int, int], vr: bytes, value: bytes, *length: int) -> bytes:
+            size = struct.pack("<I", *(length or (len(value),)))
+            if not short:  # noqa: B023 - called in this round only
+                size = vr + (bytes(2) + size if vr in LONG_VRS else size[:2])
+            return struct.pack("<HH", *place) + size + value
+
+        other = element((0x0020, 0x000D), b"UI", b"9.9.9\0")
+        inside = element((0x0009, 0x1001), b"OB", sequence_end + other)
+        hiding = item + inside + item_end + sequence_end
+        end = layout.elements[-1][2] - (8 if short else 12)  # where the pixel data begin
+        for vr in (b"OB", b"UT"):
+            profile = element((0x0028, 0x2000), vr, hiding, UNDEFINED)
+            crafted = sound[:end] + profile + sound[end:]
+            assert read(crafted) == by_pydicom(crafted) == "malformed"
+
+
+def test_no_frames_are_one_whichever_way_they_are_read(images: list[bytes]) -> None:
+    ds = pydicom.dcmread(BytesIO(images[0]))
+    ds.NumberOfFrames = 0
+    buffer = BytesIO()
+    ds.save_as(buffer)
+    header = read(buffer.getvalue())
+    assert header == by_pydicom(buffer.getvalue())
+    assert isinstance(header, InstanceHeader)
+    assert header.frames == 1
 
 
 def test_what_this_node_has_touched_is_left_to_pydicom(images: list[bytes]) -> None:
