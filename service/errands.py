@@ -1,8 +1,9 @@
 """Durable work beside runs and deliveries: fetching, answering commitment, telling others."""
 
+from contextlib import suppress
 from functools import partial
 
-from dbos import DBOS, SetWorkflowID
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, error
 from pydicom import Dataset, dcmread
 
 from analysis.errors import Reason, Transient, Unsuitable
@@ -80,9 +81,20 @@ def _take_series(name: str, study_uid: str, series_uid: str) -> int:
 # An earlier study
 
 
-def enqueue_prior(run_id: str, study_uid: str) -> None:
-    """Queue looking for a study to compare with; once a study, harmless when repeated."""
-    with SetWorkflowID(f"prior:{study_uid}"):
+def enqueue_prior(run_id: str, study_uid: str, round_number: int = 0) -> None:
+    """Queue looking for a study to compare with; once a study and round, harmless when repeated.
+
+    Parameters
+    ----------
+    round_number : int
+        0: for the first time. A later round is left out while an earlier one is queued.
+    """
+    again = f":{round_number}" if round_number else ""
+    with (
+        suppress(error.DBOSQueueDeduplicatedError),
+        SetWorkflowID(f"prior:{study_uid}{again}"),
+        SetEnqueueOptions(deduplication_id=f"prior:{study_uid}"),
+    ):
         DBOS.enqueue_workflow(PRIORS, fetch_prior, run_id)
 
 
@@ -93,6 +105,7 @@ def fetch_prior(run_id: str) -> str:
     Their images, and the run of the study, come by the ordinary way; then the scheduler revises
     the later study.
     """
+    away = False
     for source in workbench().settings.sources:
         try:
             found = _find_prior(source.name, run_id)
@@ -101,10 +114,24 @@ def fetch_prior(run_id: str) -> str:
         except Exception as fault:  # noqa: BLE001 - the top of a fetch: the next source is asked
             workbench()
             log.warning("no prior", source=source.name, why=type(fault).__name__)
+            away = away or isinstance(fault, error.DBOSMaxStepRetriesExceeded)
             continue
         if found:
             return found[0]
+    if away:
+        _note_unanswered(run_id)
     return ""
+
+
+@DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
+def _note_unanswered(run_id: str) -> None:
+    """Then the scheduler has it looked for again."""
+    bench = workbench()
+    run = bench.store.runs.get(run_id)
+    if run is not None:
+        bench.store.events.add(
+            bench.clock(), "prior_unanswered", study_uid=run.study_uid, run_id=run_id
+        )
 
 
 @DBOS.step(retries_allowed=True, interval_seconds=5, max_attempts=6, should_retry=worth_repeating)

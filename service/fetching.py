@@ -55,7 +55,16 @@ def fetch_series(
     """
     if source.method == "dicomweb":
         return _by_dicomweb(source, series_uid, take, max_object_bytes)
-    return _by_dimse(source, study_uid, series_uid, ae_title, take)
+    return _by_dimse(source, study_uid, series_uid, ae_title, _bounded(take, max_object_bytes))
+
+
+def _bounded(take: Take, limit: int) -> Take:
+    def take_bounded(content: bytes) -> object:
+        if len(content) > limit:
+            raise Transient(f"found an object of more than {limit} bytes")
+        return take(content)
+
+    return take_bounded
 
 
 # DICOMweb

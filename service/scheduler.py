@@ -56,7 +56,8 @@ class Scheduler:
         repeated. False when it could not: asked again at the next tick. None: there is no one to
         ask.
     start_prior : callable, optional
-        Queues looking elsewhere for an earlier study, told (run, study), of which none is here.
+        Queues looking elsewhere for an earlier study, told (run, study, round), of which none is
+        here; round 0 is the first. Harmless when repeated.
     rank : callable, optional
         Priority of a selection, given its image series' description; lower goes first.
     fetch_again_s : float
@@ -80,7 +81,7 @@ class Scheduler:
         compare_with_prior: bool = True,
         *,
         start_fetch: Callable[[str, str, int], bool | None] | None = None,
-        start_prior: Callable[[str, str], None] | None = None,
+        start_prior: Callable[[str, str, int], None] | None = None,
         rank: Callable[[Selection, str], int] = lambda *_: USUAL_PRIORITY,
         fetch_again_s: float = 900,
         longest_wait_s: float = math.inf,
@@ -90,6 +91,7 @@ class Scheduler:
         self._rank = rank
         self._start_fetch = start_fetch
         self._fetch_again_s = fetch_again_s
+        self._prior_round: int | None = None
         self._asked: set[tuple[str, int]] = set()
         self._store = store
         self._plan = plan
@@ -111,6 +113,7 @@ class Scheduler:
         self._start_queued()
         self._start_due(now)
         self._ask_for_missing(now)
+        self._look_again_for_priors(now)
         return new
 
     # Studies
@@ -218,7 +221,7 @@ class Scheduler:
         if lonely and self._start_prior is not None:
             if self._store.runs.earlier(selection.patient_id, study_date):
                 return new  # there are several, and which is meant is not ours to guess
-            self._start_prior(run_id, selection.study_uid)
+            self._start_prior(run_id, selection.study_uid, 0)
         return new
 
     def _prior(self, selection: Selection, study_date: str) -> RunRow | None:
@@ -275,6 +278,14 @@ class Scheduler:
                 continue
             if self._start_fetch(study_uid, series_uid, this_round) is not False:
                 self._asked.add((series_uid, this_round))
+
+    def _look_again_for_priors(self, now: float) -> None:
+        this_round = int(now // self._fetch_again_s)
+        if self._start_prior is None or this_round == self._prior_round:
+            return
+        for run_id, study_uid in self._store.events.unanswered_priors():
+            self._start_prior(run_id, study_uid, this_round)
+        self._prior_round = this_round
 
     def _start_due(self, now: float) -> None:
         due = self._store.deliveries.due(now, self._longest_wait_s)

@@ -105,3 +105,24 @@ class Events:
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [Event(**{**row, "detail": json.loads(row["detail"])}) for row in rows]
+
+    def unanswered_priors(self) -> list[tuple[str, str]]:
+        """(run, study) whose earlier study was looked for last when a source was away."""
+        table, later, runs = schema.events, schema.events.alias("later"), schema.runs
+        answered = sa.exists().where(
+            later.c.run_id == table.c.run_id,
+            later.c.kind.in_(("prior_found", "prior_missing")),
+            later.c.id > table.c.id,
+        )
+        query = (
+            sa.select(table.c.run_id, table.c.study_uid)
+            .distinct()
+            .join(runs, runs.c.run_id == table.c.run_id)
+            .where(
+                table.c.kind == "prior_unanswered",
+                runs.c.superseded_by.is_(None),
+                sa.not_(answered),
+            )
+        )
+        with self._database.read() as connection:
+            return [(run_id, study_uid) for run_id, study_uid in connection.execute(query)]

@@ -1,12 +1,14 @@
 """A segmentation that arrived alone finds its images: DICOMweb, C-GET and C-MOVE from Orthanc."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from pydicom import dcmread
 
-from analysis.errors import Transient
+from analysis.errors import PeerRefused, Transient
 from config.settings import Reading, Source
 from dicom_io import phantom
 from service.fetching import fetch_series
@@ -98,6 +100,20 @@ def test_a_source_that_is_down_is_asked_again(method: str) -> None:
     with pytest.raises(Transient, match="pacs"):
         fetch_series(source(nobody, method), "1.2", "1.2.3.4", "MIRV", _never)
     nobody.http.close()
+
+
+@pytest.mark.peers
+def test_what_is_too_large_is_not_taken_by_c_get(
+    peers: tuple[Serving, Orthanc], study: phantom.Phantom
+) -> None:
+    ds = dcmread(study.ct[0], stop_before_pixels=True)
+    wanted = (ds.StudyInstanceUID, ds.SeriesInstanceUID, "MIRV")
+    taken: list[bytes] = []
+    with contextlib.suppress(PeerRefused):  # what the source makes of it is its own affair
+        fetch_series(source(peers[1], "c-get"), *wanted, taken.append, 1000)
+    assert taken == []
+    assert fetch_series(source(peers[1], "c-get"), *wanted, taken.append, 4 << 20) == len(study.ct)
+    assert len(taken) == len(study.ct)
 
 
 def test_settings_say_what_a_method_lacks() -> None:

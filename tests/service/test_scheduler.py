@@ -28,6 +28,7 @@ class Bench:
         self.runs: list[str] = []
         self.tries: list[tuple[str, str, int]] = []
         self.asked: list[tuple[str, str, int]] = []
+        self.priors: list[tuple[str, str, int]] = []
         self.scheduler = self.fresh()
 
     def fresh(self) -> Scheduler:
@@ -39,6 +40,7 @@ class Bench:
             lambda run: self.runs.append(run.run_id),
             lambda *delivery: self.tries.append(delivery),
             start_fetch=lambda *series: self.asked.append(series),
+            start_prior=lambda *prior: self.priors.append(prior),
             fetch_again_s=900,
         )
 
@@ -240,3 +242,23 @@ def test_images_a_segmentation_waits_for_are_asked_for_once_a_round(
     bench.take(*study.ct)
     bench.later(900)
     assert len(bench.asked) == 2
+
+
+def test_an_earlier_study_is_looked_for_again_while_a_source_is_away(
+    bench: Bench, study: phantom.Phantom
+) -> None:
+    bench.take(*study.ct, study.seg)
+    assert bench.later() == 1
+    run_id, study_uid = bench.current().run_id, study.identity.study_uid
+    assert bench.priors == [(run_id, study_uid, 0)]
+    bench.later(900)
+    assert len(bench.priors) == 1
+    for rounds in (2, 3):
+        bench.store.events.add(bench.now, "prior_unanswered", study_uid=study_uid, run_id=run_id)
+        bench.later(900)
+        bench.later(1)
+        assert len(bench.priors) == rounds
+        assert bench.priors[-1] == (run_id, study_uid, int(bench.now // 900))
+    bench.store.events.add(bench.now, "prior_missing", study_uid=study_uid, run_id=run_id)
+    bench.later(900)
+    assert len(bench.priors) == 3

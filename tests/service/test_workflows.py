@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dbos import DBOS
+from dbos import DBOS, error
 
 from analysis.errors import Transient, Unsuitable
-from config.settings import Delivery, Destination, Settings, Webhook
+from config.settings import Delivery, Destination, Settings, Source, Webhook
 from dicom_io.model import Artifact, Predecessor
 from service import errands, workflows
 from service.sender import Outcome, Outgoing
@@ -439,6 +439,34 @@ def test_a_destination_that_says_nothing_holds_up_no_other(
         assert told.wait(30)
     finally:
         free.set()
+
+
+def test_an_earlier_study_no_source_answered_for_is_noted_and_looked_for_in_the_next_round(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def find(_name: str, run_id: str) -> list[str]:
+        asked.append(run_id)
+        if len(asked) == 1:
+            raise error.DBOSMaxStepRetriesExceeded("find", 6, [Transient("away")])
+        workbench().store.events.add(2.0, "prior_missing", study_uid="1.9", run_id=run_id)
+        return []
+
+    at_work = workbench()
+    source = Source(name="pacs", method="dicomweb", url="http://127.0.0.1:9/")
+    changed = at_work.settings.model_copy(update={"sources": (source,)})
+    monkeypatch.setattr(at_work, "settings", changed)
+    monkeypatch.setattr(errands, "_find_prior", find)
+    bench.queue("a")
+    unanswered = bench.store.events.unanswered_priors
+    errands.enqueue_prior("a", "1.9")
+    wait_until(unanswered, 30, "noted", 0.02)
+    assert unanswered() == [("a", "1.9")]
+    _ended_as("SUCCESS", "prior:1.9")
+    errands.enqueue_prior("a", "1.9", 7)
+    wait_until(lambda: unanswered() == [], 30, "answered", 0.02)
+    assert asked == ["a", "a"]
 
 
 def test_records_of_ended_work_go_and_what_is_done_stays_done(bench: Bench) -> None:
