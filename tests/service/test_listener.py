@@ -228,7 +228,7 @@ def test_refused_early_below_the_watermark(tmp_path: Path) -> None:
 def test_a_locked_catalogue_is_out_of_resources(
     node: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def locked(*_: Any) -> bool:
+    def locked(*_: Any, **_named: Any) -> bool:
         raise Transient("catalogue: database is locked")
 
     with associate(node.port) as association:
