@@ -176,6 +176,7 @@ class Node:
             start_fetch=self._start_fetch if settings.sources else None,
             start_prior=errands.enqueue_prior if settings.priors else None,
             rank=partial(priority_of, settings.priorities, self.store.instances),
+            hasten=workflows.hasten,
             fetch_again_s=settings.fetch_again_s,
             longest_wait_s=_CLOCK_SLACK_S
             + max(settings.delivery.longest_retry_s, settings.delivery.commitment_timeout_s),

@@ -60,6 +60,8 @@ class Scheduler:
         here; round 0 is the first. Harmless when repeated.
     rank : callable, optional
         Priority of a selection, given its image series' description; lower goes first.
+    hasten : callable
+        Lets a queued (workflow, priority) go earlier; harmless when repeated.
     fetch_again_s : float
         A new round begins after so long.
     longest_wait_s : float
@@ -83,6 +85,7 @@ class Scheduler:
         start_fetch: Callable[[str, str, int], bool | None] | None = None,
         start_prior: Callable[[str, str, int], None] | None = None,
         rank: Callable[[Selection, str], int] = lambda *_: USUAL_PRIORITY,
+        hasten: Callable[[str, int], None] = lambda *_: None,
         fetch_again_s: float = 900,
         longest_wait_s: float = math.inf,
     ) -> None:
@@ -91,6 +94,7 @@ class Scheduler:
         self._rank = rank
         self._start_fetch = start_fetch
         self._fetch_again_s = fetch_again_s
+        self._hasten = hasten
         self._prior_round: int | None = None
         self._asked: set[tuple[str, int]] = set()
         self._store = store
@@ -175,11 +179,20 @@ class Scheduler:
         return _Ready(group, counts, outcome, dates, described)
 
     def _awaits_prior(self, one: "_Ready") -> bool:
-        """True while an earlier study of the patient is at work: its result is wanted first."""
-        return self._compare and any(
-            self._store.runs.awaits_prior(selection.patient_id, date)
-            for selection, date in zip(one.outcome.selections, one.dates, strict=True)
-        )
+        """True while an earlier study of the patient is at work: its result is wanted first.
+
+        What is waited for goes no later than who waits.
+        """
+        if not self._compare:
+            return False
+        awaits = False
+        each = zip(one.outcome.selections, one.dates, one.descriptions, strict=True)
+        for selection, date, description in each:
+            if self._store.runs.awaits_prior(selection.patient_id, date):
+                awaits = True
+                rank = self._rank(selection, description)
+                self._store.runs.hasten_prior(selection.patient_id, date, rank, self._hasten)
+        return awaits
 
     def _take(self, one: "_Ready", now: float) -> int:
         each = zip(one.outcome.selections, one.dates, one.descriptions, strict=True)

@@ -1,6 +1,6 @@
 """Runs: one image with its lesion set under one plan, from queued to finished."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -390,6 +390,34 @@ class Runs:
         )
         with self._database.read() as connection:
             return connection.execute(query).first() is not None
+
+    def hasten_prior(
+        self, patient_id: str, study_date: str, priority: int, hasten: Callable[[str, int], None]
+    ) -> None:
+        """Let queued runs of earlier studies of the patient go no later than one that waits.
+
+        Parameters
+        ----------
+        hasten : callable
+            Told (workflow, priority) before it is noted; harmless when repeated.
+        """
+        table = schema.runs
+        slower = sa.and_(
+            _before(table, patient_id, study_date),
+            table.c.state == "queued",
+            table.c.priority > priority,
+        )
+        with self._database.read() as connection:
+            found = [
+                RunRow(**row)
+                for row in connection.execute(sa.select(table).where(slower)).mappings()
+            ]
+        for run in found:
+            hasten(run.workflow_id, priority)
+            with self._database.write() as connection:
+                connection.execute(
+                    table.update().where(table.c.run_id == run.run_id).values(priority=priority)
+                )
 
     def later_studies(self, since: float) -> list[RunRow]:
         """Current finished runs of patients of whom another run has finished since a time."""

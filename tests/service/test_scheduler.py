@@ -14,6 +14,7 @@ from service.pipeline import Plan
 from service.scheduler import Scheduler
 from service.spool import Spool
 from service.store import RunRow, Store, sqlite_url
+from service.store.runs import USUAL_PRIORITY, NewRun
 
 QUIET = 30.0
 
@@ -29,6 +30,7 @@ class Bench:
         self.tries: list[tuple[str, str, int]] = []
         self.asked: list[tuple[str, str, int]] = []
         self.priors: list[tuple[str, str, int]] = []
+        self.hastened: list[tuple[str, int]] = []
         self.scheduler = self.fresh()
 
     def fresh(self) -> Scheduler:
@@ -41,6 +43,7 @@ class Bench:
             lambda *delivery: self.tries.append(delivery),
             start_fetch=lambda *series: self.asked.append(series),
             start_prior=lambda *prior: self.priors.append(prior),
+            hasten=lambda *run: self.hastened.append(run),
             fetch_again_s=900,
         )
 
@@ -262,3 +265,21 @@ def test_an_earlier_study_is_looked_for_again_while_a_source_is_away(
     bench.store.events.add(bench.now, "prior_missing", study_uid=study_uid, run_id=run_id)
     bench.later(900)
     assert len(bench.priors) == 3
+
+
+def test_what_is_waited_for_goes_no_later_than_who_waits(
+    bench: Bench, study: phantom.Phantom
+) -> None:
+    patient = str(dcmread(study.ct[0], stop_before_pixels=True).PatientID)
+    plan = Plan(profiles=(), spaces=(), reading=Reading()).digest
+    bench.store.runs.queue(
+        NewRun("e", "1.9", "1.8", patient, "19990101", "i", plan, "{}", priority=1000), bench.now
+    )
+    bench.take(*study.ct, study.seg)
+    assert bench.later() == 0
+    earlier = bench.store.runs.get("e")
+    assert earlier is not None
+    assert earlier.priority == USUAL_PRIORITY
+    assert bench.hastened == [(earlier.workflow_id, USUAL_PRIORITY)]
+    bench.later()
+    assert len(bench.hastened) == 1

@@ -469,6 +469,31 @@ def test_an_earlier_study_no_source_answered_for_is_noted_and_looked_for_in_the_
     assert asked == ["a", "a"]
 
 
+def test_an_earlier_study_goes_no_later_than_the_one_that_waits_for_it(bench: Bench) -> None:
+    at_work, free, order = threading.Event(), threading.Event(), list[str]()
+
+    def analyse(run_id: str) -> None:
+        order.append(run_id)
+        at_work.set()
+        free.wait(30)
+
+    bench.analyse = analyse
+    bench.queue("first", series="1.8.1")
+    assert at_work.wait(30)
+    for name, date, priority in (("other", "20200505", 100), ("prior", "20200101", 1000)):
+        patient = "Q" if name == "prior" else "R"
+        bench.store.runs.queue(
+            NewRun(name, "1.9", f"1.8.{name}", patient, date, "i", "p", name, priority=priority), 1
+        )
+        workflows.enqueue_run(bench.run(name))
+    bench.store.runs.hasten_prior("Q", "20210101", 1, workflows.hasten)
+    assert (bench.run("prior").priority, bench.run("other").priority) == (1, 100)
+    free.set()
+    for name in ("prior", "other"):
+        assert bench.ended(name).state == "finished"
+    assert order == ["first", "prior", "other"]
+
+
 def test_records_of_ended_work_go_and_what_is_done_stays_done(bench: Bench) -> None:
     bench.queue("a")
     bench.ended("a")
