@@ -350,37 +350,76 @@ def _end_on_fault(association: Any) -> None:
         try:
             act(event)
         except Exception as fault:  # noqa: BLE001 - a peer's bytes, deep inside pynetdicom
-            log.warning("association ended", why=type(fault).__name__)
-            association.is_aborted, association.is_established = True, False
-            association._kill = dul._kill_thread = True
-            _close_socket(dul.socket)
+            _end(association, fault)
 
     dul.state_machine.do_action = act_or_end
 
 
+def _end(association: Any, fault: Exception) -> None:
+    log.warning("association ended", why=type(fault).__name__)
+    association.is_aborted, association.is_established = True, False
+    association._kill = association.dul._kill_thread = True
+    _close_socket(association.dul.socket)
+
+
 def _tell_when_ended(association: Any, ended: Callable[[Any], None]) -> None:
+    """Also when negotiation met what pynetdicom did not expect of a peer."""
     run = association.run
 
     def run_and_tell() -> None:
         try:
             run()
+        except Exception as fault:  # noqa: BLE001 - a peer's bytes, deep inside pynetdicom
+            _end(association, fault)
         finally:
             ended(association)
 
     association.run = run_and_tell
 
 
+class _Alarm:
+    """Wakes a connection's reading thread, which alone waits for it and closes it."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._open = True
+        self._closing = threading.Lock()
+
+    def ring(self) -> None:
+        """Wake the thread; harmless after its end."""
+        with self._closing:  # another connection may have the number by then
+            if self._open:
+                os.eventfd_write(self.descriptor, 1)
+
+    def close(self) -> None:
+        """Give the descriptor back; harmless when repeated."""
+        with self._closing:
+            if self._open:
+                self._open = False
+                os.close(self.descriptor)
+
+
 def _wait_instead_of_polling(association: Any) -> None:
     """Let both threads of an association wait for what they poll for."""
     dul, dimse = association.dul, association.dimse
-    alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-    weakref.finalize(association, os.close, alarm)
+    alarm = _Alarm()
+    # Associations are cycles, which a collection may find only after thousands of them.
+    weakref.finalize(association, alarm.close)
+    read_on = dul.run
+
+    def read_to_the_end() -> None:
+        try:
+            read_on()
+        finally:
+            alarm.close()
+
+    dul.run = read_to_the_end
     put, take = dul.to_provider_queue.put, dimse.msg_queue.get
     tell_user = dul.to_user_queue.put
 
     def put_and_wake(*arguments: Any, **named: Any) -> None:
         put(*arguments, **named)
-        os.eventfd_write(alarm, 1)
+        alarm.ring()
 
     def tell_user_and_wake(*arguments: Any, **named: Any) -> None:
         tell_user(*arguments, **named)
@@ -395,7 +434,7 @@ def _wait_instead_of_polling(association: Any) -> None:
     dul.to_provider_queue.put = put_and_wake
     dul.to_user_queue.put = tell_user_and_wake
     dimse.get_msg = get_msg
-    dul.socket.alarm = alarm
+    dul.socket.alarm = alarm.descriptor
     dul.socket.__class__ = _WaitingSocket
     dul._run_loop_delay = 0
 

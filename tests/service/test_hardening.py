@@ -1,6 +1,7 @@
 """PACS.md's fault table, row by row, as far as strangers on the wire can cause it."""
 
 import contextlib
+import gc
 import os
 import resource
 import socket
@@ -189,6 +190,37 @@ def test_it_says_when_fewer_open_files_are_allowed_than_the_connections_need(
         assert node.echoes()
     said = capfd.readouterr()
     assert "too few open files allowed" in said.out + said.err
+
+
+def test_a_context_without_transfer_syntax_ends_its_association(
+    node: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended pynetdicom's thread with an IndexError, one of some 100,000 mutated PDUs."""
+    faults: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", faults.append)
+    with dial(node.port) as connection:
+        connection.sendall(associate_request(syntaxes=()))
+        assert ended(connection, 5)
+    assert node.echoes()
+    assert faults == []
+
+
+def open_files() -> int:
+    """Descriptors of this process."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_descriptors_come_back_without_a_collection(node: Serving) -> None:
+    assert node.echoes()
+    gc.collect()
+    before = open_files()
+    gc.disable()
+    try:
+        for _ in range(20):
+            assert node.echoes()
+        wait_until(lambda: open_files() <= before + 3, 10, "descriptors come back")
+    finally:
+        gc.enable()
 
 
 def test_over_the_limit_is_refused_for_now(tmp_path: Path) -> None:

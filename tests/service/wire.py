@@ -23,6 +23,7 @@ from service.store import Store, sqlite_url
 from tests.peers import free_port
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT = b"1.2.840.10008.1.2.1"
 ECHO = "1.2.840.10008.1.1"
 
 
@@ -149,13 +150,16 @@ def dial(port: int) -> socket.socket:
     return connection
 
 
-def associate_request(called: str = "MIRV", calling: str = "RAW") -> bytes:
-    """An A-ASSOCIATE-RQ PDU (PS3.8 section 9.3.2) for CT in explicit little endian."""
+def associate_request(
+    called: str = "MIRV", calling: str = "RAW", syntaxes: tuple[bytes, ...] = (EXPLICIT,)
+) -> bytes:
+    """An A-ASSOCIATE-RQ PDU (PS3.8 section 9.3.2) for CT in these transfer syntaxes."""
 
     def part(kind: int, content: bytes) -> bytes:
         return struct.pack(">BxH", kind, len(content)) + content
 
-    context = bytes((1, 0, 0, 0)) + part(0x30, CT.encode()) + part(0x40, b"1.2.840.10008.1.2.1")
+    offered = b"".join(part(0x40, syntax) for syntax in syntaxes)
+    context = bytes((1, 0, 0, 0)) + part(0x30, CT.encode()) + offered
     user = part(0x51, struct.pack(">I", 16384)) + part(0x52, b"1.2.3.4")
     body = (
         struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode(), calling.ljust(16).encode())
