@@ -18,7 +18,8 @@ from tests.service.test_priors_fetching import born
 def test_results_are_delivered_over_http_and_one_that_forgets_is_found_out(tmp_path: Path) -> None:
     made = phantom.write_study(tmp_path / "study", n_lesions=1, shape=(10, 64, 64))
     with orthanc(tmp_path / "orthanc") as peer, archive() as forgetful:
-        forgetful.body = b"[]"  # stored, it says; of what is looked up it knows nothing
+        forgetful.body_of["/studies"] = b""  # stored, it says
+        forgetful.body = b"[]"  # and of what is looked up it knows nothing
         known = {"user": "tester", "password": SecretStr("tester")}
         wanted = settings(tmp_path / "node").model_copy(
             update={
