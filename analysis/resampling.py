@@ -79,7 +79,7 @@ def fill(
     values: NDArray[Any] = _image_values(crop, window, geometry.shape, whole, index, interpolator)
     points: NDArray[Any]
     if ibsi:
-        values = np.floor(values + 0.5)
+        values = np.floor(values + 0.5 + HALF)
         drawn = _embedded(mask, mask_start, window, crop.shape).astype(float)
         known = lattice.inside(index, geometry.shape)
         points = np.zeros(known.shape, np.uint8)
@@ -94,7 +94,7 @@ def fill(
 
 
 HALF = 1e-9
-"""Slack at the mask's cut, so that a half in exact arithmetic counts as one."""
+"""Slack where halves decide, so that a half in exact arithmetic counts as one."""
 
 
 def _embedded(

@@ -1,5 +1,6 @@
 """What extraction is compared with: PyRadiomics on the whole volume, and volumes made for it."""
 
+import hashlib
 import logging
 import math
 import warnings
@@ -87,15 +88,14 @@ def plain_ibsi(volume: Volume, mask: Mask, profile: ExtractionProfile) -> FloatA
 
     from analysis.resampling import to_sitk
 
-    image = to_sitk(volume.values.astype(np.float64), volume.geometry)
-    drawn = to_sitk(mask.full().astype(np.float64), volume.geometry)
+    key = profile.name, hashlib.sha256(volume.values).hexdigest()
+    if key not in _PREPARED:
+        _PREPARED[key] = _as_ibsi(to_sitk(volume.values.astype(float), volume.geometry), profile)
+    image = _PREPARED[key]
+    drawn = to_sitk(mask.full().astype(float), volume.geometry)
     if (wanted := profile.settings.get("resampledPixelSpacing")) is not None:
-        image = _centred(sitk, image, wanted, profile.settings["interpolator"])
         drawn = _centred(sitk, drawn, wanted, "sitkLinear")
-        rounded = sitk.GetImageFromArray(np.floor(sitk.GetArrayFromImage(image) + 0.5))
-        rounded.CopyInformation(image)
-        image = rounded
-    drawn = sitk.Cast(drawn >= 0.5 - 1e-9, sitk.sitkUInt8)
+    drawn = sitk.Cast(drawn >= 0.5 - HALF, sitk.sitkUInt8)
     kept = _within_range(sitk, image, drawn, profile.settings)
     settings = {**profile.settings, "label": 1}
     found: dict[str, float] = {}
@@ -111,6 +111,25 @@ def plain_ibsi(volume: Volume, mask: Mask, profile: ExtractionProfile) -> FloatA
     for axis in ("MajorAxisLength", "MinorAxisLength", "LeastAxisLength"):
         found[f"original_shape_{axis}"] *= np.sqrt(n / (n - 1.0))
     return np.array([found[name] for name in feature_names(profile)])
+
+
+HALF = 1e-9
+"""What is a half in exact arithmetic counts as one, whatever the last bit says."""
+
+_PREPARED: dict[tuple[str, str], Any] = {}
+"""The same for every lesion of an image; a worker works through them profile by profile."""
+
+
+def _as_ibsi(image: Any, profile: ExtractionProfile) -> Any:
+    """All of an image on the profile's grid, in whole HU."""
+    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
+
+    if (wanted := profile.settings.get("resampledPixelSpacing")) is None:
+        return image
+    made = _centred(sitk, image, wanted, profile.settings["interpolator"])
+    rounded = sitk.GetImageFromArray(np.floor(sitk.GetArrayFromImage(made) + 0.5 + HALF))
+    rounded.CopyInformation(made)
+    return rounded
 
 
 def _centred(sitk: Any, image: Any, wanted: Sequence[float], interpolator: str) -> Any:

@@ -119,11 +119,12 @@ def test_drawn_lesions_equal_the_whole_volume(
     assert differences(extractor, whole, volume, found) == []
 
 
+@pytest.mark.parametrize("patient", ["ML12", "ML40"])
 def test_ibsi_profiles_equal_the_whole_volume(
-    extractor: Extractor, whole: reference.WholeVolume, shared: Path
+    extractor: Extractor, whole: reference.WholeVolume, shared: Path, patient: str
 ) -> None:
-    """Twelve lesions, A to E: PyRadiomics' feature classes on all of the CT as IBSI prepares it."""
-    volume, found = read_patient(shared, "ML12")
+    """Every lesion, A to E: PyRadiomics' feature classes on all of the CT as IBSI prepares it."""
+    volume, found = read_patient(shared, patient)
     assert differences(extractor, whole, volume, found, IBSI) == []
 
 

@@ -1,7 +1,7 @@
 """Durable ingest beside storescp and Orthanc, all on this machine, in one run.
 
 137 CT slices (72 MB) by storescu over one, two and four associations at once, TCP_NODELAY on every
-side. The rivals sync nothing and index nothing (storescp) or what they do by themselves (Orthanc).
+side. storescp syncs and indexes nothing; Orthanc syncs each file and not its index.
 All receivers are there; they are measured in turns, with the others stopped and the disk at rest,
 and the medians are compared.
 """
