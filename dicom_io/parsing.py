@@ -12,13 +12,14 @@ import numpy as np
 import pydicom
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from analysis.errors import Unsuitable
 from analysis.model import FloatArray
 
 PARSE_FAULTS: tuple[type[Exception], ...] = (
     InvalidDicomError,
+    BytesLengthException,  # of no other kind
     ArithmeticError,
     AssertionError,
     AttributeError,

@@ -114,6 +114,17 @@ def test_an_unknown_value_representation_is_malformed(phantom: Phantom) -> None:
         read_header(content.replace(samples + b"US", samples + b"TS"))
 
 
+def test_a_uid_that_says_it_is_a_number_is_malformed(phantom: Phantom) -> None:
+    """pydicom's fault about its length is of a kind of its own."""
+    path = next(path for path in sorted(phantom.folder.rglob("*")) if path.is_file())
+    content = path.read_bytes()
+    before = b"\x08\x00\x16\x00"
+    assert content.count(before + b"UI") == 1
+    with pytest.raises(Unsuitable) as caught:
+        read_header(content.replace(before + b"UI", before + b"UL"))
+    assert caught.value.reason.code == "malformed"
+
+
 def test_absurd_number_of_frames(phantom: Phantom, tmp_path: Path) -> None:
     assert phantom.seg is not None
     ds = pydicom.dcmread(phantom.seg)
