@@ -16,6 +16,9 @@ from service.pipeline import Plan, run_digest
 from service.store import RunRow, Store, StudyRow
 from service.store.runs import USUAL_PRIORITY, NewRun
 
+# So many events may be recorded between an event's number and its commit.
+_OUT_OF_ORDER = 10_000
+
 log = get_logger("scheduler")
 
 
@@ -104,7 +107,7 @@ class Scheduler:
         self._start_delivery = start_delivery
         self._compare = compare_with_prior
         self._seen_seq = 0
-        self._seen_finished = 0.0
+        self._finishes = set[int]()
         self._replanned = False
         self.open_studies = 0
         self._started: set[str] = set()
@@ -253,14 +256,21 @@ class Scheduler:
 
     def _revise(self, now: float) -> int:
         """Queue later studies again whose earlier study has come, or come anew, since."""
-        last = self._store.runs.last_finished_at()
-        if not self._compare or last == self._seen_finished:
+        if not self._compare:
             return 0
-        since, self._seen_finished = self._seen_finished, last
-        return sum(
+        # By number, not by time: the clock may have been set back. PostgreSQL may show a lower
+        # number after a higher one, so we look again at the last ones.
+        last = max(self._finishes, default=0)
+        finishes = self._store.runs.finishes(last - _OUT_OF_ORDER)
+        news = finishes - self._finishes
+        if not news:
+            return 0
+        new = sum(
             self._queue(Selection.from_json(run.selection), run.study_date, now, run.priority)
-            for run in self._store.runs.later_studies(since)
+            for run in self._store.runs.later_studies(min(news) - 1)
         )
+        self._finishes = finishes  # now, so that a catalogue that is away loses none
+        return new
 
     def _replan(self, now: float) -> None:
         """Queue anew what was begun under other profiles or rules: a run's identity names them."""

@@ -419,21 +419,42 @@ class Runs:
                     table.update().where(table.c.run_id == run.run_id).values(priority=priority)
                 )
 
-    def later_studies(self, since: float) -> list[RunRow]:
-        """Current finished runs of patients of whom another run has finished since a time."""
-        table, other = schema.runs, schema.runs.alias("other")
-        news = sa.exists().where(
-            other.c.patient_id == table.c.patient_id,
-            other.c.state == "finished",
-            other.c.finished_at > since,
-            other.c.study_date != "",
-            other.c.study_date < table.c.study_date,
+    def finishes(self, since: int) -> set[int]:
+        """Numbers of the events that tell of a finished run, above a number."""
+        table = schema.events
+        query = sa.select(table.c.id).where(table.c.kind == "finished", table.c.id > since)
+        with self._database.read() as connection:
+            return set(connection.scalars(query))
+
+    def later_studies(self, since: int) -> list[RunRow]:
+        """Current finished runs of patients of whom an earlier study's run has finished since.
+
+        Parameters
+        ----------
+        since : int
+            Number of an event; numbers grow with every event, whatever the clock does.
+        """
+        table, other, events = schema.runs, schema.runs.alias("other"), schema.events
+        news = (
+            sa.select(other.c.patient_id, sa.func.min(other.c.study_date).label("first"))
+            .join(events, events.c.run_id == other.c.run_id)
+            .where(
+                events.c.kind == "finished",
+                events.c.id > since,
+                other.c.study_date != "",
+                other.c.patient_id != "",
+            )
+            .group_by(other.c.patient_id)
+            .subquery()
         )
-        query = sa.select(table).where(
-            table.c.state == "finished",
-            table.c.superseded_by.is_(None),
-            table.c.patient_id != "",
-            news,
+        query = (
+            sa.select(table)
+            .join(news, news.c.patient_id == table.c.patient_id)
+            .where(
+                table.c.state == "finished",
+                table.c.superseded_by.is_(None),
+                table.c.study_date > news.c.first,
+            )
         )
         with self._database.read() as connection:
             return [RunRow(**row) for row in connection.execute(query).mappings()]
@@ -451,12 +472,6 @@ class Runs:
         query = sa.select(sa.func.count()).where(table.c.state.in_(("queued", "running")))
         with self._database.read() as connection:
             return int(connection.scalar(query) or 0)
-
-    def last_finished_at(self) -> float:
-        """When a run was last finished; 0 when none was."""
-        query = sa.select(sa.func.max(schema.runs.c.finished_at))
-        with self._database.read() as connection:
-            return connection.execute(query).scalar() or 0.0
 
     def artifacts(self, run_id: str) -> list[ArtifactRow]:
         """What a run made, in the order it is sent."""

@@ -49,6 +49,9 @@ def test_the_catalogue_works_the_same(server: str) -> None:
     finished(store, old, 10.0)
     finished(store, new, 20.0)
     assert [run.run_id for run in store.runs.all(current=True)] == [new.run_id]
+    numbers = sorted(store.runs.finishes(0))
+    assert store.runs.finishes(numbers[0]) == {numbers[1]}
+    assert store.runs.later_studies(0) == []
     assert store.deliveries.due(20.0) == [(old.run_id, "PACS", 0), (new.run_id, "PACS", 0)]
     for change in ("UPDATE events SET kind = 'x'", "DELETE FROM events", "TRUNCATE events"):
         with (

@@ -120,6 +120,47 @@ def test_a_baseline_that_comes_late_revises_the_follow_up_once(
     assert clock.tick() == 0
 
 
+def test_a_late_baseline_revises_the_follow_up_though_the_clock_was_set_back(
+    clock: Clock, tmp_path: Path
+) -> None:
+    (first, first_files), (second, second_files) = studies(tmp_path)
+    clock.take(*second_files)
+    clock.tick()
+    clock.finish(second)
+    clock.tick()
+    clock.now -= 86_400
+    clock.take(*first_files)
+    assert clock.tick() == 1
+    clock.finish(first)
+    assert clock.tick() == 1
+    assert {run.prior for run in clock.store.runs.all(study_uid=second, current=True)} == {
+        None,
+        clock.current(first).run_id,
+    }
+
+
+def test_a_finish_that_shows_after_a_later_one_is_not_missed(
+    clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL numbers events before they are committed, so a lower number may show later."""
+    (first, first_files), (second, second_files) = studies(tmp_path)
+    other = write_study(tmp_path / "b", n_lesions=1, shape=(12, 64, 64), patient_id="OTHER")
+    clock.take(*second_files, *other.files)
+    clock.tick()
+    clock.finish(second)
+    clock.take(*first_files)
+    clock.tick()
+    clock.finish(first)
+    hidden = max(clock.store.runs.finishes(0))
+    clock.finish(other.identity.study_uid)
+    finishes = clock.store.runs.finishes
+    with monkeypatch.context() as patched:
+        patched.setattr(clock.store.runs, "finishes", lambda since: finishes(since) - {hidden})
+        assert clock.tick() == 0
+    assert clock.tick() == 1
+    assert clock.current(second).prior == clock.current(first).run_id
+
+
 def test_a_refused_baseline_does_not_hold_the_follow_up(clock: Clock, tmp_path: Path) -> None:
     (first, first_files), (second, second_files) = studies(tmp_path)
     clock.take(*first_files, *second_files)
