@@ -13,6 +13,7 @@ from analysis.errors import MirvError
 from analysis.extraction import Extractor
 from config.settings import Settings
 from service import doctor, errands, retention, workflows
+from service.clock import ClockWatch
 from service.http.app import create_app
 from service.http.server import HttpServer
 from service.intake import Intake
@@ -138,15 +139,17 @@ class Node:
         self.store = Store(catalogue_url(settings))
         if not self.store.claim.take(_CLAIM_PATIENCE_S):
             raise AlreadyRunning("another node, on another folder or machine, serves the catalogue")
+        clock = ClockWatch(self.store, SERVE_EXECUTOR)
         self.store.events.add(time.time(), "node_started", swept=swept)
         doctor.repair(self.spool, self.store, doctor.check(self.spool, self.store, in_flight_s=0))
+        clock.look()  # what the repair indexed came before
         self._extractor = extractor_from(settings)
         bench = Workbench(settings, self.plan, self.spool, self.store, self._extractor)
         workflows.launch(bench, workflow_url(settings), SERVE_EXECUTOR)
         workflows.reconcile()
         self._listener = self._listening(bench)
         self._listener.start()
-        self._loops = [self._scheduling(), self._keeping_house(), *self._following()]
+        self._loops = [self._scheduling(), self._keeping_house(clock), *self._following()]
         for loop in self._loops:
             loop.start()
         if settings.http.enabled:
@@ -197,7 +200,7 @@ class Node:
         errands.enqueue_fetch(study_uid, series_uid, round_number)
         return True
 
-    def _keeping_house(self) -> Loop:
+    def _keeping_house(self, clock: ClockWatch) -> Loop:
         settings = self.settings
         heart = Heart(self.store, SERVE_EXECUTOR, settings.worker_silent_s)
         next_sweep = time.monotonic()
@@ -207,10 +210,10 @@ class Node:
             if not self.store.claim.take():
                 log.error("another node took over the catalogue while its server was away")
                 self._stopping.set()
-            heart.beat(time.time())
+            now = clock.look()
+            heart.beat(now)
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + _RETENTION_EVERY_S
-                now = time.time()
                 retention.sweep(self.spool, self.store, settings.retention, now)
                 keep_s = settings.retention.keep_workflow_days * _DAY_S
                 while workflows.forget_ended(now - keep_s):

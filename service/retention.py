@@ -5,9 +5,10 @@ again is taken again.
 """
 
 from config.settings import Retention
+from service.clock import JUMPED
 from service.log import get_logger
 from service.spool import Spool
-from service.store import Store
+from service.store import Event, Store, StudyRow
 
 _DAY_S = 86_400.0
 
@@ -19,16 +20,17 @@ def sweep(spool: Spool, store: Store, wanted: Retention, now: float) -> int:
 
     A study goes when its last object is older than `keep_days`, every current run of it has
     finished, and everything sent was delivered (which, where commitment is required, means
-    committed). A study without any run goes after `keep_unused_days`.
+    committed). A study without any run goes after `keep_unused_days`. What the clock jumped
+    forward since the last object is not counted.
     """
     if wanted.keep_days is None and wanted.keep_unused_days is None:
         return 0
     removed = 0
+    jumps = store.events.all(kind=JUMPED, limit=1_000_000)
     for study in store.instances.studies(limit=1_000_000):
-        age_days = (now - study.last_received_at) / _DAY_S
         runs = store.runs.all(study_uid=study.study_uid, current=True)
         limit = wanted.keep_days if runs else wanted.keep_unused_days
-        if limit is None or age_days < limit:
+        if limit is None or not _is_old(store, study, limit * _DAY_S, jumps, now):
             continue
         if any(run.state != "finished" for run in runs):
             continue
@@ -43,6 +45,17 @@ def sweep(spool: Spool, store: Store, wanted: Retention, now: float) -> int:
     if removed:
         log.info("old objects removed", objects=removed)
     return removed
+
+
+def _is_old(store: Store, study: StudyRow, limit_s: float, jumps: list[Event], now: float) -> bool:
+    age_s = now - study.last_received_at
+    if age_s < limit_s or not jumps:
+        return age_s >= limit_s  # a clock set back makes nothing older than it says
+    # By number: the times of before and after a jump cannot be compared.
+    (received,) = store.events.all(kind="received", study_uid=study.study_uid, limit=1) or (None,)
+    since = received.id if received else 0
+    jumped_s = float(sum(jump.detail["seconds"] for jump in jumps if jump.id > since))
+    return age_s - jumped_s >= limit_s
 
 
 def _feeds_another(store: Store, study_uid: str) -> bool:

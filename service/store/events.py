@@ -106,6 +106,11 @@ class Events:
             rows = connection.execute(query).mappings().all()
         return [Event(**{**row, "detail": json.loads(row["detail"])}) for row in rows]
 
+    def last_at(self) -> float:
+        """When the last one was recorded, seconds since 1970; 0 when there is none."""
+        (last,) = self.all(limit=1) or (None,)
+        return last.at if last else 0.0
+
     def unanswered_priors(self) -> list[tuple[str, str]]:
         """(run, study) whose earlier study was looked for last when a source was away."""
         table, later, runs = schema.events, schema.events.alias("later"), schema.runs

@@ -26,6 +26,13 @@ class Workers:
                     table.insert().values(executor_id=executor_id, started_at=now, heartbeat_at=now)
                 )
 
+    def heard_at(self, executor_id: str) -> float:
+        """When an executor last beat, seconds since 1970; 0 when it is not known."""
+        table = schema.workers
+        query = sa.select(table.c.heartbeat_at).where(table.c.executor_id == executor_id)
+        with self._database.read() as connection:
+            return connection.scalar(query) or 0.0
+
     def silent_since(self, before: float, after: float = math.inf) -> list[str]:
         """Executors whose last heartbeat is older than this time.
 

@@ -7,6 +7,7 @@ import pytest
 
 from config.settings import Settings
 from service import worker
+from service.clock import JUMPED, ClockWatch
 from service.pipeline import plan_from
 from service.scheduler import Scheduler
 from service.store import Store, sqlite_url
@@ -67,3 +68,69 @@ def test_a_jump_of_the_clock_takes_no_worker_for_dead_for_good(
     assert store.workers.silent_since(NOW - DAY + 39) == []
     first.beat(NOW - 7 * DAY)
     assert handed_on == ["second"] * 3, "who died before the clock was set back is never missed"
+
+
+class Times:
+    """A clock that can be set, and one that only goes on."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.gone = 5000.0
+
+    def watch(self, store: Store) -> ClockWatch:
+        return ClockWatch(store, "node", lambda: self.now, lambda: self.gone)
+
+    def go_on(self, seconds: float) -> None:
+        self.now += seconds
+        self.gone += seconds
+
+
+def jumps(store: Store) -> list[int]:
+    return [event.detail["seconds"] for event in reversed(store.events.all(kind=JUMPED))]
+
+
+def test_a_jump_between_two_looks_is_noted_once(store: Store) -> None:
+    times = Times(NOW)
+    watch = times.watch(store)
+    watch.look()
+    for jump in (0.0, 59.0, 365 * DAY, 0.0, -DAY, 0.0):
+        times.go_on(HOUR)
+        times.now += jump
+        assert watch.look() == times.now
+    assert jumps(store) == [365 * DAY + 59, -DAY]
+
+
+def test_small_steps_add_up_to_a_jump(store: Store) -> None:
+    times = Times(NOW)
+    watch = times.watch(store)
+    for _ in range(4):
+        watch.look()
+        times.now += 25
+    watch.look()
+    assert jumps(store) == [75]
+
+
+@pytest.mark.parametrize(
+    ("gap", "noted"),
+    [
+        (DAY - 1, []),
+        (-59.0, []),
+        (DAY + 1, [DAY + 1]),
+        (365 * DAY, [365 * DAY]),
+        (-HOUR, [-HOUR]),
+    ],
+)
+def test_a_start_compares_the_clock_with_the_last_time_in_the_catalogue(
+    store: Store, gap: float, noted: list[float]
+) -> None:
+    store.events.add(NOW - HOUR, "node_started")
+    store.workers.beat("node", NOW)
+    watch = Times(NOW + gap).watch(store)
+    store.events.add(NOW + gap, "node_started")
+    watch.look()
+    assert jumps(store) == noted
+
+
+def test_the_first_start_of_all_finds_no_jump(store: Store) -> None:
+    Times(NOW).watch(store).look()
+    assert jumps(store) == []

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import Delivery, Destination, Http, Listener, Settings
+from config.settings import Delivery, Destination, Http, Listener, Retention, Settings
 from dicom_io import phantom
-from service.node import AlreadyRunning, Node
+from service.clock import JUMPED
+from service.intake import Intake
+from service.node import SERVE_EXECUTOR, AlreadyRunning, Node
+from service.spool import Spool
+from service.store import Store, sqlite_url
 from tests.peers import free_port, orthanc, storescu, wait_until
+from tests.service.wire import ct_slice, part10
 
 
 def settings(folder: Path, *destinations: Destination, port: int = 0) -> Settings:
@@ -53,6 +58,21 @@ def test_a_taken_port_is_said_and_leaves_the_folder_free(tmp_path: Path) -> None
             Node(settings(tmp_path, port=other.getsockname()[1])).start()
     with running(settings(tmp_path)) as node:
         assert [event.kind for event in node.store.events.all(kind="node_started")]
+
+
+def test_a_clock_that_is_years_ahead_at_the_start_removes_nothing(tmp_path: Path) -> None:
+    """As the node finds it: what it has is from long before, and so is all it knows of."""
+    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    long_ago = 1_000_000_000.0
+    Intake(Spool(tmp_path / "spool"), store, lambda: long_ago).take(part10(ct_slice()), "test")
+    store.close()
+    wanted = settings(tmp_path).model_copy(update={"retention": Retention(keep_unused_days=30)})
+    with running(wanted) as node:
+        wait_until(lambda: node.store.workers.heard_at(SERVE_EXECUTOR), 30, "the house is kept")
+    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    assert len(store.events.all(kind=JUMPED)) == 1
+    assert store.events.all(kind="removed") == []
+    store.close()
 
 
 @pytest.mark.peers

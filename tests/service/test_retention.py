@@ -7,6 +7,7 @@ import pytest
 
 from config.settings import Retention
 from service import doctor, retention
+from service.clock import JUMPED
 from service.intake import Intake
 from service.spool import Spool
 from service.store import Store, sqlite_url
@@ -28,6 +29,10 @@ class Bench:
 
     def sweep(self, days: float, wanted: Retention = WANTED) -> int:
         return retention.sweep(self.spool, self.store, wanted, START + days * DAY)
+
+    def jump(self, days: float) -> None:
+        """The clock is found to have jumped."""
+        self.store.events.add(START, JUMPED, seconds=days * DAY)
 
     def run(self, *, delivered: bool) -> None:
         new = NewRun("a" * 64, "1.2.3", "1.2.3.0", "P", "20200101", "i", "p", "{}")
@@ -80,3 +85,40 @@ def test_what_never_gave_a_run_has_its_own_limit(bench: Bench) -> None:
 def test_nothing_goes_unless_asked(bench: Bench) -> None:
     bench.run(delivered=True)
     assert bench.sweep(10_000, Retention()) == 0
+
+
+def test_what_the_clock_jumped_forward_ages_nothing(bench: Bench) -> None:
+    bench.run(delivered=True)
+    bench.jump(365)
+    assert bench.sweep(365 + 9.9) == 0
+    assert bench.sweep(365 + 10.1) == 3
+
+
+def test_a_jump_before_the_last_object_is_no_matter(bench: Bench) -> None:
+    bench.jump(365)
+    bench.intake.take(part10(ct_slice(3)), "test")
+    bench.run(delivered=True)
+    assert bench.sweep(10.1) == 4
+
+
+def test_a_clock_that_is_set_right_again_delays_nothing(bench: Bench) -> None:
+    """A dead battery: years back at the start, and years forward as soon as the time is known."""
+    bench.run(delivered=True)
+    bench.jump(-9000)
+    bench.jump(9000)
+    assert bench.sweep(10.1) == 3
+
+
+def test_what_came_while_the_clock_was_behind_is_not_old(bench: Bench) -> None:
+    bench.jump(-9000)
+    bench.intake.take(part10(ct_slice(3)), "test")  # as if START were 9000 days ago
+    bench.run(delivered=True)
+    bench.jump(9000)
+    assert bench.sweep(9000 + 9.9) == 0
+    assert bench.sweep(9000 + 10.1) == 4
+
+
+def test_a_clock_set_back_makes_nothing_older(bench: Bench) -> None:
+    bench.run(delivered=True)
+    bench.jump(-365)
+    assert bench.sweep(9.9) == 0
