@@ -139,12 +139,12 @@ def is_own_output(header: InstanceHeader) -> bool:
     return header.own
 
 
-def read_header(source: Path | bytes, sha256: str = "") -> InstanceHeader:
+def read_header(source: Path | bytes | memoryview, sha256: str = "") -> InstanceHeader:
     """Read and check one DICOM file.
 
     Parameters
     ----------
-    source : Path or bytes
+    source : Path, bytes or memoryview
         A Part 10 file or its content.
     sha256 : str
         Of the whole content, when the caller has it already.

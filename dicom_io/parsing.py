@@ -52,7 +52,7 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
 
 
-def parse(content: bytes, *, pixels: bool = True) -> Dataset:
+def parse(content: bytes | memoryview, *, pixels: bool = True) -> Dataset:
     """Parse a whole file's bytes.
 
     Raises

@@ -85,7 +85,7 @@ _FIRST_TAG = 0x00080000
 
 
 def plain_values(
-    content: bytes, syntax: str, elements: Sequence[Element]
+    content: bytes | memoryview, syntax: str, elements: Sequence[Element]
 ) -> Mapping[str, Value] | None:
     """Header values of an image by keyword, as text, whole numbers and lists of text.
 
@@ -127,7 +127,7 @@ def plain_values(
     return values if values.get("SOPClassUID") in IMAGE_CLASSES else None
 
 
-def _ordinary(content: bytes, syntax: str, elements: Sequence[Element]) -> bool:
+def _ordinary(content: bytes | memoryview, syntax: str, elements: Sequence[Element]) -> bool:
     """Whether the tags ascend, and the encoding is what the transfer syntax says."""
     if not 0 < len(elements) < MAX_NOTED:
         return False

@@ -196,7 +196,7 @@ def tag_text(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
-def _meta_syntax(content: bytes) -> tuple[str, int]:
+def _meta_syntax(content: bytes | memoryview) -> tuple[str, int]:
     """Transfer syntax and start of the data set, from the file meta information."""
     if content[128:132] != b"DICM":
         raise Unsuitable("not_dicom", "found no DICM marker at byte 128, wanted a DICOM file")
@@ -211,7 +211,7 @@ def _meta_syntax(content: bytes) -> tuple[str, int]:
         if length == UNDEFINED or walk.position + length > walk.end:
             raise walk.fail(tag, f"{length} bytes of value")
         if tag == 0x00020010:
-            raw = content[walk.position : walk.position + length]
+            raw = bytes(content[walk.position : walk.position + length])
             syntax = raw.decode("ascii", "replace").rstrip("\0 ")
         walk.position += length
     if not syntax:
@@ -223,7 +223,7 @@ def _meta_syntax(content: bytes) -> tuple[str, int]:
 ONE_INFLATED = threading.RLock()
 
 
-def _inflate(content: bytes, start: int) -> bytes:
+def _inflate(content: bytes | memoryview, start: int) -> bytes:
     """The data set of a deflated file, refused when it grows beyond all reason."""
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
@@ -237,7 +237,7 @@ def _inflate(content: bytes, start: int) -> bytes:
     return result
 
 
-def check_structure(content: bytes) -> Layout:
+def check_structure(content: bytes | memoryview) -> Layout:
     """Walk over a whole Part 10 file.
 
     Raises

@@ -57,7 +57,7 @@ class Intake:
 
     def take(
         self,
-        content: bytes,
+        content: bytes | memoryview,
         source: str,
         *,
         sha256: str = "",
@@ -68,7 +68,7 @@ class Intake:
 
         Parameters
         ----------
-        content : bytes
+        content : bytes or memoryview
         source : str
             Who sent it, for people.
         sha256 : str
@@ -154,7 +154,7 @@ class Intake:
         log.warning("put aside", code=reason.code, sha256=kept.sha256, source=source)
 
 
-def _read(content: bytes, sha256: str) -> InstanceHeader | Reason:
+def _read(content: bytes | memoryview, sha256: str) -> InstanceHeader | Reason:
     try:
         header = read_header(content, sha256)
     except Unsuitable as fault:

@@ -12,7 +12,7 @@ from typing import Any
 from analysis.errors import MirvError
 from analysis.extraction import Extractor
 from config.settings import Settings
-from service import doctor, errands, retention, workflows
+from service import dbos_queues, doctor, errands, retention, workflows
 from service.clock import ClockWatch
 from service.http.app import create_app
 from service.http.server import HttpServer
@@ -179,7 +179,7 @@ class Node:
             start_fetch=self._start_fetch if settings.sources else None,
             start_prior=errands.enqueue_prior if settings.priors else None,
             rank=partial(priority_of, settings.priorities, self.store.instances),
-            hasten=workflows.hasten,
+            hasten=dbos_queues.hasten,
             fetch_again_s=settings.fetch_again_s,
             longest_wait_s=_CLOCK_SLACK_S
             + max(settings.delivery.longest_retry_s, settings.delivery.commitment_timeout_s),

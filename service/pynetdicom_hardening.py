@@ -39,6 +39,7 @@ import resource
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 import weakref
@@ -477,6 +478,10 @@ class _BoundedReceive:
         self._limits = limits
         self.refused = ""
         self.unread = bytearray()
+        self._patience_s = 0.0
+        if not isinstance(wire.socket, ssl.SSLSocket):
+            wire.socket.settimeout(None)
+            _limit(wire.socket, socket.SO_SNDTIMEO, limits.transfer_s)
 
     def __call__(self, wanted: int) -> bytearray:
         """Read this many bytes; fewer when the peer closes.
@@ -486,37 +491,72 @@ class _BoundedReceive:
         OSError
             More was announced than a PDU may have, or the deadline passed.
         """
-        if self.refused:
-            # After an abort pynetdicom reads on until the peer has had enough.
-            raise OSError(self.refused)
-        if wanted > self._limits.max_pdu:
-            raise OSError(f"found a PDU of {wanted} bytes, wanted {self._limits.max_pdu} at most")
-        if self.unread:
+        if self.unread and not self.refused:
             taken, self.unread = self.unread[:wanted], self.unread[wanted:]
             return taken
+        self._check(wanted)
+        received = bytearray(wanted)
+        with memoryview(received) as free:
+            number = self.into(free)
+        del received[number:]
+        return received
+
+    def into(self, free: memoryview) -> int:
+        """Fill memory from the wire; how many bytes, fewer when the peer closes.
+
+        Raises
+        ------
+        OSError
+            As above.
+        """
+        self._check(len(free))
         heard = self._association.dul._idle_timer.restart
         heard()
         established = self._association.is_established
         seconds = self._limits.transfer_s if established else self._limits.handshake_s
         deadline = time.monotonic() + seconds
-        connection = self._wire.socket
-        received = bytearray(wanted)
-        free = memoryview(received)
         number = 0
-        while number < wanted:
+        while number < len(free):
             left = deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"found {number} of {wanted} bytes in {seconds} s")
-            connection.settimeout(left)
-            read = connection.recv_into(free[number : number + _LARGEST_READ])
+                raise TimeoutError(f"found {number} of {len(free)} bytes in {seconds} s")
+            with free[number:] as rest:
+                read = self._read(rest, seconds, left)
             if not read:
                 break
             number += read
-        connection.settimeout(self._limits.transfer_s)
-        free.release()
-        del received[number:]
         heard()
-        return received
+        return number
+
+    def _check(self, wanted: int) -> None:
+        if self.refused:
+            # After an abort pynetdicom reads on until the peer has had enough.
+            raise OSError(self.refused)
+        if wanted > self._limits.max_pdu:
+            raise OSError(f"found a PDU of {wanted} bytes, wanted {self._limits.max_pdu} at most")
+
+    def _read(self, rest: memoryview, seconds: float, left: float) -> int:
+        connection = self._wire.socket
+        if isinstance(connection, ssl.SSLSocket):
+            connection.settimeout(left)
+            read = connection.recv_into(rest[:_LARGEST_READ])
+            connection.settimeout(self._limits.transfer_s)
+            return read
+        if seconds != self._patience_s:
+            _limit(connection, socket.SO_RCVTIMEO, seconds)
+            self._patience_s = seconds
+        try:
+            # The system waits for all of it, and counts its own limit over the whole wait.
+            return int(connection.recv_into(rest, 0, socket.MSG_WAITALL))
+        except BlockingIOError as error:
+            raise TimeoutError(f"found no more bytes in {seconds} s") from error
+
+
+def _limit(connection: socket.socket, what: int, seconds: float) -> None:
+    """Let the system end a wait: Python's own limits cost two more calls each time."""
+    whole = int(seconds)
+    span = struct.pack("@ll", whole, max(1, int((seconds - whole) * 1e6)))
+    connection.setsockopt(socket.SOL_SOCKET, what, span)
 
 
 def _end_oversized(max_object: int) -> Callable[[evt.Event], None]:

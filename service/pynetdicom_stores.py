@@ -11,10 +11,11 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from dicom_io.uids import is_received_uid
 from service.log import get_logger
+from service.memory import Buffer
 
 _P_DATA = 4
 _HEAD = struct.Struct(">BxI")
@@ -43,8 +44,9 @@ class StoreRequest:
         As the command says.
     negotiated : str
         Abstract syntax of its presentation context.
-    content : bytes
-        A complete file: preamble, file meta information, data set.
+    content : bytes or memoryview
+        A complete file: preamble, file meta information, data set. A view is of memory that is
+        used anew once the request is answered.
     sha256 : str
         Of `content`; "" when it is not known yet.
     source : str
@@ -54,7 +56,7 @@ class StoreRequest:
     sop_class_uid: str
     sop_instance_uid: str
     negotiated: str
-    content: bytes
+    content: bytes | memoryview
     sha256: str
     source: str
 
@@ -88,18 +90,34 @@ class _Violation(Exception):  # noqa: N818 - never leaves this module
 class _Gathering:
     """A request whose data set is coming in."""
 
-    def __init__(self, command: "_Command", negotiated: str, context_id: int, head: bytes) -> None:
+    def __init__(
+        self, command: "_Command", negotiated: str, context_id: int, head: bytes, memory: Buffer
+    ) -> None:
         self.command = command
         self.context_id = context_id
         self.negotiated = negotiated
-        self.content = bytearray(head)
+        self.memory = memory
         self.digest = hashlib.sha256(head)
         self.head_length = len(head)
+        memory.start(head)
+
+    @property
+    def length(self) -> int:
+        """Bytes of the data set so far."""
+        return self.memory.size - self.head_length
 
     def add(self, data: memoryview) -> None:
         """Take a fragment."""
-        self.content += data
+        self.memory.add(data)
         self.digest.update(data)
+
+    def receive(self, length: int, into: Callable[[memoryview], int]) -> bool:
+        """Take a fragment from the wire; False when the peer closes within it."""
+        before = self.memory.size
+        read = self.memory.receive(length, into)
+        with self.memory.content(before) as fragment:
+            self.digest.update(fragment)
+        return read == length
 
 
 def gather_stores(association: Any, receive: Any, storing: Storing) -> None:
@@ -147,6 +165,7 @@ class _Reader:
         self._storing = storing
         self._otherwise = otherwise
         self._request: _Gathering | None = None
+        self._memory = Buffer()
         self._peer: _Peer | None = None
 
     def read(self) -> None:
@@ -201,19 +220,44 @@ class _Reader:
             if kind != _P_DATA:
                 self._put_back(head)
                 return
-            body = self._receive(length)
+            if self._request is not None and length > _FRAGMENT.size:
+                self._read_on(self._request, length)
+            else:
+                self._read_body(head, length)
         except OSError as fault:
             log.info("connection ended", why=type(fault).__name__)
             self._end(_CLOSED)
-            return
-        if len(body) < length:
-            self._end(_CLOSED)
-            return
-        try:
-            if not self._take(body):
-                self._put_back(head + body)
         except _Violation:
             self._end(_INVALID_PDU)
+
+    def _read_body(self, head: bytearray, length: int, begun: bytes | bytearray = b"") -> None:
+        """Read the rest of a PDU and take what is in it."""
+        body = begun + self._receive(length - len(begun))
+        if len(body) < length:
+            self._end(_CLOSED)
+        elif not self._take(body):
+            self._put_back(head + body)
+
+    def _read_on(self, request: _Gathering, length: int) -> None:
+        """Read a PDU of the data set: when it is one fragment, to where it will stay."""
+        begun = self._receive(_FRAGMENT.size)
+        if len(begun) < _FRAGMENT.size:
+            self._end(_CLOSED)
+            return
+        fragment, context_id, flags = _FRAGMENT.unpack(begun)
+        if fragment + 4 != length or context_id != request.context_id or flags & _COMMAND:
+            self._read_body(bytearray(), length, begun)
+            return
+        self._check_length(request.length + fragment - 2)
+        if not request.receive(fragment - 2, self._receive.into):
+            self._end(_CLOSED)
+        elif flags & _LAST:
+            self._answer(request)
+
+    def _check_length(self, length: int) -> None:
+        if length > self._storing.max_object:
+            self._receive.refused = f"a data set of more than {self._storing.max_object} bytes"
+            raise _Violation
 
     def _put_back(self, data: bytearray) -> None:
         """Let pynetdicom read this PDU."""
@@ -238,12 +282,9 @@ class _Reader:
             request = self._request
             if request is None or context_id != request.context_id or flags & _COMMAND:
                 raise _Violation
+            self._check_length(request.length + len(data))
             request.add(data)
-            if len(request.content) - request.head_length > self._storing.max_object:
-                self._receive.refused = f"a data set of more than {self._storing.max_object} bytes"
-                raise _Violation
             if flags & _LAST:
-                self._request = None
                 self._answer(request)
         return True
 
@@ -260,24 +301,27 @@ class _Reader:
         ):
             return None
         head = self._storing.file_head(command.sop_class_uid, command.sop_instance_uid, context[1])
-        return _Gathering(command, context[0], context_id, head)
+        return _Gathering(command, context[0], context_id, head, self._memory)
 
     def _answer(self, request: _Gathering) -> None:
-        whole = StoreRequest(
-            request.command.sop_class_uid,
-            request.command.sop_instance_uid,
-            request.negotiated,
-            cast("bytes", request.content),  # no one writes to it any more
-            request.digest.hexdigest(),
-            self._known_peer().source,
-        )
+        self._request = None
         try:
-            with self._dul._idle_timer.at_work():
-                status, comment = self._storing.store(whole)
+            with self._dul._idle_timer.at_work(), request.memory.content() as content:
+                status, comment = self._storing.store(
+                    StoreRequest(
+                        request.command.sop_class_uid,
+                        request.command.sop_instance_uid,
+                        request.negotiated,
+                        content,
+                        request.digest.hexdigest(),
+                        self._known_peer().source,
+                    )
+                )
         except Exception:
             # One object met a fault of ours: its sender is told, the association goes on.
             log.exception("storing failed")
             status, comment = _PROCESSING_FAILURE, "processing failure"
+        request.memory.discard()
         self._dul.socket.send(_response(request, status, comment))
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from uuid import uuid4
 
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID, error
-from dbos._dbos import _get_dbos_instance
 
 from analysis.errors import MirvError, Reason, Transient, Unsuitable
 from config.settings import AnyDestination, Destination, WebDestination
@@ -26,6 +25,7 @@ from dicom_io.model import Artifact, Predecessor, StudyInput
 from dicom_io.uids import derive_uid
 from service import pipeline, records, web_sender
 from service.commitment import Reference, Report
+from service.dbos_queues import poll_together
 from service.errands import enqueue_notice
 from service.log import get_logger
 from service.revision import index_changes
@@ -78,6 +78,7 @@ def launch(bench: Workbench, database_url: str, executor_id: str) -> None:
     # Who does not answer takes places for minutes: the others have places of their own.
     concurrency |= {_queue_to(one.name): limits.deliveries for one in bench.settings.destinations}
     concurrency |= {NOTICES: limits.deliveries, COMMITMENTS: limits.deliveries}
+    poll_together(_QUEUE_POLL_S / 2)
     for name, at_a_time in concurrency.items():
         DBOS.register_queue(name, worker_concurrency=at_a_time, polling_interval_sec=_QUEUE_POLL_S)
 
@@ -118,22 +119,6 @@ def enqueue_run(run: RunRow) -> None:
     """Queue the workflow of a run; harmless when it is queued already."""
     with SetWorkflowID(run.workflow_id), SetEnqueueOptions(priority=run.priority):
         DBOS.enqueue_workflow(RUNS, process_run, run.run_id)
-
-
-def hasten(workflow_id: str, priority: int) -> None:
-    """Let a run that is still queued go earlier; DBOS has no call for it."""
-    books = _get_dbos_instance()._sys_db
-    table = books.tables.workflow_status
-    with books.engine.begin() as connection:
-        connection.execute(
-            table.update()
-            .where(
-                table.c.workflow_uuid == workflow_id,
-                table.c.status == "ENQUEUED",
-                table.c.priority > priority,
-            )
-            .values(priority=priority)
-        )
 
 
 def enqueue_delivery(run_id: str, destination: str, attempt: int) -> bool:

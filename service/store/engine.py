@@ -2,11 +2,12 @@
 
 import contextlib
 import functools
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from alembic import command
@@ -104,13 +105,18 @@ def passing_faults() -> Iterator[None]:
     """Name what may pass: a lock held too long, a full disk, a server that restarts."""
     try:
         yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+    except (
+        sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError,
+        sqlite3.OperationalError,
+    ) as error:  # fmt: skip
         cause = getattr(error, "orig", None) or error
         raise Transient(f"catalogue: {type(cause).__name__}: {cause}") from error
 
 
 class Prepared:
     """A statement compiled once, for the ones that run for every object.
+
+    SQLAlchemy takes longer to hand a row to SQLite than SQLite to store it, so this does.
 
     Parameters
     ----------
@@ -125,13 +131,14 @@ class Prepared:
         self._text = str(compiled)
         self._positions = getattr(compiled, "positiontup", None)
 
-    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> sa.CursorResult[Any]:
-        """Execute with these values."""
+    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> bool:
+        """Execute with these values; whether a row came back."""
         if self._positions is None:
-            return connection.exec_driver_sql(self._text, dict(values))
-        return connection.exec_driver_sql(
-            self._text, tuple(values[name] for name in self._positions)
-        )
+            result = connection.exec_driver_sql(self._text, dict(values))
+            return result.returns_rows and result.first() is not None
+        in_order = tuple(values[name] for name in self._positions)
+        with contextlib.closing(_driver(connection).execute(self._text, in_order)) as cursor:
+            return cursor.fetchone() is not None
 
 
 def open_engine(url: str) -> Database:
@@ -167,7 +174,11 @@ def _sqlite_engine(url: str, synchronous: str) -> sa.Engine:
 def _begin_sqlite(connection: sa.Connection) -> None:
     # Reads take no lock in WAL mode; a write must hold its lock from the first statement on.
     writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    _driver(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _driver(connection: sa.Connection) -> sqlite3.Connection:
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 
 def migrate(database: Database) -> None:

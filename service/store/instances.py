@@ -222,9 +222,9 @@ class Instances:
         arrival.fault = None
         values: dict[str, Any] = {name: getattr(new, name) for name in _NEW_COLUMNS}
         values["received_at"] = arrival.at
-        arrival.added = self._insert.run(connection, values).first() is not None
+        arrival.added = self._insert.run(connection, values)
         if not arrival.added and self._forget_removed(connection, new):
-            arrival.added = self._insert.run(connection, values).first() is not None
+            arrival.added = self._insert.run(connection, values)
         if not arrival.added:
             known = self._known_content(connection, new)
             arrival.fault = Conflict(known) if known != new.sha256 else None

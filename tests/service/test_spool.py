@@ -1,11 +1,14 @@
 """The spool: durable, never overwritten, no name from outside, nothing half-written."""
 
 import errno
+import fcntl
 import hashlib
+import mmap
 import os
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service import spool as spool_module
@@ -108,6 +111,44 @@ def test_a_file_system_without_links_serves_too(
     staged.discard()
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [stored.path]
     assert spool.source(stored.sha256) == ""
+
+
+@pytest.mark.parametrize("size", [0, 65535, 65536, 65537, 200001, 262144])
+@pytest.mark.parametrize("offset", [0, 1, 4096])
+def test_whole_pages_make_the_same_file_as_any_bytes(
+    tmp_path: Path, size: int, offset: int
+) -> None:
+    content = np.random.default_rng(size).bytes(size)
+    with mmap.mmap(-1, offset + size + 1) as pages:
+        pages[offset : offset + size] = content
+        with memoryview(pages)[offset : offset + size] as view:
+            stored = Spool(tmp_path).put((view,))
+    assert stored.path.read_bytes() == content
+    assert stored.sha256 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("direct_writes", [0, 1])
+def test_a_file_system_that_wants_its_own_pages_gets_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direct_writes: int
+) -> None:
+    """From the first write on, or from one in the middle that was cut short of a block."""
+    real, directly = os.write, []
+
+    def write(descriptor: int, data: memoryview) -> int:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+            directly.append(descriptor)
+            if len(directly) > direct_writes:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            return real(descriptor, data[:8192])
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    content = np.random.default_rng(6).bytes(100_000)
+    with mmap.mmap(-1, 131072) as pages:
+        pages[:100_000] = content
+        with memoryview(pages)[:100_000] as view:
+            assert Spool(tmp_path).put((view,)).path.read_bytes() == content
+    assert len(directly) == direct_writes + 1
 
 
 def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,28 @@ def test_any_fragments_make_the_same_file(
     assert row.source == "RAW@127.0.0.1"
 
 
+@pytest.mark.parametrize("largest", [16_000, 131_000, 1_000_000])
+def test_objects_of_any_size_follow_one_another(
+    node: Serving, gathered: list[str], largest: int
+) -> None:
+    """In memory that is used for one after the other."""
+    made = [
+        ct_slice(number, Rows=side, Columns=side, PixelData=bytes((number,)) * (2 * side * side))
+        for number, side in enumerate((400, 8, 900, 8, 1500, 512))
+    ]
+    with associated(node) as connection:
+        for one in made:
+            data, uid = encoded(one), str(one.SOPInstanceUID).encode()
+            connection.sendall(pdu(fragment(store_command(uid + bytes(len(uid) % 2)), 3)))
+            for start in range(0, len(data), largest):
+                last = 2 if start + largest >= len(data) else 0
+                connection.sendall(pdu(fragment(data[start : start + largest], last)))
+            assert answer(connection) == SUCCESS
+    assert len(gathered) == len(made)
+    kept = {node.spool.path(row.sha256).read_bytes() for row in node.store.instances.all()}
+    assert kept == {part10(one) for one in made}
+
+
 @pytest.mark.parametrize(
     "rest",
     [
