@@ -231,8 +231,13 @@ def doctor(
     """Compare the spool with the index. Exit code 0: healthy; 2: something is lost or damaged."""
     from service import doctor as doctoring
     from service.operate_cli import catalogue
+    from service.same_spool import OtherSpool, check_if_named
 
     with catalogue(config) as (_, store, spool):
+        try:
+            check_if_named(spool.folder, store)
+        except OtherSpool as error:
+            fail(str(error))
         findings = doctoring.check(spool, store, thorough=thorough)
         if repair:
             doctoring.repair(spool, store, findings)

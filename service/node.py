@@ -24,6 +24,7 @@ from service.loop import Loop, wait_for_the_end
 from service.orthanc_changes import Follower
 from service.pipeline import extractor_from, plan_from
 from service.priorities import priority_of
+from service.same_spool import name_spool
 from service.scheduler import Scheduler
 from service.spool import Spool
 from service.state import NodeState
@@ -116,6 +117,8 @@ class Node:
         ------
         AlreadyRunning
             Another node serves the folder.
+        OtherSpool
+            The catalogue tells of another spool than the folder's.
         OSError
             The listening address is taken.
         """
@@ -140,6 +143,7 @@ class Node:
         if not self.store.claim.take(_CLAIM_PATIENCE_S):
             raise AlreadyRunning("another node, on another folder or machine, serves the catalogue")
         clock = ClockWatch(self.store, SERVE_EXECUTOR)
+        name_spool(self.spool.folder, self.store, time.time())
         self.store.events.add(time.time(), "node_started", swept=swept)
         doctor.repair(self.spool, self.store, doctor.check(self.spool, self.store, in_flight_s=0))
         clock.look()  # what the repair indexed came before

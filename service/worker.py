@@ -17,9 +17,13 @@ from service import workflows
 from service.log import get_logger
 from service.loop import Loop, wait_for_the_end
 from service.pipeline import extractor_from, plan_from
+from service.same_spool import check_spool
 from service.spool import Spool
 from service.store import Store, sqlite_url
 from service.workbench import Workbench
+
+# A worker may start together with its node.
+_NODE_STARTS_S = 30.0
 
 log = get_logger("worker")
 
@@ -84,13 +88,23 @@ class Worker:
         self._store: Store | None = None
 
     def start(self) -> None:
-        """Open what the node shares and begin; returns at once."""
+        """Open what the node shares and begin; returns at once.
+
+        Raises
+        ------
+        OtherSpool
+            The folder does not hold the spool of the node.
+        """
         settings = self.settings
+        spool = settings.folder / "spool"
         self._store = Store(catalogue_url(settings))
+        try:
+            check_spool(spool, self._store, _NODE_STARTS_S)
+        except BaseException:
+            self._store.close()
+            raise
         self._extractor = extractor_from(settings)
-        bench = Workbench(
-            settings, self.plan, Spool(settings.folder / "spool"), self._store, self._extractor
-        )
+        bench = Workbench(settings, self.plan, Spool(spool), self._store, self._extractor)
         self._store.workers.beat(self.executor_id, time.time())
         workflows.launch(bench, workflow_url(settings), self.executor_id)
         heart = Heart(self._store, self.executor_id, settings.worker_silent_s)

@@ -1,0 +1,105 @@
+"""Catalogue and spool belong together: a name in both says so.
+
+A worker, or a node, whose `folder` is not the one the catalogue tells of would fail every run for
+want of its files, or take every file for lost. The name is random, written once by the node and
+never changed: into the spool, and then into the audit trail.
+"""
+
+import os
+import time
+from pathlib import Path
+from uuid import uuid4
+
+from analysis.errors import MirvError
+from service.store import Store
+
+NAMED = "spool_named"
+_FILE = "identity"
+_LONGEST = 200
+_AGAIN_S = 0.2
+
+
+class OtherSpool(MirvError, ValueError):  # noqa: N818 - the name says what was found
+    """The folder does not hold the spool that the catalogue tells of."""
+
+
+def name_spool(spool: Path, store: Store, now: float) -> None:
+    """Give spool and catalogue their name, or compare them; for the one node that serves both.
+
+    Raises
+    ------
+    OtherSpool
+        The catalogue tells of another spool.
+    OSError
+        The name cannot be written.
+    """
+    if _recorded(store):
+        check_spool(spool, store)
+        return
+    name = _found(spool)
+    if not name:
+        name = uuid4().hex
+        _write(spool, name)  # before it is recorded: what is recorded must be there
+    store.events.add(now, NAMED, name=name)
+
+
+def check_if_named(spool: Path, store: Store) -> None:
+    """The same as `check_spool`, but a catalogue that tells of no spool yet goes with any."""
+    if _recorded(store):
+        check_spool(spool, store)
+
+
+def check_spool(spool: Path, store: Store, patience_s: float = 0.0) -> None:
+    """Compare the spool in this folder with the one the catalogue tells of.
+
+    Parameters
+    ----------
+    patience_s : float
+        So long a node that is just starting may take to name it.
+
+    Raises
+    ------
+    OtherSpool
+        They differ, one of them has no name, or there is no such folder.
+    """
+    deadline = time.monotonic() + patience_s
+    while not (wanted := _recorded(store)):
+        if time.monotonic() >= deadline:
+            raise OtherSpool("found no spool named in the catalogue, wanted a node started first")
+        time.sleep(_AGAIN_S)
+    found = _found(spool)
+    if found == wanted:
+        return
+    file = spool / _FILE
+    raise OtherSpool(
+        f"found {f'spool {found!r}' if found else 'no name of a spool'} in {file}, wanted the "
+        f"catalogue's {wanted!r}: mend `folder` or mount its storage. Only when this is that "
+        f"spool, restored without the file or lost for good: write {wanted} into {file}"
+    )
+
+
+def _recorded(store: Store) -> str:
+    (event,) = store.events.all(kind=NAMED, limit=1) or (None,)
+    return str(event.detail["name"]) if event else ""
+
+
+def _found(spool: Path) -> str:
+    try:
+        with (spool / _FILE).open(encoding="ascii", errors="replace") as file:
+            return file.read(_LONGEST).strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(spool: Path, name: str) -> None:
+    temporary = spool / f"{_FILE}.new"
+    with temporary.open("w", encoding="ascii") as file:
+        file.write(f"{name}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(spool / _FILE)
+    folder = os.open(spool, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
