@@ -469,7 +469,7 @@ class _WaitingSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is 
 class _BoundedReceive:
     """`AssociationSocket.recv` with a cap on what is asked and a deadline on the whole.
 
-    What is put into `unread` is read again first. Once `refused` says why, nothing is read.
+    What is in `unread` is read first. Once `refused` says why, nothing is read.
     """
 
     def __init__(self, wire: AssociationSocket, association: Any, limits: Limits) -> None:
@@ -491,9 +491,6 @@ class _BoundedReceive:
         OSError
             More was announced than a PDU may have, or the deadline passed.
         """
-        if self.unread and not self.refused:
-            taken, self.unread = self.unread[:wanted], self.unread[wanted:]
-            return taken
         self._check(wanted)
         received = bytearray(wanted)
         with memoryview(received) as free:
@@ -510,12 +507,17 @@ class _BoundedReceive:
             As above.
         """
         self._check(len(free))
+        number = min(len(self.unread), len(free))
+        if number:
+            free[:number] = self.unread[:number]
+            del self.unread[:number]
+            if number == len(free):
+                return number
         heard = self._association.dul._idle_timer.restart
         heard()
         established = self._association.is_established
         seconds = self._limits.transfer_s if established else self._limits.handshake_s
         deadline = time.monotonic() + seconds
-        number = 0
         while number < len(free):
             left = deadline - time.monotonic()
             if left <= 0:
@@ -527,6 +529,18 @@ class _BoundedReceive:
             number += read
         heard()
         return number
+
+    def look_ahead(self, wanted: int) -> bool:
+        """Put into `unread` what is there already; whether anything was."""
+        connection = self._wire.socket
+        if self.refused or isinstance(connection, ssl.SSLSocket):
+            return False
+        try:
+            found = connection.recv(wanted, socket.MSG_DONTWAIT)
+        except OSError:
+            return False
+        self.unread += found
+        return bool(found)
 
     def _check(self, wanted: int) -> None:
         if self.refused:

@@ -28,6 +28,8 @@ _PROCESSING_FAILURE = 0x0110
 _ESTABLISHED = "Sta6"
 _INVALID_PDU, _CLOSED = "Evt19", "Evt17"
 _LARGEST_COMMAND = 1024
+# Every call that lets other threads go on costs a wait to be let back in.
+_HASHED_AT_ONCE = 256 * 1024
 # No answer is longer; a peer that takes less in one PDU is left to pynetdicom.
 _LARGEST_ANSWER = 512
 
@@ -97,9 +99,10 @@ class _Gathering:
         self.context_id = context_id
         self.negotiated = negotiated
         self.memory = memory
-        self.digest = hashlib.sha256(head)
         self.head_length = len(head)
         memory.start(head)
+        self._digest = hashlib.sha256()
+        self._hashed = 0
 
     @property
     def length(self) -> int:
@@ -109,15 +112,24 @@ class _Gathering:
     def add(self, data: memoryview) -> None:
         """Take a fragment."""
         self.memory.add(data)
-        self.digest.update(data)
+        self._hash(_HASHED_AT_ONCE)
 
     def receive(self, length: int, into: Callable[[memoryview], int]) -> bool:
         """Take a fragment from the wire; False when the peer closes within it."""
-        before = self.memory.size
         read = self.memory.receive(length, into)
-        with self.memory.content(before) as fragment:
-            self.digest.update(fragment)
+        self._hash(_HASHED_AT_ONCE)
         return read == length
+
+    def sha256(self) -> str:
+        """Of all that came."""
+        self._hash(0)
+        return self._digest.hexdigest()
+
+    def _hash(self, least: int) -> None:
+        if self.memory.size - self._hashed > least:
+            with self.memory.content(self._hashed) as data:
+                self._digest.update(data)
+            self._hashed = self.memory.size
 
 
 def gather_stores(association: Any, receive: Any, storing: Storing) -> None:
@@ -175,16 +187,22 @@ class _Reader:
             self._otherwise()
             return
         self._read_one()
-        wire, dul = self._dul.socket, self._dul
+        dul = self._dul
         # Back in pynetdicom's loop every PDU would cost it a look at all else there could be.
         while (
             dul.event_queue.empty()
             and not dul.to_provider_queue.queue
             and not dul._kill_thread
             and self._is_ours()
-            and wire.ready
+            and self._has_more()
         ):
             self._read_one()
+
+    def _has_more(self) -> bool:
+        """Whether another PDU begins; in mid-object it is mostly there already."""
+        if self._request is not None and self._receive.look_ahead(_HEAD.size + _FRAGMENT.size):
+            return True
+        return bool(self._dul.socket.ready)
 
     def _is_ours(self) -> bool:
         association = self._association
@@ -262,7 +280,7 @@ class _Reader:
     def _put_back(self, data: bytearray) -> None:
         """Let pynetdicom read this PDU."""
         self._request = None
-        self._receive.unread = data
+        self._receive.unread[:0] = data
         self._otherwise()
 
     def _end(self, event: str) -> None:
@@ -305,6 +323,7 @@ class _Reader:
 
     def _answer(self, request: _Gathering) -> None:
         self._request = None
+        sha256 = request.sha256()
         try:
             with self._dul._idle_timer.at_work(), request.memory.content() as content:
                 status, comment = self._storing.store(
@@ -313,7 +332,7 @@ class _Reader:
                         request.command.sop_instance_uid,
                         request.negotiated,
                         content,
-                        request.digest.hexdigest(),
+                        sha256,
                         self._known_peer().source,
                     )
                 )

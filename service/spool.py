@@ -272,17 +272,16 @@ def _write(descriptor: int, view: memoryview) -> None:
 
 def _written_directly(descriptor: int, pages: memoryview) -> int:
     """Write around the system's pages; how many bytes, 0 where the file system does not."""
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     written = 0
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_DIRECT)
         while written < pages.nbytes:
             written += os.write(descriptor, pages[written:])
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
     finally:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)
     return written
 
 
