@@ -2,10 +2,12 @@
 
 The position in the log is stored only after everything up to it is durable, so a crash repeats a
 little and loses nothing; what is known already is not fetched again. One object is in memory at a
-time, and one page of the log.
+time, and one page of the log. A change of which something cannot be had is put off, and asked for
+again until it is whole.
 """
 
 import json
+import math
 import re
 import struct
 import time
@@ -29,14 +31,19 @@ from service.web import SECONDS, TooLarge, access, announced_size, body
 WANTED_CLASSES = IMAGE_CLASSES | SEGMENTATION_CLASSES
 _WANTED_MODALITIES = ("CT", "MR", "PT", "SEG", "RTSTRUCT")
 _PAGE = 200
-# What cannot be had for so long is skipped, and said so; a restart or a full disk passes sooner.
-_GIVE_UP_S = 900.0
+# What cannot be had for so long holds up no more what comes after it: it is put off, and asked
+# for again as often. A restart or a full disk passes sooner.
+_PUT_OFF_S = 900.0
+# A server in trouble is not asked for all that it has.
+_FAULTS_AT_ONCE = 3
+_KINDS = {"stable_study": "StableStudy", "new_instance": "NewInstance"}
 _NOBODY_THERE = (httpx.ConnectError, httpx.ConnectTimeout)
 _NOT_ALLOWED = (401, 403)
 _LIST_BYTES = 64 << 20
 # An answer may take as long as a line of 1 Mbit/s takes, and no longer than this.
 _SLOWEST = 128 << 10
 _LONGEST_S = 3600.0
+POSTPONED, CAUGHT_UP = "follow_postponed", "follow_caught_up"
 _ID = re.compile(r"[0-9a-f-]{1,64}")
 _CLASS_OF_FILE = struct.pack("<HH2s", 0x0002, 0x0002, b"UI")
 
@@ -63,6 +70,9 @@ class _Odd(Exception):  # noqa: N818 - the name says what was found
 
 class _Oversized(_Odd):
     """An answer longer than is taken, which it will always be."""
+
+
+_FAULTS = (_Refused, _Odd, httpx.HTTPError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,8 @@ class Follower:
         self._clock = clock
         self._failing_since: dict[int, float] = {}
         self._left_out = set[str]()
+        self._hard = set[str]()
+        self._caught_up_at = -math.inf
         self._orthanc = Orthanc(wanted.url.rstrip("/"), return_raw_response=True, **access(wanted))
 
     def close(self) -> None:
@@ -164,6 +176,7 @@ class Follower:
             self._store.events.add(self._clock(), "follow_reset", source=self._wanted.name)
             self._put(Position(0, ""))
             return True
+        self._catch_up()
         new = [one for one in page["Changes"] if one["Seq"] > position.number]
         for change in new:
             if self._paused():
@@ -199,23 +212,70 @@ class Follower:
     def _deal_with(self, change: dict[str, Any]) -> bool:
         """Fetch what a change tells of; whether it tells of something we follow."""
         number, kind = change["Seq"], change["ChangeType"]
+        if kind != _KINDS[self._wanted.on]:
+            return False
         try:
-            if kind == "StableStudy" and self._wanted.on == "stable_study":
-                self._take_study(change["ID"], number)
-            elif kind == "NewInstance" and self._wanted.on == "new_instance":
-                self._take_instance(change["ID"], number)
-            else:
-                return False
-        except (_Refused, _Odd, httpx.HTTPError) as fault:
+            self._take_all(kind, change["ID"], number)
+        except _FAULTS as fault:
             now = self._clock()
             since = self._failing_since.setdefault(number, now)
-            if _says_nothing_of_it(fault) or now - since < _GIVE_UP_S:
+            if _says_nothing_of_it(fault) or now - since < _PUT_OFF_S:
                 raise
             # One object that Orthanc cannot give must not hold up all that come after it.
-            self._skip(number, change["ID"], str(fault) or type(fault).__name__)
+            self._postpone(kind, change["ID"], number, _words(fault))
         self._failing_since.pop(number, None)
-        self._left_out.clear()
         return True
+
+    def _take_all(self, kind: str, resource: str, change: int) -> None:
+        take = self._take_study if kind == _KINDS["stable_study"] else self._take_instance
+        take(resource, change)
+
+    def _postpone(self, kind: str, resource: str, change: int, why: str) -> None:
+        log.error("put off", source=self._wanted.name, change=change, why=why)
+        self._note(POSTPONED, kind, resource, change, why=why)
+        self.state.postponed += 1
+
+    def _catch_up(self) -> None:
+        """Ask again for what was put off; it stays so until Orthanc gives it, or has it no more."""
+        now = self._clock()
+        if abs(now - self._caught_up_at) < _PUT_OFF_S:
+            return
+        left = self._postponed()
+        self.state.postponed = len(left)
+        for kind, resource, change in left:
+            if self._paused():
+                return
+            try:
+                self._take_all(kind, resource, change)
+            except _FAULTS as fault:
+                if _says_nothing_of_it(fault):
+                    raise
+                log.warning("still put off", source=self._wanted.name, why=_words(fault))
+            else:
+                self._note(CAUGHT_UP, kind, resource, change)
+                self.state.postponed -= 1
+        self._caught_up_at = now
+
+    def _postponed(self) -> list[tuple[str, str, int]]:
+        """(kind, resource, last change) of what was put off and has not come since."""
+        found = {
+            (one.detail["change_type"], one.detail["resource"]): one.detail["change"]
+            for one in self._store.events.unsettled(POSTPONED, CAUGHT_UP)
+            if one.detail["source"] == self._wanted.name
+        }
+        return [(kind, resource, change) for (kind, resource), change in found.items()]
+
+    def _note(self, event: str, kind: str, resource: str, change: int, **more: str) -> None:
+        self._store.events.add(
+            self._clock(),
+            event,
+            object_uid=f"{self._wanted.name} {kind} {resource}",
+            source=self._wanted.name,
+            change_type=kind,
+            resource=resource,
+            change=change,
+            **more,
+        )
 
     def _skip(self, change: int, resource: str, why: str) -> None:
         log.error("skipped", source=self._wanted.name, change=change, why=why)
@@ -235,23 +295,45 @@ class Follower:
     # Objects
 
     def _take_study(self, study: str, change: int) -> None:
-        taken = 0
-        for series in self._resources(f"/studies/{study}/series"):
-            wanted = series.tags.get("Modality") in _WANTED_MODALITIES
-            if wanted and series.tags.get("Manufacturer") != OWN_MANUFACTURER:
-                taken += self._take_series(series.identifier, change)
+        series = [
+            one
+            for one in self._resources(f"/studies/{study}/series")
+            if one.tags.get("Modality") in _WANTED_MODALITIES
+            and one.tags.get("Manufacturer") != OWN_MANUFACTURER
+        ]
+        taken = self._each(series, lambda one: self._take_series(one, change))
         if taken:
             log.info("fetched", source=self._wanted.name, objects=taken)
 
-    def _take_series(self, series: str, change: int) -> int:
-        taken, looked = 0, False
-        for instance in self._resources(f"/series/{series}/instances"):
-            if self._is_known(instance):
-                continue
-            if not looked and self._class_of(instance.identifier) not in WANTED_CLASSES:
-                return taken
-            looked = True
-            taken += self._take(instance.identifier, change)
+    def _take_series(self, series: _Resource, change: int) -> int:
+        wanted: bool | None = None
+
+        def take(one: _Resource) -> int:
+            nonlocal wanted
+            if wanted is None:  # all of a series are alike
+                wanted = self._class_of(one.identifier) in WANTED_CLASSES
+            return self._take(one.identifier, change) if wanted else 0
+
+        listed = self._resources(f"/series/{series.identifier}/instances")
+        return self._each([one for one in listed if not self._is_known(one)], take)
+
+    def _each(self, found: list[_Resource], take: Callable[[_Resource], int]) -> int:
+        """Take what can be had, and raise what the rest met; that goes last the next time."""
+        taken, faults = 0, list[Exception]()
+        for one in sorted(found, key=lambda one: one.identifier in self._hard):
+            try:
+                taken += take(one)
+            except _FAULTS as fault:
+                faults.append(fault)
+                if _says_nothing_of_it(fault):
+                    break
+                self._hard.add(one.identifier)
+                if len(faults) == _FAULTS_AT_ONCE:
+                    break
+            else:
+                self._hard.discard(one.identifier)
+        if faults:
+            raise faults[-1]
         return taken
 
     def _take_instance(self, instance: str, change: int) -> None:
@@ -324,6 +406,10 @@ class Follower:
 
 def _patience(size: int) -> float:
     return min(SECONDS + size / _SLOWEST, _LONGEST_S)
+
+
+def _words(fault: Exception) -> str:
+    return str(fault) or type(fault).__name__
 
 
 def _says_nothing_of_it(fault: Exception) -> bool:

@@ -19,6 +19,8 @@ class Following:
         Fetched since the node started.
     fault : str
         What the last turn met, "" when it went well.
+    postponed : int
+        Changes of which something could not be had yet; asked for again now and then.
     """
 
     position: int = 0
@@ -26,6 +28,7 @@ class Following:
     contact_at: float = 0.0
     objects: int = 0
     fault: str = ""
+    postponed: int = 0
 
 
 @dataclass

@@ -80,6 +80,11 @@ _FOLLOWING: tuple[tuple[str, str, Callable[[Following], float]], ...] = (
         lambda f: f.contact_at,
     ),
     ("mirv_follow_objects", "Objects fetched from a followed Orthanc", lambda f: f.objects),
+    (
+        "mirv_follow_postponed",
+        "Changes of a followed Orthanc of which something could not be had yet",
+        lambda f: f.postponed,
+    ),
 )
 
 

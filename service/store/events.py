@@ -104,12 +104,25 @@ class Events:
                 query = query.where(schema.events.c[column] == wanted)
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [Event(**{**row, "detail": json.loads(row["detail"])}) for row in rows]
+        return [_event(row) for row in rows]
 
     def last_at(self) -> float:
         """When the last one was recorded, seconds since 1970; 0 when there is none."""
         (last,) = self.all(limit=1) or (None,)
         return last.at if last else 0.0
+
+    def unsettled(self, kind: str, settled_by: str) -> list[Event]:
+        """Events of a kind with none of the other about the same object since, oldest first."""
+        table, later = schema.events, schema.events.alias("later")
+        settled = sa.exists().where(
+            later.c.kind == settled_by,
+            later.c.object_uid == table.c.object_uid,
+            later.c.id > table.c.id,
+        )
+        query = sa.select(table).where(table.c.kind == kind, sa.not_(settled)).order_by(table.c.id)
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [_event(row) for row in rows]
 
     def unanswered_priors(self) -> list[tuple[str, str]]:
         """(run, study) whose earlier study was looked for last when a source was away."""
@@ -131,3 +144,7 @@ class Events:
         )
         with self._database.read() as connection:
             return [(run_id, study_uid) for run_id, study_uid in connection.execute(query)]
+
+
+def _event(found: sa.RowMapping) -> Event:
+    return Event(**{**found, "detail": json.loads(found["detail"])})

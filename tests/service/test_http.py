@@ -120,7 +120,7 @@ def test_what_the_node_does_now_is_shown_and_measured(store: Store, spool: Spool
     store.runs.start(run_id, 1000)
     store.runs.note_progress(run_id, 7, 24)
     state = NodeState(
-        backlog=9, paused="backlog of 9", following={"pacs": Following(41, 42, 1e9, 5, HOSTILE)}
+        backlog=9, paused="backlog of 9", following={"pacs": Following(41, 42, 1e9, 5, HOSTILE, 3)}
     )
     app = create_app(store, spool, Settings(), state)
     web = TestClient(app, base_url="http://localhost")
@@ -142,6 +142,7 @@ def test_what_the_node_does_now_is_shown_and_measured(store: Store, spool: Spool
         "mirv_fetching_paused 1.0",
         'mirv_follow_position{source="pacs"} 41.0',
         'mirv_follow_last{source="pacs"} 42.0',
+        'mirv_follow_postponed{source="pacs"} 3.0',
     ):
         assert line in text, line
     assert "script" not in text

@@ -21,7 +21,7 @@ from service import orthanc_changes
 from service.intake import Intake
 from service.orthanc_changes import Follower, _patience
 from service.spool import Spool
-from service.store import Position, Store, sqlite_url
+from service.store import Event, Position, Store, sqlite_url
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 from tests.service.http_peer import Archive, archive
 from tests.service.wire import CT, ct_slice, part10
@@ -219,29 +219,52 @@ def test_another_log_of_the_same_length_is_noticed(bench: Bench, script: Scripte
     follower.close()
 
 
-def test_what_cannot_be_had_is_asked_for_again_and_then_skipped(
-    bench: Bench, script: Scripted
-) -> None:
-    """The study's address answers with a fault for a quarter of an hour."""
-    now = [1000.0]
+@pytest.fixture
+def now() -> list[float]:
+    """What the clock of `begun` shows."""
+    return [1000.0]
+
+
+@pytest.fixture
+def begun(bench: Bench, script: Scripted, now: list[float]) -> Iterator[Follower]:
+    """Follows from the beginning, where change 5 tells of a study."""
     script.changes(5)
     follower = bench.follower(script.url, begin="beginning", clock=lambda: now[0])
     assert follower.turn()
-    script.server.status_of, script.server.status = {"/changes": 200}, 500
+    yield follower
+    follower.close()
+
+
+def _put_off(bench: Bench, begun: Follower, now: list[float]) -> Event:
+    """A quarter of an hour of faults; the event that says it is put off."""
     for at in (1000.0, 1500.0, 1899.0):
         now[0] = at
-        assert not follower.turn()
-        assert follower.state.fault == "HTTP 500"
+        assert not begun.turn()
+        assert begun.state.fault
         assert bench.store.positions.get("pacs") == Position(0, "")
+        assert not bench.store.events.all(kind="follow_postponed")
     now[0] = 1900.0
-    assert not follower.turn()
-    assert follower.state.fault == ""
-    (skipped,) = bench.store.events.all(kind="follow_skipped")
-    assert skipped.detail["change"] == 5
+    assert not begun.turn()
+    assert begun.state.fault == ""
+    assert begun.state.postponed == 1
     position = bench.store.positions.get("pacs")
+    (event,) = bench.store.events.all(kind="follow_postponed")
     assert position is not None
-    assert position.number == 5
-    follower.close()
+    assert position.number == event.detail["change"]
+    return event
+
+
+def test_what_cannot_be_had_is_asked_for_again_and_then_put_off(
+    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+) -> None:
+    """The study's address answers with a fault for a quarter of an hour, and is gone in the end."""
+    script.server.status_of, script.server.status = {"/changes": 200}, 500
+    assert _put_off(bench, begun, now).detail["why"] == "HTTP 500"
+    script.server.status = 404
+    now[0] += 900
+    assert not begun.turn()
+    assert begun.state.postponed == 0
+    assert len(bench.store.events.all(kind="follow_caught_up")) == 1
 
 
 def _with_a_study(script: Scripted, *instances: bytes) -> list[str]:
@@ -264,19 +287,74 @@ def _with_a_study(script: Scripted, *instances: bytes) -> list[str]:
     return [f"/instances/{number:x}/file" for number in range(1, len(instances) + 1)]
 
 
+def test_an_object_that_cannot_be_had_comes_when_it_can_and_the_others_before(
+    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+) -> None:
+    _, second, *_ = _with_a_study(script, *(part10(ct_slice(n)) for n in range(1, 5)))
+    script.server.status_of[second] = 500
+    _put_off(bench, begun, now)
+    assert bench.uids() == ["1.2.3.1", "1.2.3.3", "1.2.3.4"]
+
+    def asked(follower: Follower) -> int:
+        script.server.heard.clear()
+        assert not follower.turn()
+        return [path for path, _ in script.server.heard].count(second)
+
+    with closing(bench.follower(script.url, clock=lambda: now[0])) as again:
+        assert [asked(again), asked(again)] == [1, 0], "at the start, and then rarely"
+        assert again.state.postponed == 1
+        script.server.status_of.clear()
+        now[0] += 899
+        assert asked(again) == 0
+        now[0] += 1
+        assert asked(again) == 1
+        assert again.state.postponed == 0
+        assert bench.uids()[3:] == ["1.2.3.2"]
+        now[0] += 900
+        assert asked(again) == 0
+    assert len(bench.store.events.all(kind="follow_postponed")) == 1
+    assert len(bench.store.events.all(kind="follow_caught_up")) == 1
+
+
+def test_many_that_cannot_be_had_do_not_hide_the_others(
+    bench: Bench, script: Scripted, begun: Follower
+) -> None:
+    """A server in trouble is not asked for all at once, but for others the next time."""
+    *bad, _ = _with_a_study(script, *(part10(ct_slice(n)) for n in range(1, 7)))
+    script.server.status_of.update(dict.fromkeys(bad, 500))
+    assert not begun.turn()
+    assert [path for path, _ in script.server.heard if path in bad] == bad[:3]
+    assert not begun.turn()
+    assert bench.uids() == ["1.2.3.6"]
+
+
+def test_what_is_put_off_waits_while_no_one_is_there(
+    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+) -> None:
+    (only,) = _with_a_study(script, part10(ct_slice(1)))
+    script.server.status_of[only] = 500
+    _put_off(bench, begun, now)
+    script.server.status_of[only] = 401
+    now[0] += 900
+    assert not begun.turn()
+    assert begun.state.fault == "HTTP 401"
+    script.server.status_of.clear()
+    assert not begun.turn()
+    assert bench.uids() == ["1.2.3.1"]
+
+
 def test_an_object_too_large_is_left_out_at_once_and_the_others_come(
-    bench: Bench, script: Scripted
+    bench: Bench, script: Scripted, begun: Follower
 ) -> None:
     """The others cannot be had at first, so that the study is gone through more than once."""
     large = part10(ct_slice(1, Rows=1024, Columns=1024, PixelData=bytes(2 * MB)))
     _, second = _with_a_study(script, large, part10(ct_slice(2)))
     script.server.status_of[second] = 500
-    follower = bench.follower(script.url, begin="beginning")
     for _ in range(3):
-        follower.turn()
+        begun.turn()
     script.server.status_of.clear()
-    assert not follower.turn()
-    assert follower.state.fault == ""
+    assert not begun.turn()
+    assert begun.state.fault == ""
     assert bench.uids() == ["1.2.3.2"]
     (skipped,) = bench.store.events.all(kind="follow_skipped")
     assert (skipped.detail["resource"], skipped.detail["change"]) == ("1", 1)
@@ -284,17 +362,18 @@ def test_an_object_too_large_is_left_out_at_once_and_the_others_come(
     position = bench.store.positions.get("pacs")
     assert position is not None
     assert position.number == 1
-    follower.close()
 
 
 @pytest.mark.parametrize("fault", ["odd", "breaks off", "slow"])
 def test_an_object_that_never_comes_whole_does_not_hold_up_the_others_for_ever(
-    bench: Bench, script: Scripted, fault: str, monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
+    script: Scripted,
+    begun: Follower,
+    now: list[float],
+    fault: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now = [1000.0]
     _with_a_study(script, part10(ct_slice(1)))
-    follower = bench.follower(script.url, begin="beginning", clock=lambda: now[0])
-    assert follower.turn()
     series = "/studies/00000001/series"
     if fault == "odd":
         script.server.body_of[series] = b"<html>"
@@ -309,32 +388,20 @@ def test_an_object_that_never_comes_whole_does_not_hold_up_the_others_for_ever(
             return usual(answer, *limits)  # type: ignore[arg-type]
 
         monkeypatch.setattr(orthanc_changes, "body", slow)
-    for at in (1000.0, 1899.0):
-        now[0] = at
-        assert not follower.turn()
-        assert follower.state.fault
-        assert not bench.store.events.all(kind="follow_skipped")
-    now[0] = 1900.0
-    assert not follower.turn()
-    assert follower.state.fault == ""
-    assert len(bench.store.events.all(kind="follow_skipped")) == 1
-    follower.close()
+    _put_off(bench, begun, now)
 
 
-def test_time_away_is_no_time_an_object_could_not_be_had(bench: Bench, script: Scripted) -> None:
-    now = [1000.0]
-    script.changes(5)
-    follower = bench.follower(script.url, begin="beginning", clock=lambda: now[0])
-    assert follower.turn()
+def test_time_away_is_no_time_an_object_could_not_be_had(
+    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+) -> None:
     script.server.status_of, script.server.status = {"/changes": 200}, 500
-    assert not follower.turn()
+    assert not begun.turn()
     away = httpx.ConnectError("refused")
     with patch.object(Follower, "_changes", side_effect=away):
-        assert not follower.turn()
+        assert not begun.turn()
     now[0] = 9000.0
-    assert not follower.turn()
-    assert not bench.store.events.all(kind="follow_skipped")
-    follower.close()
+    assert not begun.turn()
+    assert not bench.store.events.all(kind="follow_postponed")
 
 
 def test_an_objects_time_grows_with_its_size() -> None:
@@ -364,18 +431,15 @@ def test_the_log_is_read_as_it_is_and_no_further_than_a_limit(
     follower.close()
 
 
-def test_who_is_not_let_in_skips_nothing(bench: Bench, script: Scripted) -> None:
-    now = [1000.0]
-    script.changes(5)
-    follower = bench.follower(script.url, begin="beginning", clock=lambda: now[0])
-    assert follower.turn()
+def test_who_is_not_let_in_puts_nothing_off(
+    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+) -> None:
     script.server.status_of, script.server.status = {"/changes": 200}, 401
     for at in (1000.0, 1e6):
         now[0] = at
-        assert not follower.turn()
+        assert not begun.turn()
     assert bench.store.positions.get("pacs") == Position(0, "")
-    assert not bench.store.events.all(kind="follow_skipped")
-    follower.close()
+    assert not bench.store.events.all(kind="follow_postponed")
 
 
 def test_while_paused_nothing_is_asked(bench: Bench, script: Scripted) -> None:
