@@ -126,8 +126,17 @@ def judge_stow(delivery_id: int, sop_instance_uid: str, status: int, content: by
         return Outcome(delivery_id, "retry", status, f"HTTP {status} without a reason")
     if not content.strip() or sop_instance_uid in _stored_uids(told):
         return Outcome(delivery_id, "delivered", status, f"HTTP {status}")
+    if _names_nothing(told):  # Orthanc without room says so little
+        return Outcome(delivery_id, "retry", status, f"HTTP {status}: stored nothing, and not why")
     detail = "found no answer of a STOW-RS service: check the url"
     return Outcome(delivery_id, "park", status, detail)
+
+
+def _names_nothing(told: Any) -> bool:
+    """Whether it is the answer of a STOW-RS service that lists no object, stored or failed."""
+    lists = (_FAILED_SEQUENCE, _STORED_SEQUENCE)
+    found = [told[tag] for tag in lists if tag in told] if isinstance(told, dict) else []
+    return bool(found) and all(isinstance(one, dict) and not one.get("Value") for one in found)
 
 
 def _told(content: bytes) -> Any:

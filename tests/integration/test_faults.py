@@ -4,9 +4,10 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,27 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_full_orthanc_is_tried_again_until_it_has_room(tmp_path: Path) -> None:
+def web_destination(peer: Orthanc, method: str, root: str) -> dict[str, Any]:
+    """The same over HTTP."""
+    known = {"user": "tester", "password": "tester"}
+    return {"name": "orthanc", "method": method, "url": peer.url + root, **known}
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        pytest.param(destination, id="c-store"),
+        pytest.param(partial(web_destination, method="stow-rs", root="/dicom-web"), id="stow-rs"),
+        pytest.param(partial(web_destination, method="orthanc", root=""), id="orthanc"),
+    ],
+)
+def test_a_full_orthanc_is_tried_again_until_it_has_room(
+    tmp_path: Path, named: Callable[[Orthanc], dict[str, Any]]
+) -> None:
     study = small_study(tmp_path / "study")
     with small_disk(tmp_path / "disk", 8) as disk, orthanc(disk) as peer:
         filler = disk / "filler"
-        with node(tmp_path / "mirv", [destination(peer)], profiles=["henry2022"]) as running:
+        with node(tmp_path / "mirv", [named(peer)], profiles=["henry2022"]) as running:
             filler.write_bytes(bytes(shutil.disk_usage(disk).free - 8192))
             assert storescu(running.port, [study.folder]).returncode == 0
 
@@ -63,6 +80,7 @@ def test_a_full_orthanc_is_tried_again_until_it_has_room(tmp_path: Path) -> None
 
             wait_until(tried, 90, "it is tried again")
             assert running.api("deliveries?state=parked") == []
+            assert running.api("deliveries?state=delivered") == []
             filler.unlink()
             run = running.wait_for(study.identity.study_uid)
             made = running.api(f"runs/{run['run_id']}/artifacts")

@@ -67,9 +67,11 @@ def stow_success(*uids: str) -> bytes:
         (200, b"[]", "park"),
         (200, b"null", "park"),
         (200, b'"1.2.3.7"', "park"),
-        (200, b'{"00081199": {"vr": "SQ"}}', "park"),
+        (200, b'{"00081199": {"vr": "SQ"}}', "retry"),  # Orthanc without room: names no object
+        (200, b'{"00081198": {"vr": "SQ"}, "00081199": {"vr": "SQ"}}', "retry"),
         (200, b'{"00081199": {"vr": "SQ", "Value": ["1.2.3.7", {"00081155": 7}]}}', "park"),
-        (200, b'{"00081198": {"vr": "SQ", "Value": []}}', "park"),
+        (200, b'{"00081198": {"vr": "SQ", "Value": []}}', "retry"),
+        (200, b'{"00081199": 7}', "park"),
         (200, b"<NativeDicomModel>1.2.3.7</NativeDicomModel>", "park"),  # JSON was asked for
         (409, stow_failure(0x0111), "delivered"),  # there since an earlier try
         (200, stow_failure(0xA700), "retry"),
@@ -158,6 +160,30 @@ def test_orthanc_refuses_for_good_what_is_not_dicom_or_not_allowed(
     assert [one.verdict for one in send(stranger, files)] == ["park"] * 3
     with pytest.raises(Transient, match="lookup"):
         look_up(stranger, "1.9", [STORED])
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("method", ["stow-rs", "orthanc"])
+def test_an_orthanc_without_room_is_asked_again_until_it_has_it(
+    tmp_path: Path, method: Method
+) -> None:
+    """All is of one patient, so that there is no other whose objects it could recycle."""
+    large = {"Rows": 600, "Columns": 512, "PixelData": bytes(600 * 1024)}
+    old, new = tmp_path / "old.dcm", tmp_path / "new.dcm"
+    old.write_bytes(part10(ct_slice(1, **large)))
+    new.write_bytes(part10(ct_slice(2, **large)))
+    limits = {"MaximumStorageSize": 1, "MaximumStorageMode": "Reject"}
+    with orthanc(tmp_path / "orthanc", **limits) as full:
+        full.upload([old])
+        for _ in range(2):
+            (outcome,) = send(at(full, method), [Outgoing(2, CT, new)])
+            assert outcome.verdict == "retry", outcome
+        (there,) = full.find("Instance", StudyInstanceUID="1.2.3")
+        full.http.delete(f"/instances/{there}").raise_for_status()
+        (outcome,) = send(at(full, method), [Outgoing(2, CT, new)])
+        assert outcome.verdict == "delivered", outcome
+        (there,) = full.find("Instance", StudyInstanceUID="1.2.3")
+        assert full.file(there) == new.read_bytes()
 
 
 def test_nobody_there_is_tried_again_without_asking_for_each(files: list[Outgoing]) -> None:
