@@ -451,7 +451,7 @@ class _WaitingSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is 
         if self.socket is None or not self._is_connected:
             time.sleep(_IDLE_WAIT_S)
             return False
-        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+        if self.recv.unread or (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()):
             return True
         wait = _IDLE_WAIT_S if self.event_queue.empty() else 0
         try:
@@ -498,8 +498,14 @@ class _BoundedReceive:
         del received[number:]
         return received
 
-    def into(self, free: memoryview) -> int:
+    def into(self, free: memoryview, ahead: int = 0) -> int:
         """Fill memory from the wire; how many bytes, fewer when the peer closes.
+
+        Parameters
+        ----------
+        free : memoryview
+        ahead : int
+            How much of what comes after, if it is there already, to put into `unread`.
 
         Raises
         ------
@@ -523,7 +529,7 @@ class _BoundedReceive:
             if left <= 0:
                 raise TimeoutError(f"found {number} of {len(free)} bytes in {seconds} s")
             with free[number:] as rest:
-                read = self._read(rest, seconds, left)
+                read = self._read(rest, seconds, left, ahead if number == 0 else 0)
             if not read:
                 break
             number += read
@@ -531,7 +537,9 @@ class _BoundedReceive:
         return number
 
     def look_ahead(self, wanted: int) -> bool:
-        """Put into `unread` what is there already; whether anything was."""
+        """Put what is there already into `unread`; whether that holds anything."""
+        if self.unread:
+            return True
         connection = self._wire.socket
         if self.refused or isinstance(connection, ssl.SSLSocket):
             return False
@@ -549,7 +557,7 @@ class _BoundedReceive:
         if wanted > self._limits.max_pdu:
             raise OSError(f"found a PDU of {wanted} bytes, wanted {self._limits.max_pdu} at most")
 
-    def _read(self, rest: memoryview, seconds: float, left: float) -> int:
+    def _read(self, rest: memoryview, seconds: float, left: float, ahead: int) -> int:
         connection = self._wire.socket
         if isinstance(connection, ssl.SSLSocket):
             connection.settimeout(left)
@@ -560,10 +568,19 @@ class _BoundedReceive:
             _limit(connection, socket.SO_RCVTIMEO, seconds)
             self._patience_s = seconds
         try:
+            if ahead:
+                return self._read_ahead(connection, rest, ahead)
             # The system waits for all of it, and counts its own limit over the whole wait.
             return int(connection.recv_into(rest, 0, socket.MSG_WAITALL))
         except BlockingIOError as error:
             raise TimeoutError(f"found no more bytes in {seconds} s") from error
+
+    def _read_ahead(self, connection: socket.socket, rest: memoryview, ahead: int) -> int:
+        after = bytearray(ahead)
+        read = connection.recvmsg_into([rest, after])[0]
+        if read > len(rest):
+            self.unread += after[: read - len(rest)]
+        return min(read, len(rest))
 
 
 def _limit(connection: socket.socket, what: int, seconds: float) -> None:

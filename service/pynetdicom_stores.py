@@ -20,6 +20,7 @@ from service.memory import Buffer
 _P_DATA = 4
 _HEAD = struct.Struct(">BxI")
 _FRAGMENT = struct.Struct(">IBB")
+_AHEAD = _HEAD.size + _FRAGMENT.size
 _ELEMENT = struct.Struct("<HHI")
 _COMMAND, _LAST = 1, 2
 _C_STORE_REQUEST, _C_STORE_RESPONSE = 0x0001, 0x8001
@@ -29,7 +30,7 @@ _ESTABLISHED = "Sta6"
 _INVALID_PDU, _CLOSED = "Evt19", "Evt17"
 _LARGEST_COMMAND = 1024
 # Every call that lets other threads go on costs a wait to be let back in.
-_HASHED_AT_ONCE = 256 * 1024
+_HASHED_AT_ONCE = 1024 * 1024
 # No answer is longer; a peer that takes less in one PDU is left to pynetdicom.
 _LARGEST_ANSWER = 512
 
@@ -200,7 +201,7 @@ class _Reader:
 
     def _has_more(self) -> bool:
         """Whether another PDU begins; in mid-object it is mostly there already."""
-        if self._request is not None and self._receive.look_ahead(_HEAD.size + _FRAGMENT.size):
+        if self._request is not None and self._receive.look_ahead(_AHEAD):
             return True
         return bool(self._dul.socket.ready)
 
@@ -267,7 +268,8 @@ class _Reader:
             self._read_body(bytearray(), length, begun)
             return
         self._check_length(request.length + fragment - 2)
-        if not request.receive(fragment - 2, self._receive.into):
+        ahead = 0 if flags & _LAST else _AHEAD
+        if not request.receive(fragment - 2, lambda free: self._receive.into(free, ahead)):
             self._end(_CLOSED)
         elif flags & _LAST:
             self._answer(request)
