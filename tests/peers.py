@@ -80,6 +80,20 @@ class Orthanc:
         )
         answer.raise_for_status()
 
+    def send_and_ask(self, modality: str, study_uid: str) -> str:
+        """Send a study by C-STORE and ask for its storage commitment; the transaction's UID."""
+        (study,) = self.find("Study", StudyInstanceUID=study_uid)
+        wanted = {"Resources": [study], "StorageCommitment": True, "Synchronous": True}
+        answer = self.http.post(f"/modalities/{modality}/store", json=wanted)
+        answer.raise_for_status()
+        return str(answer.json()["StorageCommitmentTransactionUID"])
+
+    def commitment(self, transaction_uid: str) -> dict[str, Any]:
+        """What it was told about a transaction."""
+        answer = self.http.get(f"/storage-commitment/{transaction_uid}")
+        answer.raise_for_status()
+        return dict(answer.json())
+
     def find(self, level: str, **query: str) -> list[str]:
         """Orthanc ids by DICOM tags."""
         answer = self.http.post("/tools/find", json={"Level": level, "Query": query})

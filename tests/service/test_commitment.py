@@ -140,18 +140,13 @@ def test_the_node_commits_itself_to_orthanc_to_what_it_holds(tmp_path: Path) -> 
         node.listener._on_commitment_request = lambda *what: asked.append(what)
         with orthanc(tmp_path / "orthanc", {"NODE": ("MIRV", node.port)}) as peer:
             peer.upload([path])
-            (study,) = peer.find("Study", StudyInstanceUID="1.2.3")
-            sent = peer.http.post(
-                "/modalities/NODE/store",
-                json={"Resources": [study], "StorageCommitment": True, "Synchronous": True},
-            )
-            transaction = sent.json()["StorageCommitmentTransactionUID"]
+            transaction = peer.send_and_ask("NODE", "1.2.3")
             wait_until(lambda: asked, 10, "Orthanc asks")
             ((calling, kind, information),) = asked
             assert calling == "ORTHANC"
             back = Destination(name="o", ae_title="ORTHANC", host="127.0.0.1", port=peer.dicom_port)
             assert report_commitment(back, kind, information, "MIRV") == ""
-            state = peer.http.get(f"/storage-commitment/{transaction}").json()
+            state = peer.commitment(transaction)
     assert state["Status"] == "Success"
     assert len(state["Success"]) == 1
 

@@ -11,7 +11,7 @@ from pynetdicom import AE, evt
 from config.settings import Delivery, Destination
 from service.sender import Outgoing, judge, next_delay, send
 from tests.peers import free_port, orthanc
-from tests.service.wire import CT, ct_slice, part10
+from tests.service.wire import CT, three_slices
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
 
@@ -33,12 +33,7 @@ def archive(answer: Callable[[evt.Event], int]) -> Iterator[Destination]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Outgoing]:
-    made = []
-    for number in range(1, 4):
-        path = tmp_path / f"{number}.dcm"
-        path.write_bytes(part10(ct_slice(number)))
-        made.append(Outgoing(number, CT, path))
-    return made
+    return three_slices(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -152,16 +152,11 @@ def test_storage_commitment_both_ways_over_tls(tmp_path: Path, ours: Tls) -> Non
         wait_until(lambda: reports, 10, "Orthanc reports")
         assert reports == [Report("1.9", frozenset({"1.2.3.1"}), {})]
 
-        (study,) = peer.find("Study", StudyInstanceUID="1.2.3")
-        sent = peer.http.post(
-            "/modalities/NODE/store",
-            json={"Resources": [study], "StorageCommitment": True, "Synchronous": True},
-        )
-        transaction = sent.json()["StorageCommitmentTransactionUID"]
+        transaction = peer.send_and_ask("NODE", "1.2.3")
         wait_until(lambda: asked, 10, "Orthanc asks")
         ((_, kind, information),) = asked
         assert report_commitment(to, kind, information, "MIRV") == ""
-        state = peer.http.get(f"/storage-commitment/{transaction}").json()
+        state = peer.commitment(transaction)
     assert (state["Status"], len(state["Success"])) == ("Success", 1)
 
 

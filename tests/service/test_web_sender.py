@@ -17,7 +17,7 @@ from service.web_sender import judge_orthanc, judge_stow, look_up, send
 from tests.peers import Orthanc, free_port, orthanc
 from tests.service import certificates
 from tests.service.http_peer import archive
-from tests.service.wire import CT, ct_slice, part10
+from tests.service.wire import CT, ct_slice, part10, three_slices
 
 Method = Literal["stow-rs", "orthanc"]
 STORED, FORGOTTEN = Reference(CT, "1.2.3.1"), Reference(CT, "1.2.3.99")
@@ -25,12 +25,7 @@ STORED, FORGOTTEN = Reference(CT, "1.2.3.1"), Reference(CT, "1.2.3.99")
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Outgoing]:
-    made = []
-    for number in range(1, 4):
-        path = tmp_path / f"{number}.dcm"
-        path.write_bytes(part10(ct_slice(number)))
-        made.append(Outgoing(number, CT, path))
-    return made
+    return three_slices(tmp_path)
 
 
 def destination(url: str, method: Method = "stow-rs", **more: Any) -> WebDestination:

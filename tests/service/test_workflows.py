@@ -14,7 +14,7 @@ from dbos import DBOS, error
 from analysis.errors import Transient, Unsuitable
 from config.settings import Delivery, Destination, Settings, Source, Webhook
 from dicom_io.model import Artifact, Predecessor
-from service import errands, workflows
+from service import dbos_queues, errands, workflows
 from service.sender import Outcome, Outgoing
 from service.spool import Spool
 from service.store import DeliveryRow, RunRow, Store, sqlite_url
@@ -339,11 +339,11 @@ def test_lesions_done_are_noted_now_and_then_and_the_last_for_sure(bench: Bench)
     assert seen[2] == (1000, 1000)
 
 
-def test_a_try_is_queued_only_when_none_is_at_work(bench: Bench) -> None:
-    """Halfway through a try some of its deliveries count one try more: that is no new try."""
+def _begin_a_held_try(bench: Bench) -> threading.Event:
+    """A run whose results are being sent, to be refused for now when this is set."""
     sending, free = threading.Event(), threading.Event()
 
-    def answer(one: Outgoing) -> tuple[str, int | None]:
+    def answer(_one: Outgoing) -> tuple[str, int | None]:
         sending.set()
         free.wait(30)
         return "retry", None
@@ -351,8 +351,14 @@ def test_a_try_is_queued_only_when_none_is_at_work(bench: Bench) -> None:
     bench.answer = answer
     bench.queue("a")
     assert sending.wait(30)
+    return free
+
+
+def test_a_try_is_queued_only_when_none_is_at_work(bench: Bench) -> None:
+    """Halfway through a try some of its deliveries count one try more: that is no new try."""
+    held = _begin_a_held_try(bench)
     assert not workflows.enqueue_delivery("a", "PACS", 1)
-    free.set()
+    held.set()
     wait_until(lambda: workflows.enqueue_delivery("a", "PACS", 2), 30, "queued", 0.02)
     parked = bench.deliveries("parked", 2)
     assert {row.attempts for row in parked} == {2}
@@ -364,21 +370,12 @@ def _enqueue_due(bench: Bench) -> None:
 
 
 def test_what_was_cancelled_while_its_try_was_at_work_can_be_tried_again(bench: Bench) -> None:
-    sending, free = threading.Event(), threading.Event()
-
-    def answer(_one: Outgoing) -> tuple[str, int | None]:
-        sending.set()
-        free.wait(30)
-        return "retry", None
-
-    bench.answer = answer
-    bench.queue("a")
-    assert sending.wait(30)
+    held = _begin_a_held_try(bench)
     to_pacs = bench.store.deliveries.all(destination="PACS")
     for row in to_pacs:
         assert bench.store.deliveries.cancel(row.id, time.time())
     bench.answer = lambda _one: ("delivered", 0)
-    free.set()
+    held.set()
     _ended_as("SUCCESS", "deliver:a:PACS:0")
     for row in to_pacs:
         assert bench.store.deliveries.retry(row.id, 3, time.time())
@@ -486,7 +483,7 @@ def test_an_earlier_study_goes_no_later_than_the_one_that_waits_for_it(bench: Be
             NewRun(name, "1.9", f"1.8.{name}", patient, date, "i", "p", name, priority=priority), 1
         )
         workflows.enqueue_run(bench.run(name))
-    bench.store.runs.hasten_prior("Q", "20210101", 1, workflows.hasten)
+    bench.store.runs.hasten_prior("Q", "20210101", 1, dbos_queues.hasten)
     assert (bench.run("prior").priority, bench.run("other").priority) == (1, 100)
     free.set()
     for name in ("prior", "other"):

@@ -18,6 +18,7 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from config.settings import Listener as ListenerSettings
 from service.listener import Listener, file_meta
+from service.sender import Outgoing
 from service.spool import Spool
 from service.store import Store, sqlite_url
 from tests.peers import free_port
@@ -187,3 +188,13 @@ def part10(ds: Dataset) -> bytes:
     """The data set as a complete file."""
     uid = str(ds.SOPInstanceUID)
     return file_meta(str(ds.SOPClassUID), uid, ExplicitVRLittleEndian) + encoded(ds)
+
+
+def three_slices(folder: Path) -> list[Outgoing]:
+    """Files of one study to be sent, numbered from 1."""
+    made = []
+    for number in range(1, 4):
+        path = folder / f"{number}.dcm"
+        path.write_bytes(part10(ct_slice(number)))
+        made.append(Outgoing(number, CT, path))
+    return made
