@@ -41,6 +41,7 @@ _BOOT = (
     "from service.listener_process import main; main(int(sys.argv[2]))"
 )
 _START_S = 60.0
+_START_TRIES = 3
 _ANSWER_S = 30.0
 _END_S = 10.0
 _PORT_PATIENCE_S = 5.0
@@ -148,8 +149,8 @@ class ListenerProcesses:
         try:
             for place in range(self._wanted.processes):
                 self._children[place] = self._started()
-            for child in self._children:
-                _await_ready(child)
+            for place in range(self._wanted.processes):
+                self._await_ready(place)
         except BaseException:
             self.stop()
             raise
@@ -160,6 +161,22 @@ class ListenerProcesses:
         for keeper in self._keepers:
             keeper.start()
         log.info("listener processes started", processes=self._wanted.processes)
+
+    def _await_ready(self, place: int) -> None:
+        """Wait for a process to listen; one that was killed before has a few successors."""
+        for tries_left in reversed(range(_START_TRIES)):
+            child = self._children[place]
+            why = "ended" if child is None else _why_not_ready(child)
+            if not why:
+                return
+            if child is not None:
+                _end(child)
+                self._children[place] = None
+            if why != "ended" or not tries_left:
+                break
+            log.warning("listener process ended at its start", place=place)
+            self._children[place] = self._started()
+        raise OSError(f"a listener process did not start: {why}")
 
     def stop(self) -> None:
         """End every process and its associations."""
@@ -262,16 +279,16 @@ def _wait_for_port(address: tuple[str, int]) -> None:
         time.sleep(_SHORTEST_REST_S)
 
 
-def _await_ready(child: _Child | None) -> None:
-    if child is None:
-        return
+def _why_not_ready(child: _Child) -> str:
+    """Wait for a process to say that it listens; "" when it does, "ended" without a word."""
     timer = threading.Timer(_START_S, child.process.kill)
     timer.daemon = True
     timer.start()
     message = child.line.receive()
     timer.cancel()
-    if message is None or "ready" not in message:
-        raise OSError(f"a listener process did not start: {(message or {}).get('failed', 'ended')}")
+    if message is None:
+        return "ended"
+    return "" if "ready" in message else str(message.get("failed", message))
 
 
 def _end(child: _Child) -> None:
@@ -347,7 +364,8 @@ def main(descriptor: int) -> None:
         return
     gc.collect()
     gc.freeze()  # what is there now stays: no collection need look at it again
-    line.send(ready=True)
+    with contextlib.suppress(OSError):  # a node that is gone by now: there is nothing to listen for
+        line.send(ready=True)
     node.listen()
     listener.stop()
     store.close()

@@ -1,11 +1,13 @@
 """The crash test: studies stream in while the node is killed at random; then everything is counted.
 
 ``python -m tests.bench crash`` runs both full sizes: 60 studies and 200 ``kill -9`` on SQLite,
-where one process does everything, and the same on PostgreSQL with a node and three workers.
+where a node with two listener processes does everything, and the same on PostgreSQL with three
+workers beside it. A kill hits a node, a worker or one of a node's listener processes.
 ``python -m tests.bench.crash --studies 10 --kills 20 --seed 5 [--postgres]`` runs another size.
 """
 
 import argparse
+import contextlib
 import hashlib
 import io
 import os
@@ -18,7 +20,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +43,7 @@ from tests.service.postgres import create_database, postgres
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 STUDIES, KILLS, SEED = 60, 200, 7
-WORKERS = 3
+WORKERS, LISTENERS = 3, 2
 _ORPHAN_S = 20.0
 
 
@@ -106,6 +107,15 @@ class _Process:
         self._process.wait()
         self._process = self._start()
 
+    def kill_listener(self, source: random.Random) -> bool:
+        """kill -9 of one of its listener processes; False when it has none now."""
+        listeners = sorted(_listeners(self._process.pid))
+        if not listeners:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(source.choice(listeners), signal.SIGKILL)
+        return True
+
     @property
     def running(self) -> bool:
         """Whether the process lives."""
@@ -127,6 +137,18 @@ class _Process:
             self._log.close()
 
 
+def _listeners(parent: int) -> list[int]:
+    """Children of a process that listen for it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            command = (entry / "cmdline").read_bytes()
+            if b"service.listener_process" in command:
+                number = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                found += [int(entry.name)] if number == parent else []
+    return found
+
+
 def crash(
     folder: Path,
     studies: int,
@@ -136,6 +158,7 @@ def crash(
     longest_life_s: float = 8.0,
     patience_s: float = 600.0,
     server: str | None = None,
+    listeners: int = 1,
 ) -> Tally:
     """Stream studies in, kill at random, wait for the rest, count.
 
@@ -147,14 +170,18 @@ def crash(
         How long the work left after the last kill may take.
     server : str, optional
         URL of a PostgreSQL server: three workers share the work, and whom a kill hits is random.
+    listeners : int
+        Listener processes of the node; of several, every other kill of the node is of one of them.
     """
-    where = "SQLite, one process" if server is None else f"PostgreSQL, {WORKERS} workers"
+    where = "SQLite" if server is None else f"PostgreSQL, {WORKERS} workers"
+    if listeners > 1:
+        where += f", {listeners} listener processes"
     tally = Tally(where, studies, kills, seed)
     started = time.monotonic()
     source = random.Random(seed)
     port = free_port()
     with orthanc(folder / "orthanc", {"NODE": ("MIRV", port)}) as peer:
-        config = _settings(folder, port, peer, server)
+        config = _settings(folder, port, peer, server, listeners)
         settings = load_settings(config)
         kinds = ["serve"] if server is None else ["serve", *["worker"] * WORKERS]
         with _site(kinds, config, folder, tally) as site:
@@ -167,6 +194,9 @@ def crash(
                 hit = source.choice(site)
                 if not hit.running:
                     tally.faults.append(f"a {hit.kind} ended by itself: {hit.last_words()}")
+                if source.random() < 0.5 and hit.kill_listener(source):
+                    tally.killed["listener"] += 1
+                    continue
                 hit.kill()
                 tally.killed[hit.kind] += 1
             sender.finish(studies, time.monotonic() + patience_s)
@@ -187,7 +217,7 @@ def crash(
     return tally
 
 
-@contextmanager
+@contextlib.contextmanager
 def _site(kinds: list[str], config: Path, folder: Path, tally: Tally) -> Iterator[list[_Process]]:
     site = [
         _Process(kind, config, folder / f"{kind}{number}.log") for number, kind in enumerate(kinds)
@@ -217,13 +247,13 @@ def _lives(group: int) -> bool:
     return True
 
 
-def _settings(folder: Path, port: int, peer: Orthanc, server: str | None) -> Path:
+def _settings(folder: Path, port: int, peer: Orthanc, server: str | None, listeners: int) -> Path:
     path = folder / "mirv.yaml"
     content = {
         "folder": str(folder / "node"),
         "quiet_s": 0.5,
         "profiles": ["henry2022"],
-        "listener": {"port": port},
+        "listener": {"port": port, "processes": listeners},
         "http": {"enabled": False},
         "extraction": {"workers": 1},
         "delivery": {"first_retry_s": 0.5, "longest_retry_s": 2, "max_attempts": 1000},
@@ -274,7 +304,7 @@ class _Sender(threading.Thread):
                 self._folder / str(number),
                 n_lesions=2,
                 seed=number,
-                shape=(10, 64, 64),
+                shape=(10, 192, 192),  # more than goes by way of the page cache
                 patient_id=f"CRASH-{number}",
             )
             self._may.acquire()
@@ -417,12 +447,15 @@ def _full_size(
 ) -> Tally:
     with tempfile.TemporaryDirectory() as folder:
         if not with_postgres:
-            return crash(Path(folder), studies, kills, seed=seed, patience_s=3600)
+            return crash(
+                Path(folder), studies, kills,
+                seed=seed, patience_s=3600, listeners=LISTENERS,
+            )  # fmt: skip
         with postgres() as server:
             # Four processes live side by side: each lives four times as long as one kill is apart.
             return crash(
                 Path(folder), studies, kills,
-                seed=seed, patience_s=3600, longest_life_s=4, server=server,
+                seed=seed, patience_s=3600, longest_life_s=4, server=server, listeners=LISTENERS,
             )  # fmt: skip
 
 

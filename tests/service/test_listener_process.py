@@ -1,8 +1,11 @@
 """Several listener processes: one listener to the outside, whatever becomes of one of them."""
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -294,6 +297,63 @@ def test_a_process_that_cannot_start_says_why(tmp_path: Path) -> None:
         node.listener.start()
     assert node.listener.pids == []
     node.store.close()
+
+
+def test_a_process_that_is_killed_at_its_start_has_a_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, killed = ListenerProcesses._started, []
+
+    def started(self: ListenerProcesses) -> listener_process._Child:
+        child = real(self)
+        if len(killed) < 2:
+            child.process.kill()
+            killed.append(child.process.pid)
+        return child
+
+    monkeypatch.setattr(ListenerProcesses, "_started", started)
+    with served(tmp_path) as node:
+        assert len(set(node.listener.pids) - set(killed)) == 2
+        with associate(node.port) as association:
+            assert store_status(association, ct_slice(1)) == SUCCESS
+
+
+def test_processes_that_are_always_killed_are_not_started_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ListenerProcesses._started
+
+    def started(self: ListenerProcesses) -> listener_process._Child:
+        child = real(self)
+        child.process.kill()
+        return child
+
+    monkeypatch.setattr(ListenerProcesses, "_started", started)
+    node = Served(tmp_path)
+    with pytest.raises(OSError, match="did not start: ended"):
+        node.listener.start()
+    assert node.listener.pids == []
+    node.store.close()
+
+
+def test_a_process_whose_node_dies_meanwhile_ends_quietly(tmp_path: Path) -> None:
+    wanted = ListenerSettings(port=free_port(), processes=2)
+    message = {
+        "listener": wanted.model_dump(mode="json"),
+        "folder": str(tmp_path),
+        "catalogue_url": sqlite_url(tmp_path / "catalogue.sqlite"),
+        "log_level": "INFO",
+    }
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-c", listener_process._BOOT, listener_process._ROOT]
+    with ours, theirs:
+        ours.sendall(json.dumps(message).encode() + b"\n")
+        process = subprocess.Popen(
+            [*command, str(theirs.fileno())], pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE
+        )
+    said = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 0
+    assert "Traceback" not in said
 
 
 def test_processes_outlive_no_node_and_a_new_one_takes_the_port(tmp_path: Path) -> None:
