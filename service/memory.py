@@ -59,6 +59,10 @@ class Buffer:
         if self.held > _KEPT:
             self._pages = None
 
+    def close(self) -> None:
+        """Give all memory back."""
+        self._size, self._pages = 0, None
+
     @property
     def _memory(self) -> mmap.mmap:
         if self._pages is None:

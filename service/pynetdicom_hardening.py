@@ -548,6 +548,7 @@ class _BoundedReceive:
         except OSError:
             return False
         self.unread += found
+        self._association.dul._idle_timer.restart()
         return bool(found)
 
     def _check(self, wanted: int) -> None:

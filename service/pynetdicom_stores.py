@@ -145,7 +145,18 @@ def gather_stores(association: Any, receive: Any, storing: Storing) -> None:
     storing : Storing
     """
     dul = association.dul
-    dul._read_pdu_data = _Reader(association, receive, storing, dul._read_pdu_data).read
+    memory = Buffer()
+    dul._read_pdu_data = _Reader(association, receive, storing, memory, dul._read_pdu_data).read
+    read_on = dul.run
+
+    def read_to_the_end() -> None:
+        try:
+            read_on()
+        finally:
+            # Associations are cycles, which a collection may find only after thousands of them.
+            memory.close()
+
+    dul.run = read_to_the_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +181,12 @@ class _Reader:
     """Reads PDUs in place of pynetdicom, or puts them back for it."""
 
     def __init__(
-        self, association: Any, receive: Any, storing: Storing, otherwise: Callable[[], None]
+        self,
+        association: Any,
+        receive: Any,
+        storing: Storing,
+        memory: Buffer,
+        otherwise: Callable[[], None],
     ) -> None:
         self._association = association
         self._dul = association.dul
@@ -178,7 +194,7 @@ class _Reader:
         self._storing = storing
         self._otherwise = otherwise
         self._request: _Gathering | None = None
-        self._memory = Buffer()
+        self._memory = memory
         self._peer: _Peer | None = None
 
     def read(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from service import pynetdicom_stores as stores_module
+from service.memory import Buffer
 from tests.peers import wait_until
 from tests.service.test_hardening import associated, store_command
 from tests.service.wire import (
@@ -120,6 +121,24 @@ def test_objects_of_any_size_follow_one_another(
     assert len(gathered) == len(made)
     kept = {node.spool.path(row.sha256).read_bytes() for row in node.store.instances.all()}
     assert kept == {part10(one) for one in made}
+
+
+def test_an_association_that_has_ended_holds_no_memory(
+    node: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Buffer] = []
+
+    class Noted(Buffer):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    monkeypatch.setattr(stores_module, "Buffer", Noted)
+    with associated(node) as connection:
+        connection.sendall(pdu(COMMAND, fragment(DATA, 2)))
+        assert answer(connection) == SUCCESS
+        assert [buffer.held > 0 for buffer in made] == [True]
+    wait_until(lambda: made[0].held == 0, 5, "its memory is given back")
 
 
 @pytest.mark.parametrize(
