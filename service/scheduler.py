@@ -268,9 +268,15 @@ class Scheduler:
         new = sum(
             self._queue(Selection.from_json(run.selection), run.study_date, now, run.priority)
             for run in self._store.runs.later_studies(min(news) - 1)
+            if self._has_another_prior(run)
         )
         self._finishes = finishes  # now, so that a catalogue that is away loses none
         return new
+
+    def _has_another_prior(self, run: RunRow) -> bool:
+        # Under another version each run has another identity: that alone revises nothing.
+        prior = self._prior(Selection.from_json(run.selection), run.study_date)
+        return run.prior != (prior.run_id if prior else None)
 
     def _replan(self, now: float) -> None:
         """Queue anew what was begun under other profiles or rules: a run's identity names them."""

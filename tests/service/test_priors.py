@@ -23,9 +23,13 @@ class Clock:
         self.now = 1_700_000_000.0
         self.store = Store(sqlite_url(folder / "catalogue.sqlite"))
         self.intake = Intake(Spool(folder / "spool"), self.store, lambda: self.now)
-        self.scheduler = Scheduler(
+        self.scheduler = self.fresh(Reading())
+
+    def fresh(self, reading: Reading) -> Scheduler:
+        """Of a node that was just started, under these rules."""
+        return Scheduler(
             self.store,
-            Plan(profiles=(), spaces=(), reading=Reading()),
+            Plan(profiles=(), spaces=(), reading=reading),
             1.0,
             lambda _run: None,
             lambda *_delivery: None,
@@ -185,13 +189,7 @@ def test_what_was_queued_under_another_plan_is_queued_anew(clock: Clock, tmp_pat
     clock.take(*files)
     clock.tick()
     old = clock.current(first)
-    clock.scheduler = Scheduler(
-        clock.store,
-        Plan(profiles=(), spaces=(), reading=Reading(fractional_threshold=0.7)),
-        1.0,
-        lambda _run: None,
-        lambda *_delivery: None,
-    )
+    clock.scheduler = clock.fresh(Reading(fractional_threshold=0.7))
     clock.tick()
     new = clock.current(first)
     assert new.run_id != old.run_id
@@ -199,6 +197,21 @@ def test_what_was_queued_under_another_plan_is_queued_anew(clock: Clock, tmp_pat
     replaced = clock.store.runs.get(old.run_id)
     assert replaced is not None
     assert replaced.superseded_by == new.run_id
+
+
+def test_a_start_under_other_rules_runs_nothing_again_that_has_finished(
+    clock: Clock, tmp_path: Path
+) -> None:
+    """As after an upgrade: the software's version is one of them."""
+    (first, first_files), (second, second_files) = studies(tmp_path)
+    for study, files in ((first, first_files), (second, second_files)):
+        clock.take(*files)
+        clock.tick()
+        clock.finish(study)
+    assert clock.current(second).prior is not None
+    clock.scheduler = clock.fresh(Reading(fractional_threshold=0.7))
+    assert clock.tick() == 0
+    assert len(clock.store.runs.all()) == 2
 
 
 def test_of_several_series_on_the_earlier_date_none_is_guessed(
