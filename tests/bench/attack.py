@@ -49,8 +49,8 @@ _PATIENCE_S = 30.0
 _AGAIN_S = 0.2
 _LINES_A_PDU = 1
 # What stays open by design once it was needed: connections to the databases, 10 of each of four
-# engines with two files each, and the fonts of reports.
-_KEPT = Counter({"databases": 80, "libraries": 20})
+# engines with two files each, the fonts of reports, and what leads to extraction's processes.
+_KEPT = Counter({"databases": 80, "libraries": 20, "processes": 4})
 _POOLED_THREADS = 10
 # storescu's word for proposing a compressed transfer syntax.
 _PROPOSE = {"JPEG lossless": "-xs", "JPEG-LS": "-xt", "JPEG 2000": "-xv", "RLE": "-xr"}
@@ -111,11 +111,12 @@ class Node:
         raise LookupError(name)
 
     def descriptors(self) -> Counter[str]:
-        """Open file descriptors, by what they are of: databases, libraries, socket, ..."""
+        """Open file descriptors, by what they are of: databases, connections, ..."""
         kinds: Counter[str] = Counter()
+        connections = _connections(self.process.pid)
         for one in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with suppress(FileNotFoundError):
-                kinds[_kind(str(one.readlink()))] += 1
+                kinds[_kind(str(one.readlink()), connections)] += 1
         return kinds
 
     def log(self) -> str:
@@ -123,7 +124,16 @@ class Node:
         return (self.folder / "node.log").read_text(errors="replace")
 
 
-def _kind(target: str) -> str:
+def _connections(process: int) -> set[str]:
+    """TCP sockets of the machine, as a process's descriptors name them."""
+    tables = [Path(f"/proc/{process}/net/{name}") for name in ("tcp", "tcp6")]
+    rows = [line.split() for table in tables for line in table.read_text("ascii").splitlines()[1:]]
+    return {f"socket:[{row[9]}]" for row in rows}
+
+
+def _kind(target: str, connections: set[str]) -> str:
+    if target.startswith("socket:"):
+        return "connections" if target in connections else "processes"
     if ".sqlite" in target:
         return "databases"
     return "libraries" if "site-packages" in target else target.partition(":")[0]
