@@ -26,6 +26,7 @@ from service.commitment import (
 )
 from service.intake import Intake, Taken
 from service.log import get_logger
+from service.memory import Budget
 from service.pynetdicom_hardening import HardenedServer, Limits, silent_s, start_server
 from service.pynetdicom_stores import StoreRequest, Storing
 from service.slots import Slots
@@ -72,6 +73,9 @@ _LIMIT_EXCEEDED = (2, 3, 2)
 _ROOM_S = 1.0
 
 log = get_logger("listener")
+
+# Of large objects under way, all together: some are read by what copies them once more.
+_MEMORY_PART = 1 / 3
 
 
 class Listener:
@@ -165,6 +169,7 @@ class Listener:
                 frozenset(STORAGE_CLASSES),
                 self._settings.max_object_mb * 1024**2,
                 file_meta,
+                Budget.of_machine(_MEMORY_PART / self._settings.processes),
                 self._store_object,
             ),
             shares_port=self._shares_port,

@@ -1,10 +1,52 @@
 """Memory to receive into: whole pages, used for one object after the other."""
 
 import mmap
+import os
+import threading
 from collections.abc import Callable
 
 _FIRST = 1 << 20
 _KEPT = 4 << 20
+
+
+class BudgetError(OSError):
+    """What all buffers may hold together is held."""
+
+
+class Budget:
+    """Memory that many buffers share.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._counting = threading.Lock()
+
+    @classmethod
+    def of_machine(cls, part: float) -> "Budget":
+        """A part of the machine's memory."""
+        return cls(int(part * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+
+    def change(self, former: int, wanted: int) -> None:
+        """Hold so many bytes instead of so many; what a buffer keeps for good does not count.
+
+        Raises
+        ------
+        BudgetError
+        """
+        change = max(0, wanted - _KEPT) - max(0, former - _KEPT)
+        with self._counting:
+            if change > 0 and self._held + change > self._limit:
+                raise BudgetError(
+                    f"found {self._held} bytes of {self._limit} held by large objects, "
+                    f"wanted {change} more"
+                )
+            self._held += change
 
 
 class Buffer:
@@ -12,9 +54,14 @@ class Buffer:
 
     Fresh memory costs more than what is done with it, so it is kept from object to object; and
     the disk can take whole pages from where they lie.
+
+    Parameters
+    ----------
+    budget : Budget
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._pages: mmap.mmap | None = None
         self._size = 0
 
@@ -31,6 +78,7 @@ class Buffer:
     def start(self, head: bytes) -> None:
         """Begin anew with these bytes; what was there is gone."""
         if not 0 < self.held <= _KEPT:
+            self.close()
             self._pages = _pages(_FIRST)
         self._size = 0
         self.add(head)
@@ -57,10 +105,11 @@ class Buffer:
         """Give large memory back."""
         self._size = 0
         if self.held > _KEPT:
-            self._pages = None
+            self.close()
 
     def close(self) -> None:
         """Give all memory back."""
+        self._budget.change(self.held, 0)
         self._size, self._pages = 0, None
 
     @property
@@ -70,11 +119,15 @@ class Buffer:
         return self._pages
 
     def _grow(self, length: int) -> None:
+        self._budget.change(self.held, length)
         try:
             self._memory.resize(length)
         except BufferError:  # an exception may still hold a view of what was there
             former, self._pages = self._memory, _pages(length)
             self._memory[: self._size] = former[: self._size]
+        except OSError:
+            self._budget.change(length, self.held)
+            raise
 
     def _room(self, length: int) -> int:
         """Make room for so many more; where they will end."""

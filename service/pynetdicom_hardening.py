@@ -6,7 +6,10 @@ as it comes                               mended here
 a PDU may claim 4 GiB and is read         longer than `Limits.max_pdu` ends the connection
 reads 4 KiB at a time, no time limit:     large reads under a deadline for the whole PDU
 a dripping peer holds its thread
-a data set grows in memory unchecked      larger than `Limits.max_object` aborts the association
+a data set or a command grows in memory   larger than `Limits.max_object`, or 64 KiB of command,
+unchecked                                 aborts the association
+messages, and a thread for each report,   no more is read while four wait or are served
+pile up while a handler is at work
 TLS handshake in the accept loop: one     handshake in the connection's own thread, with a
 silent client blocks everyone             time limit
 silent connections count as               only associations asked for count; connections have
@@ -57,9 +60,12 @@ from service.pynetdicom_stores import Storing, gather_stores
 log = get_logger("listener")
 
 _LARGEST_READ = 256 * 1024
+_NEARLY_ALL = 0.9
 _POLL_S = 0.1
 _IDLE_WAIT_S = 0.02
 _MESSAGE_WAIT_S = 0.1
+_LARGEST_COMMAND = 64 * 1024
+_MOST_UNDER_WAY = 4
 # A connection has its socket and its alarm; the rest is for spool, catalogue and requestors.
 _DESCRIPTORS_EACH, _DESCRIPTORS_ELSE = 2, 512
 
@@ -325,6 +331,11 @@ class _IdleTimer(Timer):  # type: ignore[misc]  # pynetdicom is untyped
             self.restart()
             self._count(-1)
 
+    @property
+    def under_way(self) -> int:
+        """How many requests are being served."""
+        return self._work
+
     def _count(self, change: int) -> None:
         with self._counting:
             self._work += change
@@ -436,6 +447,9 @@ def _wait_instead_of_polling(association: Any) -> None:
     dul.to_user_queue.put = tell_user_and_wake
     dimse.get_msg = get_msg
     dul.socket.alarm = alarm.descriptor
+    dul.socket.is_full = lambda: (
+        dimse.msg_queue.qsize() + dul._idle_timer.under_way >= _MOST_UNDER_WAY
+    )
     dul.socket.__class__ = _WaitingSocket
     dul._run_loop_delay = 0
 
@@ -444,6 +458,7 @@ class _WaitingSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is 
     """Says whether there is something to read after waiting for it a little."""
 
     alarm: int
+    is_full: Callable[[], bool]
 
     @property
     def ready(self) -> bool:
@@ -456,7 +471,8 @@ class _WaitingSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is 
         wait = _IDLE_WAIT_S if self.event_queue.empty() else 0
         try:
             connection = self.socket.fileno()
-            readable = _readable([connection, self.alarm], wait)
+            # What is not read yet waits with the peer.
+            readable = _readable([self.alarm, *([] if self.is_full() else [connection])], wait)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
             return False
@@ -491,7 +507,7 @@ class _BoundedReceive:
         OSError
             More was announced than a PDU may have, or the deadline passed.
         """
-        self._check(wanted)
+        self.check(wanted)
         received = bytearray(wanted)
         with memoryview(received) as free:
             number = self.into(free)
@@ -512,7 +528,7 @@ class _BoundedReceive:
         OSError
             As above.
         """
-        self._check(len(free))
+        self.check(len(free))
         number = min(len(self.unread), len(free))
         if number:
             free[:number] = self.unread[:number]
@@ -551,7 +567,8 @@ class _BoundedReceive:
         self._association.dul._idle_timer.restart()
         return bool(found)
 
-    def _check(self, wanted: int) -> None:
+    def check(self, wanted: int) -> None:
+        """Raise OSError when more was announced than may be, or nothing is read any more."""
         if self.refused:
             # After an abort pynetdicom reads on until the peer has had enough.
             raise OSError(self.refused)
@@ -565,9 +582,11 @@ class _BoundedReceive:
             read = connection.recv_into(rest[:_LARGEST_READ])
             connection.settimeout(self._limits.transfer_s)
             return read
-        if seconds != self._patience_s:
-            _limit(connection, socket.SO_RCVTIMEO, seconds)
-            self._patience_s = seconds
+        # Setting it anew for what the first wait took of it would be a call for each PDU.
+        patience_s = seconds if left > _NEARLY_ALL * seconds else left
+        if patience_s != self._patience_s:
+            _limit(connection, socket.SO_RCVTIMEO, patience_s)
+            self._patience_s = patience_s
         try:
             if ahead:
                 return self._read_ahead(connection, rest, ahead)
@@ -594,8 +613,15 @@ def _limit(connection: socket.socket, what: int, seconds: float) -> None:
 def _end_oversized(max_object: int) -> Callable[[evt.Event], None]:
     def check(event: evt.Event) -> None:
         message = event.assoc.dimse.message
-        if message is not None and message.data_set.tell() > max_object:
-            event.assoc.dul.socket.recv.refused = f"a data set of more than {max_object} bytes"
+        if message is None:
+            return
+        refused = ""
+        if message.data_set.tell() > max_object:
+            refused = f"a data set of more than {max_object} bytes"
+        elif message.encoded_command_set.tell() > _LARGEST_COMMAND:
+            refused = f"a command of more than {_LARGEST_COMMAND} bytes"
+        if refused:
+            event.assoc.dul.socket.recv.refused = refused
             # The state machine's own event for a PDU that cannot be: it sends A-ABORT.
             event.assoc.dul.event_queue.put("Evt19")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from dicom_io.uids import is_received_uid
 from service.log import get_logger
-from service.memory import Buffer
+from service.memory import Budget, Buffer
 
 _P_DATA = 4
 _HEAD = struct.Struct(">BxI")
@@ -76,6 +76,8 @@ class Storing:
         Bytes of one data set.
     file_head : callable
         SOP class, SOP instance and transfer syntax to what comes before the data set in a file.
+    memory : Budget
+        What all large objects under way share.
     store : callable
         A request to its status and, when it is no success, a comment.
     """
@@ -83,6 +85,7 @@ class Storing:
     classes: frozenset[str]
     max_object: int
     file_head: Callable[[str, str, str], bytes]
+    memory: Budget
     store: Callable[[StoreRequest], tuple[int, str]]
 
 
@@ -145,7 +148,7 @@ def gather_stores(association: Any, receive: Any, storing: Storing) -> None:
     storing : Storing
     """
     dul = association.dul
-    memory = Buffer()
+    memory = Buffer(storing.memory)
     dul._read_pdu_data = _Reader(association, receive, storing, memory, dul._read_pdu_data).read
     read_on = dul.run
 
@@ -275,6 +278,7 @@ class _Reader:
 
     def _read_on(self, request: _Gathering, length: int) -> None:
         """Read a PDU of the data set: when it is one fragment, to where it will stay."""
+        self._receive.check(length)  # before there is memory for it
         begun = self._receive(_FRAGMENT.size)
         if len(begun) < _FRAGMENT.size:
             self._end(_CLOSED)

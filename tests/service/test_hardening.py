@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
 
+from service.commitment import PUSH_INSTANCE, PUSH_MODEL, Report
 from tests.peers import wait_until
 from tests.service.wire import (
     CT,
@@ -43,28 +45,32 @@ def p_data(content: bytes, *, command: bool, last: bool) -> bytes:
 
 def store_command(uid: bytes = b"1.2.3.1\0") -> bytes:
     """A C-STORE-RQ command set, implicit little endian."""
+    return command_set(
+        (0x0002, _even(CT)), (0x0100, _US(1)), (0x0110, _US(7)), (0x0700, _US(2)),
+        (0x0800, _US(1)), (0x1000, uid),
+    )  # fmt: skip
 
-    def element(number: int, value: bytes) -> bytes:
-        return struct.pack("<HHI", 0, number, len(value)) + value
 
-    sop_class = CT.encode() + b"\0" * (len(CT) % 2)
+def command_set(*elements: tuple[int, bytes]) -> bytes:
+    """A command set of these elements of group 0000, implicit little endian."""
     body = b"".join(
-        (
-            element(0x0002, sop_class),
-            element(0x0100, struct.pack("<H", 1)),
-            element(0x0110, struct.pack("<H", 7)),
-            element(0x0700, struct.pack("<H", 2)),
-            element(0x0800, struct.pack("<H", 1)),
-            element(0x1000, uid),
-        )
+        struct.pack("<HHI", 0, number, len(value)) + value for number, value in elements
     )
-    return element(0x0000, struct.pack("<I", len(body))) + body
+    return struct.pack("<HHII", 0, 0, 4, len(body)) + body
 
 
-def associated(node: Serving) -> socket.socket:
+def _US(number: int) -> bytes:  # noqa: N802 - the VR's own name
+    return struct.pack("<H", number)
+
+
+def _even(uid: str) -> bytes:
+    return uid.encode() + b"\0" * (len(uid) % 2)
+
+
+def associated(node: Serving, sop_class: str = CT) -> socket.socket:
     """A bare connection with an accepted association."""
     connection = dial(node.port)
-    connection.sendall(associate_request())
+    connection.sendall(associate_request(sop_class=sop_class))
     assert connection.recv(4096)[0] == 2, "A-ASSOCIATE-AC"
     return connection
 
@@ -117,6 +123,69 @@ def test_a_data_set_beyond_the_limit_ends_its_association(tmp_path: Path) -> Non
                     connection.sendall(p_data(bytes(65536), command=False, last=False))
         assert node.echoes()
         assert node.files == []
+
+
+def test_a_command_without_end_ends_its_association(node: Serving) -> None:
+    with associated(node) as connection, pytest.raises(OSError):
+        for _ in range(400):
+            connection.sendall(p_data(bytes(65536), command=True, last=False))
+    assert node.echoes()
+
+
+def test_who_does_not_wait_for_answers_waits_to_be_read(
+    node: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands in two fragments are read by pynetdicom, which would read on without end."""
+    disk, stage = threading.Event(), node.spool.stage
+    monkeypatch.setattr(
+        node.spool, "stage", lambda *parts, **more: disk.wait(30) and stage(*parts, **more)
+    )
+    data = encoded(ct_slice())
+    with associated(node) as connection:
+        for _ in range(12):
+            command = store_command()
+            connection.sendall(p_data(command[:40], command=True, last=False))
+            connection.sendall(p_data(command[40:], command=True, last=True))
+            connection.sendall(p_data(data, command=False, last=True))
+        server = node.listener._server
+        assert server is not None
+        (association,) = server.active_associations
+        wait_until(association.dul.socket.is_full, 5, "as many are under way as may be")
+        time.sleep(0.3)
+        assert association.dimse.msg_queue.qsize() <= 4
+        disk.set()
+        connection.settimeout(20)
+        answers = 0
+        while answers < 12:
+            answers += connection.recv(65536).count(struct.pack("<HHIH", 0, 0x0900, 2, 0))
+    assert len(node.store.instances.all()) == 1
+
+
+def test_reports_that_pile_up_are_not_a_thread_each(
+    node: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, begun = threading.Event(), []
+
+    def slow(report: Report) -> None:
+        begun.append(report)
+        catalogue.wait(30)
+
+    monkeypatch.setattr(node.listener, "_on_report", slow)
+    information = Dataset()
+    information.TransactionUID = "1.2.3"
+    with associated(node, PUSH_MODEL) as connection:
+        for number in range(60):
+            command = command_set(
+                (0x0002, _even(PUSH_MODEL)), (0x0100, _US(0x0100)), (0x0110, _US(number + 1)),
+                (0x0800, _US(1)), (0x1000, _even(PUSH_INSTANCE)), (0x1002, _US(1)),
+            )  # fmt: skip
+            connection.sendall(p_data(command, command=True, last=True))
+            connection.sendall(p_data(encoded(information), command=False, last=True))
+        wait_until(lambda: len(begun) >= 4, 5, "as many are served as may be")
+        time.sleep(0.3)
+        assert len(begun) <= 12
+        catalogue.set()
+        wait_until(lambda: len(begun) == 60, 20, "all are served")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Memory to receive into: what is put in stays, however it grows and whoever looks."""
 
 import numpy as np
+import pytest
 
-from service.memory import Buffer
+from service.memory import Budget, BudgetError, Buffer
 
 
 def test_what_is_put_in_comes_out_through_any_growth() -> None:
-    buffer, wanted = Buffer(), b"head"
+    buffer, wanted = Buffer(Budget(1 << 30)), b"head"
     source = np.random.default_rng(5)
     buffer.start(b"head")
     for length in (0, 1, 4091, 1 << 20, 3, 5 << 20):
@@ -19,7 +20,7 @@ def test_what_is_put_in_comes_out_through_any_growth() -> None:
 
 
 def test_what_arrives_is_as_much_as_was_said() -> None:
-    buffer = Buffer()
+    buffer = Buffer(Budget(1 << 30))
     buffer.start(b"")
 
     def three(free: memoryview) -> int:
@@ -33,7 +34,7 @@ def test_what_arrives_is_as_much_as_was_said() -> None:
 
 
 def test_it_grows_while_someone_looks_at_what_was_there() -> None:
-    buffer = Buffer()
+    buffer = Buffer(Budget(1 << 30))
     buffer.start(b"first")
     held = buffer.content()
     buffer.add(bytes(2 << 20))
@@ -43,7 +44,7 @@ def test_it_grows_while_someone_looks_at_what_was_there() -> None:
 
 
 def test_the_next_object_has_nothing_of_the_last() -> None:
-    buffer = Buffer()
+    buffer = Buffer(Budget(1 << 30))
     for wanted in (b"long" * 1000, b"short", b"x" * (9 << 20), b"end"):
         buffer.start(wanted)
         with buffer.content() as content:
@@ -52,7 +53,7 @@ def test_the_next_object_has_nothing_of_the_last() -> None:
 
 
 def test_large_memory_is_given_back() -> None:
-    buffer = Buffer()
+    buffer = Buffer(Budget(1 << 30))
     buffer.start(bytes(9 << 20))
     assert buffer.held > 8 << 20
     buffer.discard()
@@ -60,3 +61,19 @@ def test_large_memory_is_given_back() -> None:
     buffer.start(bytes(9))
     buffer.discard()
     assert 0 < buffer.held <= 4 << 20
+
+
+def test_large_ones_share_what_there_is_and_small_ones_need_none_of_it() -> None:
+    budget = Budget(8 << 20)
+    first, second = Buffer(budget), Buffer(budget)
+    first.start(bytes(9 << 20))
+    second.start(b"")
+    second.add(bytes(3 << 20))
+    with pytest.raises(BudgetError, match="wanted"):
+        second.add(bytes(9 << 20))
+    with second.content() as content:
+        assert len(content) == 3 << 20
+    first.discard()
+    second.add(bytes(6 << 20))
+    second.close()
+    first.start(bytes(9 << 20))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service import pynetdicom_stores as stores_module
-from service.memory import Buffer
+from service.memory import Budget, Buffer
 from tests.peers import wait_until
 from tests.service.test_hardening import associated, store_command
 from tests.service.wire import (
@@ -129,8 +129,8 @@ def test_an_association_that_has_ended_holds_no_memory(
     made: list[Buffer] = []
 
     class Noted(Buffer):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, budget: Budget) -> None:
+            super().__init__(budget)
             made.append(self)
 
     monkeypatch.setattr(stores_module, "Buffer", Noted)

@@ -152,16 +152,20 @@ def dial(port: int) -> socket.socket:
 
 
 def associate_request(
-    called: str = "MIRV", calling: str = "RAW", syntaxes: tuple[bytes, ...] = (EXPLICIT,)
+    called: str = "MIRV",
+    calling: str = "RAW",
+    syntaxes: tuple[bytes, ...] = (EXPLICIT,),
+    sop_class: str = CT,
 ) -> bytes:
-    """An A-ASSOCIATE-RQ PDU (PS3.8 section 9.3.2) for CT in these transfer syntaxes."""
+    """An A-ASSOCIATE-RQ PDU (PS3.8 section 9.3.2) for a SOP class, in both roles."""
 
     def part(kind: int, content: bytes) -> bytes:
         return struct.pack(">BxH", kind, len(content)) + content
 
     offered = b"".join(part(0x40, syntax) for syntax in syntaxes)
-    context = bytes((1, 0, 0, 0)) + part(0x30, CT.encode()) + offered
-    user = part(0x51, struct.pack(">I", 16384)) + part(0x52, b"1.2.3.4")
+    context = bytes((1, 0, 0, 0)) + part(0x30, sop_class.encode()) + offered
+    role = struct.pack(">H", len(sop_class)) + sop_class.encode() + b"\1\1"
+    user = part(0x51, struct.pack(">I", 16384)) + part(0x52, b"1.2.3.4") + part(0x54, role)
     body = (
         struct.pack(">HH16s16s32x", 1, 0, called.ljust(16).encode(), calling.ljust(16).encode())
         + part(0x10, b"1.2.840.10008.3.1.1.1")
