@@ -12,6 +12,7 @@ import re
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,6 +35,10 @@ _PAGE = 200
 # What cannot be had for so long holds up no more what comes after it: it is put off, and asked
 # for again as often. A restart or a full disk passes sooner.
 _PUT_OFF_S = 900.0
+# An object whose fetching makes Orthanc crash is put off when it went away so often after it.
+_MOST_LOSSES = 5
+# What was put off is asked for again for so long a turn, then it is the turn of what is new.
+_CATCH_UP_S = 10.0
 # A server in trouble is not asked for all that it has.
 _FAULTS_AT_ONCE = 3
 _KINDS = {"stable_study": "StableStudy", "new_instance": "NewInstance"}
@@ -83,6 +88,25 @@ class _Resource:
     tags: dict[str, Any]
 
 
+@dataclass(slots=True)
+class _Failing:
+    """The change that holds up the log; time without Orthanc is taken out of `since`."""
+
+    change: int
+    since: float
+    losses: int = 0
+
+
+@dataclass(slots=True)
+class _PutOff:
+    """What was put off and has not come since."""
+
+    kind: str
+    resource: str
+    change: int
+    asked_at: float = -math.inf
+
+
 class Follower:
     """Follows one Orthanc.
 
@@ -99,6 +123,8 @@ class Follower:
         True when the node ends: what is left of a study comes after the next start.
     clock : callable
         Seconds since 1970.
+    steady : callable
+        Seconds of a clock that is never set.
     """
 
     def __init__(
@@ -110,6 +136,7 @@ class Follower:
         paused: Callable[[], bool] = lambda: False,
         stopping: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = Following()
         self._wanted = wanted
@@ -119,10 +146,12 @@ class Follower:
         self._paused = paused
         self._stopping = stopping
         self._clock = clock
-        self._failing_since: dict[int, float] = {}
+        self._steady = steady
+        self._failing: _Failing | None = None
+        self._away_since: float | None = None
+        self._put_off: dict[tuple[str, str], _PutOff] | None = None
         self._left_out = set[str]()
         self._hard = set[str]()
-        self._caught_up_at = -math.inf
         self._orthanc = Orthanc(wanted.url.rstrip("/"), return_raw_response=True, **access(wanted))
 
     def close(self) -> None:
@@ -144,13 +173,12 @@ class Follower:
             more = self._turn()
         except _Stopped:
             return False
-        except httpx.HTTPError as fault:
-            if isinstance(fault, _NOBODY_THERE):
-                # Time that it was away is not time that it could not give an object.
-                self._failing_since.clear()
-            self._note_fault(type(fault).__name__)
-        except (_Refused, _Odd) as fault:
-            self._note_fault(str(fault))
+        except _FAULTS as fault:
+            if _says_nothing_of_it(fault):
+                self._note_away(fault)
+            self._note_fault(
+                type(fault).__name__ if isinstance(fault, httpx.HTTPError) else str(fault)
+            )
         else:
             self._note_fault("")
             return more
@@ -161,6 +189,19 @@ class Follower:
             log.warning("following interrupted", source=self._wanted.name, why=fault)
         self.state.fault = fault
 
+    def _note_away(self, fault: Exception) -> None:
+        if self._away_since is not None:
+            return
+        self._away_since = self._steady()
+        if self._failing is not None and isinstance(fault, _NOBODY_THERE):
+            self._failing.losses += 1
+
+    def _note_contact(self) -> None:
+        """Time that it was away is not time that it could not give an object."""
+        if self._away_since is not None and self._failing is not None:
+            self._failing.since += self._steady() - self._away_since
+        self._away_since = None
+
     def _turn(self) -> bool:
         if self._paused():
             return False
@@ -169,23 +210,35 @@ class Follower:
             return self._begin()
         # From one before the position: the change there must still be the one we know.
         page = self._changes(since=max(position.number - 1, 0), limit=_PAGE)
+        self._note_contact()
         self.state.contact_at = self._clock()
         self.state.position, self.state.last = position.number, page["Last"]
         if self._is_another_log(position, page):
             log.warning("orthanc was reset: followed from its beginning", source=self._wanted.name)
             self._store.events.add(self._clock(), "follow_reset", source=self._wanted.name)
+            self._failing = None
             self._put(Position(0, ""))
             return True
+        self.state.postponed = len(self._waiting())
+        try:
+            self._take_new([one for one in page["Changes"] if one["Seq"] > position.number])
+        except _FAULTS as fault:
+            if not _says_nothing_of_it(fault):
+                # What is put off may come while one change holds up the log.
+                with suppress(*_FAULTS):
+                    self._catch_up()
+            raise
         self._catch_up()
-        new = [one for one in page["Changes"] if one["Seq"] > position.number]
+        return not page["Done"] and not self._paused()
+
+    def _take_new(self, new: list[dict[str, Any]]) -> None:
         for change in new:
             if self._paused():
-                return False
+                return
             if self._deal_with(change):
                 self._put(Position(change["Seq"], _mark(change)))
         if new and self.state.position < new[-1]["Seq"]:
             self._put(Position(new[-1]["Seq"], _mark(new[-1])))
-        return not page["Done"]
 
     def _begin(self) -> bool:
         if self._wanted.begin == "beginning":
@@ -217,14 +270,18 @@ class Follower:
         try:
             self._take_all(kind, change["ID"], number)
         except _FAULTS as fault:
-            now = self._clock()
-            since = self._failing_since.setdefault(number, now)
-            if _says_nothing_of_it(fault) or now - since < _PUT_OFF_S:
+            if _says_nothing_of_it(fault) or not self._has_failed_enough(number):
                 raise
             # One object that Orthanc cannot give must not hold up all that come after it.
             self._postpone(kind, change["ID"], number, _words(fault))
-        self._failing_since.pop(number, None)
+        self._failing = None
         return True
+
+    def _has_failed_enough(self, change: int) -> bool:
+        now = self._steady()
+        if self._failing is None or self._failing.change != change:
+            self._failing = _Failing(change, now)
+        return now - self._failing.since >= _PUT_OFF_S or self._failing.losses >= _MOST_LOSSES
 
     def _take_all(self, kind: str, resource: str, change: int) -> None:
         take = self._take_study if kind == _KINDS["stable_study"] else self._take_instance
@@ -233,37 +290,48 @@ class Follower:
     def _postpone(self, kind: str, resource: str, change: int, why: str) -> None:
         log.error("put off", source=self._wanted.name, change=change, why=why)
         self._note(POSTPONED, kind, resource, change, why=why)
-        self.state.postponed += 1
+        waiting = self._waiting()
+        waiting[kind, resource] = _PutOff(kind, resource, change, self._steady())
+        self.state.postponed = len(waiting)
 
     def _catch_up(self) -> None:
-        """Ask again for what was put off; it stays so until Orthanc gives it, or has it no more."""
-        now = self._clock()
-        if abs(now - self._caught_up_at) < _PUT_OFF_S:
-            return
-        left = self._postponed()
-        self.state.postponed = len(left)
-        for kind, resource, change in left:
-            if self._paused():
-                return
-            try:
-                self._take_all(kind, resource, change)
-            except _FAULTS as fault:
-                if _says_nothing_of_it(fault):
-                    raise
-                log.warning("still put off", source=self._wanted.name, why=_words(fault))
-            else:
-                self._note(CAUGHT_UP, kind, resource, change)
-                self.state.postponed -= 1
-        self._caught_up_at = now
+        """Ask again for some of what was put off, first for what was asked for longest ago.
 
-    def _postponed(self) -> list[tuple[str, str, int]]:
-        """(kind, resource, last change) of what was put off and has not come since."""
-        found = {
-            (one.detail["change_type"], one.detail["resource"]): one.detail["change"]
-            for one in self._store.events.unsettled(POSTPONED, CAUGHT_UP)
-            if one.detail["source"] == self._wanted.name
-        }
-        return [(kind, resource, change) for (kind, resource), change in found.items()]
+        It stays put off until Orthanc gives it, or has it no more.
+        """
+        begun, faults = self._steady(), 0
+        due = [one for one in self._waiting().values() if begun - one.asked_at >= _PUT_OFF_S]
+        for one in sorted(due, key=lambda one: one.asked_at):
+            late = self._steady() - begun >= _CATCH_UP_S
+            if late or faults == _FAULTS_AT_ONCE or self._paused():
+                return
+            faults += not self._comes_now(one)
+
+    def _comes_now(self, one: _PutOff) -> bool:
+        try:
+            self._take_all(one.kind, one.resource, one.change)
+        except _FAULTS as fault:
+            if _says_nothing_of_it(fault):
+                raise
+            log.warning("still put off", source=self._wanted.name, why=_words(fault))
+            # Not before: what takes long would be due again as soon as it ends.
+            one.asked_at = self._steady()
+            return False
+        self._note(CAUGHT_UP, one.kind, one.resource, one.change)
+        del self._waiting()[one.kind, one.resource]
+        self.state.postponed = len(self._waiting())
+        return True
+
+    def _waiting(self) -> dict[tuple[str, str], _PutOff]:
+        """What is put off, by kind and resource; after a start as the catalogue has it."""
+        if self._put_off is None:
+            found = [
+                _PutOff(one.detail["change_type"], one.detail["resource"], one.detail["change"])
+                for one in self._store.events.unsettled(POSTPONED, CAUGHT_UP)
+                if one.detail["source"] == self._wanted.name
+            ]
+            self._put_off = {(one.kind, one.resource): one for one in found}
+        return self._put_off
 
     def _note(self, event: str, kind: str, resource: str, change: int, **more: str) -> None:
         self._store.events.add(
@@ -333,7 +401,8 @@ class Follower:
             else:
                 self._hard.discard(one.identifier)
         if faults:
-            raise faults[-1]
+            # Not the last: after an object that makes Orthanc crash, no one is there.
+            raise faults[0]
         return taken
 
     def _take_instance(self, instance: str, change: int) -> None:

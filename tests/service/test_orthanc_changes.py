@@ -37,7 +37,7 @@ class Bench:
         self.intake = Intake(Spool(folder / "spool"), self.store)
 
     def follower(self, url: str, **more: Any) -> Follower:
-        keys = ("paused", "clock", "stopping")
+        keys = ("paused", "clock", "steady", "stopping")
         mine = {key: more.pop(key) for key in keys if key in more}
         wanted = Followed(name="pacs", url=url, user="tester", password=SecretStr("tester"), **more)
         return Follower(wanted, self.intake, self.store, MB, **mine)
@@ -221,7 +221,7 @@ def test_another_log_of_the_same_length_is_noticed(bench: Bench, script: Scripte
 
 @pytest.fixture
 def now() -> list[float]:
-    """What the clock of `begun` shows."""
+    """What the clocks of `begun` show."""
     return [1000.0]
 
 
@@ -229,7 +229,9 @@ def now() -> list[float]:
 def begun(bench: Bench, script: Scripted, now: list[float]) -> Iterator[Follower]:
     """Follows from the beginning, where change 5 tells of a study."""
     script.changes(5)
-    follower = bench.follower(script.url, begin="beginning", clock=lambda: now[0])
+    follower = bench.follower(
+        script.url, begin="beginning", clock=lambda: now[0], steady=lambda: now[0]
+    )
     assert follower.turn()
     yield follower
     follower.close()
@@ -300,7 +302,7 @@ def test_an_object_that_cannot_be_had_comes_when_it_can_and_the_others_before(
         assert not follower.turn()
         return [path for path, _ in script.server.heard].count(second)
 
-    with closing(bench.follower(script.url, clock=lambda: now[0])) as again:
+    with closing(bench.follower(script.url, steady=lambda: now[0])) as again:
         assert [asked(again), asked(again)] == [1, 0], "at the start, and then rarely"
         assert again.state.postponed == 1
         script.server.status_of.clear()
@@ -394,14 +396,138 @@ def test_an_object_that_never_comes_whole_does_not_hold_up_the_others_for_ever(
 def test_time_away_is_no_time_an_object_could_not_be_had(
     bench: Bench, script: Scripted, begun: Follower, now: list[float]
 ) -> None:
+    """Nor is the time before it forgotten."""
     script.server.status_of, script.server.status = {"/changes": 200}, 500
     assert not begun.turn()
+    now[0] = 1800.0
     away = httpx.ConnectError("refused")
     with patch.object(Follower, "_changes", side_effect=away):
         assert not begun.turn()
+        now[0] = 8000.0
+        assert not begun.turn()
     now[0] = 9000.0
     assert not begun.turn()
+    now[0] = 9099.0
+    assert not begun.turn()
     assert not bench.store.events.all(kind="follow_postponed")
+    now[0] = 9100.0
+    assert not begun.turn()
+    assert bench.store.events.all(kind="follow_postponed")
+
+
+def test_objects_that_make_orthanc_crash_are_put_off(
+    bench: Bench,
+    script: Scripted,
+    begun: Follower,
+    now: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Orthanc comes back each time, much sooner than a quarter of an hour."""
+    *bad, _ = _with_a_study(script, *(part10(ct_slice(n)) for n in range(1, 4)))
+    usual, crashes, down = Follower._get, list[str](), False
+
+    def crashing(self: Follower, path: str, *more: Any) -> bytes | None:
+        nonlocal down
+        if down:
+            raise httpx.ConnectError("refused")
+        if path in bad:
+            crashes.append(path)
+            down = True
+            raise httpx.RemoteProtocolError("server disconnected")
+        return usual(self, path, *more)
+
+    monkeypatch.setattr(Follower, "_get", crashing)
+
+    def turns(number: int) -> None:
+        nonlocal down
+        for _ in range(number):
+            begun.turn()
+            if down:
+                begun.turn()
+                assert begun.state.fault == "ConnectError"
+            down = False
+            now[0] += 10
+
+    turns(20)
+    assert len(bench.store.events.all(kind="follow_postponed")) == 1
+    assert begun.state.position == 1
+    assert bench.uids() == ["1.2.3.3"]
+    assert len(crashes) == 6
+    now[0] += 900
+    turns(20)
+    assert len(crashes) == 7, "it is asked again as rarely as others"
+
+
+def test_a_clock_set_back_holds_nothing_up(
+    bench: Bench, script: Scripted, now: list[float]
+) -> None:
+    script.changes(5)
+    with closing(
+        bench.follower(
+            script.url, begin="beginning", clock=lambda: 5000 - now[0], steady=lambda: now[0]
+        )
+    ) as follower:
+        assert follower.turn()
+        script.server.status_of, script.server.status = {"/changes": 200}, 500
+        _put_off(bench, follower, now)
+        script.server.status = 404
+        now[0] += 900
+        assert not follower.turn()
+        assert follower.state.postponed == 0
+
+
+def test_catching_up_starves_nothing_that_is_new_and_each_gets_its_turn(
+    bench: Bench,
+    script: Scripted,
+    begun: Follower,
+    now: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forty studies are put off, and each hangs for a minute when it is asked for."""
+    hanging = [f"{number:08x}" for number in range(100, 140)]
+    for study in hanging:
+        bench.store.events.add(
+            0,
+            "follow_postponed",
+            object_uid=f"pacs StableStudy {study}",
+            source="pacs",
+            change_type="StableStudy",
+            resource=study,
+            change=1,
+        )
+    _with_a_study(script, part10(ct_slice(1)))
+    usual, asked = Follower._get, list[str]()
+
+    def slow(self: Follower, path: str, *more: Any) -> bytes | None:
+        if path.split("/")[2:3] and (study := path.split("/")[2]) in hanging:
+            assert bench.uids() == ["1.2.3.1"], "what is new goes first"
+            asked.append(study)
+            now[0] += 60
+            raise httpx.ReadTimeout("slow")
+        return usual(self, path, *more)
+
+    monkeypatch.setattr(Follower, "_get", slow)
+    for number in range(80):
+        assert not begun.turn()
+        assert now[0] == 1000 + 60 * (number + 1), "a turn is a short one"
+    assert asked == hanging * 2
+    assert begun.state.postponed == 40
+    assert begun.state.fault == ""
+
+
+def test_what_is_put_off_comes_while_a_change_holds_up_the_log(
+    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+) -> None:
+    (only,) = _with_a_study(script, part10(ct_slice(1)))
+    script.server.status_of[only] = 500
+    _put_off(bench, begun, now)
+    script.server.status_of = {"/studies/00000002/series": 500}
+    script.changes(2)
+    script.server.body_of["/changes"] = script.server.body
+    now[0] += 900
+    assert not begun.turn()
+    assert begun.state.fault == "HTTP 500"
+    assert bench.uids() == ["1.2.3.1"]
 
 
 def test_an_objects_time_grows_with_its_size() -> None:
