@@ -8,12 +8,16 @@ import time
 from collections.abc import Callable
 
 from service.log import get_logger
-from service.store import Store
+from service.store import Position, Store
 
 JUMPED = "clock_jumped"
 _SLACK_S = 60.0
 # A machine is off for so long at times; what is longer may as well be a wrong clock.
 _OFF_S = 86_400.0
+# How far back the last time that was looked at may lie; each is a synced write.
+_KEEP_EVERY_S = 15.0
+# Beside the positions in followed servers; none of them can have this name.
+_LOOKED = "clock looked at"
 
 log = get_logger("clock")
 
@@ -26,12 +30,16 @@ def _steady() -> float:
 class ClockWatch:
     """Notes by how much the clock jumped: at a look, or while the node was down.
 
+    A start compares with the last time that the node itself looked at, or noted a jump to: what
+    else is in the catalogue may have been written under the clock that is wrong. A jump and the
+    time that counts after it are one row, so that no start notes a jump again.
+
     Parameters
     ----------
     store : Store
-        Made before the node writes anything: its last time is what the clock must follow.
+        Where the last time is kept.
     executor_id : str
-        Whose heartbeat counts as a last time, too.
+        Whose heartbeat counts where no time was kept yet.
     clock, steady : callable
         Seconds since 1970, and seconds that only ever go on.
     """
@@ -46,8 +54,28 @@ class ClockWatch:
         self._store = store
         self._clock = clock
         self._steady = steady
-        self._last = max(store.events.last_at(), store.workers.heard_at(executor_id))
         self._ahead: float | None = None
+        self._kept = 0.0
+        self._last_jump, jumped_to = self._newest_jump()
+        kept = store.positions.get(_LOOKED)
+        if kept is None:
+            # Kept before anything is noted: a jump must not be noted again for want of it.
+            self._last = store.workers.heard_at(executor_id) or self._received_at()
+            self._keep(self._last)
+        else:
+            self._last = jumped_to if self._last_jump > kept.number else float(kept.mark)
+
+    def look_back(self) -> None:
+        """Note at a start that the clock was set back, before anything is written under it.
+
+        What comes while the clock is behind must count as later than the jump: once the clock is
+        right again, only the jump forward may be left out. What is found of before a jump forward
+        must count as earlier: that one is noted by the first `look`.
+        """
+        now = self._clock()
+        gap = self._since_the_last_node(now)
+        if gap < -_SLACK_S:
+            self._note(now, gap, now - self._steady())
 
     def look(self) -> float:
         """Compare, and note a jump; the time that was looked at."""
@@ -55,13 +83,33 @@ class ClockWatch:
         ahead = now - self._steady()
         jump = self._since_the_last_node(now) if self._ahead is None else ahead - self._ahead
         if abs(jump) > _SLACK_S:
-            self._store.events.add(now, JUMPED, seconds=round(jump))
-            log.warning("the clock jumped: retention does not count it", seconds=round(jump))
-            self._ahead = ahead
+            self._note(now, jump, ahead)
         elif self._ahead is None:
             self._ahead = ahead  # not at every look: small steps add up to a jump
+        if abs(now - self._kept) >= _KEEP_EVERY_S:
+            self._keep(now)
         return now
 
     def _since_the_last_node(self, now: float) -> float:
         gap = now - self._last if self._last else 0.0
         return 0.0 if 0.0 <= gap <= _OFF_S else gap
+
+    def _note(self, now: float, jump: float, ahead: float) -> None:
+        self._store.events.add(now, JUMPED, seconds=round(jump))
+        log.warning("the clock jumped: retention does not count it", seconds=round(jump))
+        self._ahead = ahead
+        self._last_jump, _ = self._newest_jump()
+        self._keep(now)
+
+    def _keep(self, moment: float) -> None:
+        # With the jump it comes after: a later jump than that one counts instead of it.
+        self._store.positions.put(_LOOKED, Position(self._last_jump, repr(moment)), moment)
+        self._kept = moment
+
+    def _newest_jump(self) -> tuple[int, float]:
+        (newest,) = self._store.events.all(kind=JUMPED, limit=1) or (None,)
+        return (newest.id, newest.at) if newest else (0, 0.0)
+
+    def _received_at(self) -> float:
+        (newest,) = self._store.events.all(kind="received", limit=1) or (None,)
+        return newest.at if newest else 0.0

@@ -143,10 +143,11 @@ class Node:
         if not self.store.claim.take(_CLAIM_PATIENCE_S):
             raise AlreadyRunning("another node, on another folder or machine, serves the catalogue")
         clock = ClockWatch(self.store, SERVE_EXECUTOR)
+        clock.look_back()
         name_spool(self.spool.folder, self.store, time.time())
         self.store.events.add(time.time(), "node_started", swept=swept)
         doctor.repair(self.spool, self.store, doctor.check(self.spool, self.store, in_flight_s=0))
-        clock.look()  # what the repair indexed came before
+        clock.look()  # what the repair indexed came before a jump forward
         self._extractor = extractor_from(settings)
         bench = Workbench(settings, self.plan, self.spool, self.store, self._extractor)
         workflows.launch(bench, workflow_url(settings), SERVE_EXECUTOR)

@@ -2,20 +2,24 @@
 
 A worker, or a node, whose `folder` is not the one the catalogue tells of would fail every run for
 want of its files, or take every file for lost. The name is random, written once by the node and
-never changed: into the spool, and then into the audit trail.
+never changed: into the spool, and then into the audit trail. Where objects are known before there
+is a name, it is given only to a spool that holds some of them.
 """
 
+import hashlib
 import os
 import time
 from pathlib import Path
 from uuid import uuid4
 
 from analysis.errors import MirvError
+from service.spool import Spool
 from service.store import Store
 
 NAMED = "spool_named"
 _FILE = "identity"
 _LONGEST = 200
+_SAMPLE = 100
 _AGAIN_S = 0.2
 
 
@@ -29,13 +33,14 @@ def name_spool(spool: Path, store: Store, now: float) -> None:
     Raises
     ------
     OtherSpool
-        The catalogue tells of another spool.
+        The catalogue tells of another spool, or of objects none of which is in this one.
     OSError
         The name cannot be written.
     """
     if _recorded(store):
         check_spool(spool, store)
         return
+    _check_unnamed(spool, store)
     name = _found(spool)
     if not name:
         name = uuid4().hex
@@ -44,9 +49,11 @@ def name_spool(spool: Path, store: Store, now: float) -> None:
 
 
 def check_if_named(spool: Path, store: Store) -> None:
-    """The same as `check_spool`, but a catalogue that tells of no spool yet goes with any."""
+    """The same as `name_spool`, but what has no name gets none."""
     if _recorded(store):
         check_spool(spool, store)
+    else:
+        _check_unnamed(spool, store)
 
 
 def check_spool(spool: Path, store: Store, patience_s: float = 0.0) -> None:
@@ -75,6 +82,24 @@ def check_spool(spool: Path, store: Store, patience_s: float = 0.0) -> None:
         f"found {f'spool {found!r}' if found else 'no name of a spool'} in {file}, wanted the "
         f"catalogue's {wanted!r}: mend `folder` or mount its storage. Only when this is that "
         f"spool, restored without the file or lost for good: write {wanted} into {file}"
+    )
+
+
+def _check_unnamed(spool: Path, store: Store) -> None:
+    # A catalogue of before there were names: its objects tell whether this is its spool, not
+    # storage that is not mounted.
+    sample = sorted(store.instances.contents())[:_SAMPLE]
+    folder = Spool(spool)
+    if not sample or any(folder.path(sha256).is_file() for sha256 in sample):
+        return
+    # The same at every start: nothing is taken in or removed before there is a name.
+    wanted = hashlib.sha256("".join(sample).encode("ascii")).hexdigest()[:32]
+    if _found(spool) == wanted:
+        return
+    raise OtherSpool(
+        f"found none of {len(sample)} objects of the catalogue in {spool}, wanted one at least: "
+        "mend `folder` or mount its storage. Only when this is the catalogue's spool and its "
+        f"objects are lost for good: write {wanted} into {spool / _FILE}"
     )
 
 

@@ -80,6 +80,12 @@ class Times:
     def watch(self, store: Store) -> ClockWatch:
         return ClockWatch(store, "node", lambda: self.now, lambda: self.gone)
 
+    def start(self, store: Store) -> ClockWatch:
+        watch = self.watch(store)
+        watch.look_back()
+        watch.look()
+        return watch
+
     def go_on(self, seconds: float) -> None:
         self.now += seconds
         self.gone += seconds
@@ -120,17 +126,91 @@ def test_small_steps_add_up_to_a_jump(store: Store) -> None:
         (-HOUR, [-HOUR]),
     ],
 )
-def test_a_start_compares_the_clock_with_the_last_time_in_the_catalogue(
+def test_a_start_compares_the_clock_with_the_last_time_the_node_looked(
     store: Store, gap: float, noted: list[float]
 ) -> None:
-    store.events.add(NOW - HOUR, "node_started")
-    store.workers.beat("node", NOW)
-    watch = Times(NOW + gap).watch(store)
-    store.events.add(NOW + gap, "node_started")
-    watch.look()
+    Times(NOW).watch(store).look()
+    Times(NOW + gap).start(store)
     assert jumps(store) == noted
 
 
-def test_the_first_start_of_all_finds_no_jump(store: Store) -> None:
+@pytest.mark.parametrize("gap", [365 * DAY, -365 * DAY])
+@pytest.mark.parametrize("known_by", ["heartbeat", "received"])
+def test_a_catalogue_of_before_the_node_kept_a_time_is_compared_too(
+    store: Store, gap: float, known_by: str
+) -> None:
+    """Its first start, and one that ended before it noted anything."""
+    if known_by == "heartbeat":
+        store.workers.beat("node", NOW)
+        store.events.add(NOW - 100 * DAY, "received")
+    else:
+        store.events.add(NOW, "received")
+    Times(NOW + gap).watch(store)
+    store.events.add(NOW + gap, "received")
+    store.workers.beat("node", NOW + gap)
+    Times(NOW + gap).start(store)
+    assert jumps(store) == [gap]
+
+
+@pytest.mark.parametrize("kind", ["node_started", "exported", "finished", "received"])
+def test_what_others_wrote_under_a_wrong_clock_hides_no_jump(store: Store, kind: str) -> None:
+    """A start that ended between, a command or a worker while the node was down."""
     Times(NOW).watch(store).look()
+    wrong = Times(NOW + 730 * DAY)
+    wrong.watch(store).look_back()
+    store.events.add(wrong.now, kind)
+    wrong.go_on(30)
+    wrong.start(store)
+    assert jumps(store) == [730 * DAY + 30]
+
+
+def test_a_jump_is_noted_once_however_often_the_node_starts(store: Store) -> None:
+    """Set back, and the port is taken at each start; then right again, then years ahead."""
+    Times(NOW).watch(store).look()
+    times = Times(NOW - 730 * DAY)
+    for _ in range(6):
+        watch = times.start(store)
+        times.go_on(5)
+    assert jumps(store) == [-730 * DAY]
+    for jump in (740 * DAY, 730 * DAY):
+        times.now += jump
+        watch.look()
+        times.start(store)
+    assert jumps(store) == [-730 * DAY, 740 * DAY, 730 * DAY]
+
+
+@pytest.mark.parametrize("gap", [365 * DAY, -365 * DAY])
+def test_a_crash_right_after_a_jump_is_noted_does_not_note_it_again(
+    store: Store, gap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Times(NOW).watch(store).look()
+
+    def crash(*_: object) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.positions, "put", crash)
+        with pytest.raises(InterruptedError):
+            Times(NOW + gap).start(store)
+    Times(NOW + gap).start(store)
+    assert jumps(store) == [gap]
+    Times(NOW + 2 * gap).start(store)
+    assert jumps(store) == [gap, gap]
+
+
+@pytest.mark.parametrize("jumped", [[], [365 * DAY], [-365 * DAY]])
+def test_the_time_that_was_looked_at_is_kept(store: Store, jumped: list[float]) -> None:
+    """A node that ran for a month and stopped: the month is no jump, whatever was before it."""
+    times = Times(NOW)
+    watch = times.start(store)
+    times.now += sum(jumped)
+    for _ in range(30):
+        watch.look()
+        times.go_on(DAY)
+    times.start(store)
+    assert jumps(store) == jumped
+
+
+def test_the_first_start_of_all_finds_no_jump(store: Store) -> None:
+    Times(NOW).start(store)
     assert jumps(store) == []

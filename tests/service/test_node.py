@@ -1,6 +1,8 @@
 """The node as a whole: start and stop, one a folder, a destination that comes back."""
 
+import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from config.settings import Delivery, Destination, Http, Listener, Retention, Settings
 from dicom_io import phantom
-from service.clock import JUMPED
+from service.clock import JUMPED, ClockWatch
 from service.intake import Intake
 from service.node import SERVE_EXECUTOR, AlreadyRunning, Node
 from service.spool import Spool
@@ -71,6 +73,25 @@ def test_a_clock_that_is_years_ahead_at_the_start_removes_nothing(tmp_path: Path
         wait_until(lambda: node.store.workers.heard_at(SERVE_EXECUTOR), 30, "the house is kept")
     store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
     assert len(store.events.all(kind=JUMPED)) == 1
+    assert store.events.all(kind="removed") == []
+    store.close()
+
+
+@pytest.mark.parametrize("days", [1000, -1000])
+def test_what_a_start_finds_counts_on_the_right_side_of_a_jump(tmp_path: Path, days: int) -> None:
+    """A file without a row: from before a clock that is ahead, new under one that is behind."""
+    before = time.time() - days * 86_400
+    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    ClockWatch(store, SERVE_EXECUTOR, lambda: before).look()
+    store.close()
+    left = Spool(tmp_path / "spool").put((part10(ct_slice()),))
+    os.utime(left.path, (before, before))
+    wanted = settings(tmp_path).model_copy(update={"retention": Retention(keep_unused_days=30)})
+    with running(wanted) as node:
+        wait_until(lambda: node.store.workers.heard_at(SERVE_EXECUTOR), 30, "the house is kept")
+    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    (jump,), (found,) = store.events.all(kind=JUMPED), store.events.all(kind="received")
+    assert (jump.id > found.id) == (days > 0)
     assert store.events.all(kind="removed") == []
     store.close()
 

@@ -12,7 +12,7 @@ from config.settings import Http, Listener, Settings
 from service import cli
 from service.intake import Intake
 from service.node import Node
-from service.same_spool import OtherSpool, check_spool, name_spool
+from service.same_spool import NAMED, OtherSpool, check_if_named, check_spool, name_spool
 from service.spool import Spool
 from service.store import Store, sqlite_url
 from service.worker import Worker
@@ -77,6 +77,63 @@ def test_what_it_says_to_do_helps(store: Store, spool: Path) -> None:
     check_spool(spool, store)
 
 
+@pytest.fixture
+def unnamed(store: Store, tmp_path: Path) -> Spool:
+    """An installation of before there were names, with objects."""
+    spool = Spool(tmp_path / "spool")
+    for number in range(3):
+        Intake(spool, store).take(part10(ct_slice(number)), "test")
+    return spool
+
+
+def test_an_installation_without_a_name_gets_one_where_its_objects_are(
+    store: Store, unnamed: Spool
+) -> None:
+    for sha256 in list(store.instances.contents())[1:]:
+        unnamed.remove(sha256)
+    check_if_named(unnamed.folder, store)
+    assert store.events.all(kind=NAMED) == []
+    name_spool(unnamed.folder, store, NOW)
+    check_spool(unnamed.folder, store)
+
+
+@pytest.mark.parametrize("other", ["", "another\n"])
+def test_an_empty_folder_is_not_taken_for_the_spool_of_a_catalogue_with_objects(
+    store: Store, unnamed: Spool, tmp_path: Path, other: str
+) -> None:
+    """The first start after an upgrade, with the storage not mounted or another's."""
+    empty = Spool(tmp_path / "elsewhere").folder
+    if other:
+        (empty / "identity").write_text(other)
+    for check in (check_if_named, lambda *what: name_spool(*what, NOW)):
+        with pytest.raises(OtherSpool, match=r"found none of 3 objects .* mend `folder`"):
+            check(empty, store)
+    assert store.events.all(kind=NAMED) == []
+    name_spool(unnamed.folder, store, NOW)
+
+
+def test_what_it_says_to_do_when_all_is_lost_helps(
+    store: Store, unnamed: Spool, tmp_path: Path
+) -> None:
+    empty = Spool(tmp_path / "elsewhere").folder
+    with pytest.raises(OtherSpool) as caught:
+        name_spool(empty, store, NOW)
+    (name, file) = str(caught.value).rpartition(": write ")[2].split(" into ")
+    Path(file).write_text(name)
+    check_if_named(empty, store)
+    name_spool(empty, store, NOW)
+    check_spool(empty, store)
+    with pytest.raises(OtherSpool):
+        check_spool(unnamed.folder, store)
+
+
+def test_objects_that_were_removed_need_not_be_there(store: Store, unnamed: Spool) -> None:
+    for sha256, uid in store.instances.contents().items():
+        store.instances.remove(uid, "retention", NOW)
+        unnamed.remove(sha256)
+    name_spool(unnamed.folder, store, NOW)
+
+
 def test_a_worker_waits_for_the_node_that_names_it(store: Store, spool: Path) -> None:
     with pytest.raises(OtherSpool, match="wanted a node started first"):
         check_spool(spool, store)
@@ -102,11 +159,13 @@ def test_a_worker_with_a_wrong_folder_does_not_start(store: Store, tmp_path: Pat
     assert store.workers.silent_since(NOW * 2) == [], "it was never at work"
 
 
+@pytest.mark.parametrize("named", [True, False])
 def test_neither_node_nor_doctor_takes_the_files_of_another_spool_for_lost(
-    store: Store, tmp_path: Path
+    store: Store, tmp_path: Path, named: bool
 ) -> None:
     spool = Spool(tmp_path / "spool")
-    name_spool(spool.folder, store, NOW)
+    if named:
+        name_spool(spool.folder, store, NOW)
     Intake(spool, store).take(part10(ct_slice()), "test")
     settings = Settings(
         folder=tmp_path / "wrong",
