@@ -106,11 +106,6 @@ class Events:
             rows = connection.execute(query).mappings().all()
         return [_event(row) for row in rows]
 
-    def last_at(self) -> float:
-        """When the last one was recorded, seconds since 1970; 0 when there is none."""
-        (last,) = self.all(limit=1) or (None,)
-        return last.at if last else 0.0
-
     def unsettled(self, kind: str, settled_by: str) -> list[Event]:
         """Events of a kind with none of the other about the same object since, oldest first."""
         table, later = schema.events, schema.events.alias("later")
