@@ -16,6 +16,7 @@ from pathlib import Path
 
 from service import doctor
 from service.intake import Intake
+from service.memory import Budget, Buffer
 from service.spool import Spool
 from service.store import Store, sqlite_url
 from tests.service.wire import ct_slice, part10
@@ -40,15 +41,22 @@ def run() -> list[str]:
 
 
 def _cut(folder: Path, disk: Path) -> tuple[list[str], int, int]:
-    when = set(random.Random(0).sample(range(OBJECTS), CUTS))
+    source = random.Random(0)
+    when = set(source.sample(range(OBJECTS), CUTS))
+    memory = Buffer(Budget(0))
     acknowledged: list[str] = []
     copies: list[tuple[Path, list[str]]] = []
     with _mounted(disk, folder / "live") as live:
         spool, store = Spool(live / "spool"), Store(sqlite_url(live / "catalogue.sqlite"))
         intake = Intake(spool, store)
         for number in range(OBJECTS):
-            content = part10(ct_slice(number, Rows=128, Columns=128, PixelData=bytes(128 * 256)))
-            if intake.take(content, "CT@192.0.2.1").verdict == "stored":
+            # No zeros: they are what a block that was never written holds. Every other one goes by
+            # way of the page cache, the rest from whole pages of memory straight to the disk.
+            pixels = source.randbytes(2 * 200 * 200)
+            memory.start(part10(ct_slice(number, Rows=200, Columns=200, PixelData=pixels)))
+            with memory.content() as content:
+                taken = intake.take(content if number % 2 else bytes(content), "CT@192.0.2.1")
+            if taken.verdict == "stored":
                 acknowledged.append(f"1.2.3.{number}")
             if number in when:
                 copies.append((folder / f"cut{number}.img", list(acknowledged)))
