@@ -27,7 +27,8 @@ from service.commitment import (
 from service.intake import Intake, Taken
 from service.log import get_logger
 from service.memory import Budget
-from service.pynetdicom_hardening import HardenedServer, Limits, silent_s, start_server
+from service.pynetdicom_hardening import HardenedServer, silent_s, start_server
+from service.pynetdicom_receive import Limits
 from service.pynetdicom_stores import StoreRequest, Storing
 from service.slots import Slots
 from service.spool import Spool

@@ -42,12 +42,10 @@ import resource
 import select
 import socket
 import ssl
-import struct
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import AE, evt
@@ -55,12 +53,11 @@ from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from service.log import get_logger
+from service.pynetdicom_receive import BoundedReceive, Limits, at_end_of_reading
 from service.pynetdicom_stores import Storing, gather_stores
 
 log = get_logger("listener")
 
-_LARGEST_READ = 256 * 1024
-_NEARLY_ALL = 0.9
 _POLL_S = 0.1
 _IDLE_WAIT_S = 0.02
 _MESSAGE_WAIT_S = 0.1
@@ -68,31 +65,6 @@ _LARGEST_COMMAND = 64 * 1024
 _MOST_UNDER_WAY = 4
 # A connection has its socket and its alarm; the rest is for spool, catalogue and requestors.
 _DESCRIPTORS_EACH, _DESCRIPTORS_ELSE = 2, 512
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a peer may ask of the listener.
-
-    Attributes
-    ----------
-    max_pdu : int
-        Bytes of one PDU, association requests included.
-    max_object : int
-        Bytes of one data set.
-    max_connections : int
-        Open connections, silent ones included.
-    handshake_s : float
-        For TLS, and for an association request as a whole.
-    transfer_s : float
-        For one PDU as a whole, and for the peer to take what is sent to it.
-    """
-
-    max_pdu: int = 1024 * 1024
-    max_object: int = 4 * 1024**3
-    max_connections: int = 500
-    handshake_s: float = 10
-    transfer_s: float = 60
 
 
 def start_server(
@@ -161,7 +133,7 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
     def _create_association(self) -> Any:
         association = super()._create_association()
         wire = association.dul.socket
-        wire.recv = _BoundedReceive(wire, association, self.server.limits)
+        wire.recv = BoundedReceive(wire, association, self.server.limits)
         _blame_no_one_for_our_work(association)
         _end_on_fault(association)
         _wait_instead_of_polling(association)
@@ -417,15 +389,7 @@ def _wait_instead_of_polling(association: Any) -> None:
     alarm = _Alarm()
     # Associations are cycles, which a collection may find only after thousands of them.
     weakref.finalize(association, alarm.close)
-    read_on = dul.run
-
-    def read_to_the_end() -> None:
-        try:
-            read_on()
-        finally:
-            alarm.close()
-
-    dul.run = read_to_the_end
+    at_end_of_reading(dul, alarm.close)
     put, take = dul.to_provider_queue.put, dimse.msg_queue.get
     tell_user = dul.to_user_queue.put
 
@@ -480,134 +444,6 @@ class _WaitingSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is 
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self.alarm)
         return connection in readable
-
-
-class _BoundedReceive:
-    """`AssociationSocket.recv` with a cap on what is asked and a deadline on the whole.
-
-    What is in `unread` is read first. Once `refused` says why, nothing is read.
-    """
-
-    def __init__(self, wire: AssociationSocket, association: Any, limits: Limits) -> None:
-        self._wire = wire
-        self._association = association
-        self._limits = limits
-        self.refused = ""
-        self.unread = bytearray()
-        self._patience_s = 0.0
-        if not isinstance(wire.socket, ssl.SSLSocket):
-            wire.socket.settimeout(None)
-            _limit(wire.socket, socket.SO_SNDTIMEO, limits.transfer_s)
-
-    def __call__(self, wanted: int) -> bytearray:
-        """Read this many bytes; fewer when the peer closes.
-
-        Raises
-        ------
-        OSError
-            More was announced than a PDU may have, or the deadline passed.
-        """
-        self.check(wanted)
-        received = bytearray(wanted)
-        with memoryview(received) as free:
-            number = self.into(free)
-        del received[number:]
-        return received
-
-    def into(self, free: memoryview, ahead: int = 0) -> int:
-        """Fill memory from the wire; how many bytes, fewer when the peer closes.
-
-        Parameters
-        ----------
-        free : memoryview
-        ahead : int
-            How much of what comes after, if it is there already, to put into `unread`.
-
-        Raises
-        ------
-        OSError
-            As above.
-        """
-        self.check(len(free))
-        number = min(len(self.unread), len(free))
-        if number:
-            free[:number] = self.unread[:number]
-            del self.unread[:number]
-            if number == len(free):
-                return number
-        heard = self._association.dul._idle_timer.restart
-        heard()
-        established = self._association.is_established
-        seconds = self._limits.transfer_s if established else self._limits.handshake_s
-        deadline = time.monotonic() + seconds
-        while number < len(free):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"found {number} of {len(free)} bytes in {seconds} s")
-            with free[number:] as rest:
-                read = self._read(rest, seconds, left, ahead if number == 0 else 0)
-            if not read:
-                break
-            number += read
-        heard()
-        return number
-
-    def look_ahead(self, wanted: int) -> bool:
-        """Put what is there already into `unread`; whether that holds anything."""
-        if self.unread:
-            return True
-        connection = self._wire.socket
-        if self.refused or isinstance(connection, ssl.SSLSocket):
-            return False
-        try:
-            found = connection.recv(wanted, socket.MSG_DONTWAIT)
-        except OSError:
-            return False
-        self.unread += found
-        self._association.dul._idle_timer.restart()
-        return bool(found)
-
-    def check(self, wanted: int) -> None:
-        """Raise OSError when more was announced than may be, or nothing is read any more."""
-        if self.refused:
-            # After an abort pynetdicom reads on until the peer has had enough.
-            raise OSError(self.refused)
-        if wanted > self._limits.max_pdu:
-            raise OSError(f"found a PDU of {wanted} bytes, wanted {self._limits.max_pdu} at most")
-
-    def _read(self, rest: memoryview, seconds: float, left: float, ahead: int) -> int:
-        connection = self._wire.socket
-        if isinstance(connection, ssl.SSLSocket):
-            connection.settimeout(left)
-            read = connection.recv_into(rest[:_LARGEST_READ])
-            connection.settimeout(self._limits.transfer_s)
-            return read
-        # Setting it anew for what the first wait took of it would be a call for each PDU.
-        patience_s = seconds if left > _NEARLY_ALL * seconds else left
-        if patience_s != self._patience_s:
-            _limit(connection, socket.SO_RCVTIMEO, patience_s)
-            self._patience_s = patience_s
-        try:
-            if ahead:
-                return self._read_ahead(connection, rest, ahead)
-            # The system waits for all of it, and counts its own limit over the whole wait.
-            return int(connection.recv_into(rest, 0, socket.MSG_WAITALL))
-        except BlockingIOError as error:
-            raise TimeoutError(f"found no more bytes in {seconds} s") from error
-
-    def _read_ahead(self, connection: socket.socket, rest: memoryview, ahead: int) -> int:
-        after = bytearray(ahead)
-        read = connection.recvmsg_into([rest, after])[0]
-        if read > len(rest):
-            self.unread += after[: read - len(rest)]
-        return min(read, len(rest))
-
-
-def _limit(connection: socket.socket, what: int, seconds: float) -> None:
-    """Let the system end a wait: Python's own limits cost two more calls each time."""
-    whole = int(seconds)
-    span = struct.pack("@ll", whole, max(1, int((seconds - whole) * 1e6)))
-    connection.setsockopt(socket.SOL_SOCKET, what, span)
 
 
 def _end_oversized(max_object: int) -> Callable[[evt.Event], None]:

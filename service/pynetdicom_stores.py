@@ -16,6 +16,7 @@ from typing import Any
 from dicom_io.uids import is_received_uid
 from service.log import get_logger
 from service.memory import Budget, Buffer
+from service.pynetdicom_receive import at_end_of_reading
 
 _P_DATA = 4
 _HEAD = struct.Struct(">BxI")
@@ -150,16 +151,8 @@ def gather_stores(association: Any, receive: Any, storing: Storing) -> None:
     dul = association.dul
     memory = Buffer(storing.memory)
     dul._read_pdu_data = _Reader(association, receive, storing, memory, dul._read_pdu_data).read
-    read_on = dul.run
-
-    def read_to_the_end() -> None:
-        try:
-            read_on()
-        finally:
-            # Associations are cycles, which a collection may find only after thousands of them.
-            memory.close()
-
-    dul.run = read_to_the_end
+    # Associations are cycles, which a collection may find only after thousands of them.
+    at_end_of_reading(dul, memory.close)
 
 
 @dataclass(frozen=True, slots=True)

@@ -330,12 +330,18 @@ def test_many_that_cannot_be_had_do_not_hide_the_others(
     assert bench.uids() == ["1.2.3.6"]
 
 
-def test_what_is_put_off_waits_while_no_one_is_there(
-    bench: Bench, script: Scripted, begun: Follower, now: list[float]
-) -> None:
+def _only_put_off(bench: Bench, script: Scripted, begun: Follower, now: list[float]) -> str:
+    """Path of the only instance there is, which is put off."""
     (only,) = _with_a_study(script, part10(ct_slice(1)))
     script.server.status_of[only] = 500
     _put_off(bench, begun, now)
+    return only
+
+
+def test_what_is_put_off_waits_while_no_one_is_there(
+    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+) -> None:
+    only = _only_put_off(bench, script, begun, now)
     script.server.status_of[only] = 401
     now[0] += 900
     assert not begun.turn()
@@ -518,9 +524,7 @@ def test_catching_up_starves_nothing_that_is_new_and_each_gets_its_turn(
 def test_what_is_put_off_comes_while_a_change_holds_up_the_log(
     bench: Bench, script: Scripted, begun: Follower, now: list[float]
 ) -> None:
-    (only,) = _with_a_study(script, part10(ct_slice(1)))
-    script.server.status_of[only] = 500
-    _put_off(bench, begun, now)
+    _only_put_off(bench, script, begun, now)
     script.server.status_of = {"/studies/00000002/series": 500}
     script.changes(2)
     script.server.body_of["/changes"] = script.server.body
