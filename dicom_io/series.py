@@ -1,7 +1,6 @@
 """Image series as volumes: geometry from position and orientation only, values in real units."""
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pydicom import Dataset
 
 from analysis.errors import Unsuitable
 from analysis.model import FloatArray, Geometry, Volume
+from config.machine import memory_bytes
 from dicom_io import isolated
 from dicom_io.classes import CT_CLASSES, MR_CLASSES
 from dicom_io.parsing import PARSE_FAULTS, numbers, read_dataset, text
@@ -140,13 +140,13 @@ def read_series(paths: Sequence[Path], tolerance_mm: float = 0.1) -> ImageSeries
 
 def _require_room(geometry: Geometry) -> None:
     """Refuse what would fill the memory: a compressed series of gigabytes may come in kilobytes."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = min(MAX_VOLUME_BYTES, memory_bytes() // 2)
     wanted = math.prod(geometry.shape) * np.dtype(np.int16).itemsize
-    if wanted > min(MAX_VOLUME_BYTES, machine // 2):
+    if wanted > most:
         raise Unsuitable(
             "too_large",
             f"found a volume of {wanted >> 20} MB, wanted at most "
-            f"{min(MAX_VOLUME_BYTES, machine // 2) >> 20} MB (8 GB and half of this machine's "
+            f"{most >> 20} MB (8 GB and half of this machine's "
             "memory)",
         )
 

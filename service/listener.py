@@ -12,6 +12,7 @@ from pynetdicom.sop_class import Verification
 
 from analysis.errors import Reason, Transient
 from config import settings
+from config.machine import memory_bytes
 from dicom_io.header import InstanceHeader
 from dicom_io.uids import derive_uid
 from service.commitment import (
@@ -170,7 +171,7 @@ class Listener:
                 frozenset(STORAGE_CLASSES),
                 self._settings.max_object_mb * 1024**2,
                 file_meta,
-                Budget.of_machine(_MEMORY_PART / self._settings.processes),
+                Budget(int(_MEMORY_PART * memory_bytes() / self._settings.processes)),
                 self._store_object,
             ),
             shares_port=self._shares_port,

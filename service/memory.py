@@ -1,7 +1,6 @@
 """Memory to receive into: whole pages, used for one object after the other."""
 
 import mmap
-import os
 import threading
 from collections.abc import Callable
 
@@ -26,11 +25,6 @@ class Budget:
         self._limit = limit
         self._held = 0
         self._counting = threading.Lock()
-
-    @classmethod
-    def of_machine(cls, part: float) -> "Budget":
-        """A part of the machine's memory."""
-        return cls(int(part * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
 
     def change(self, former: int, wanted: int) -> None:
         """Hold so many bytes instead of so many; what a buffer keeps for good does not count.

@@ -1,0 +1,8 @@
+"""What the machine has."""
+
+import os
+
+
+def memory_bytes() -> int:
+    """Its whole memory, used or not; of a container's own limit this knows nothing."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
