@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint bench serve lock format peers clean
+.PHONY: help demo test lint bench serve lock format docs peers clean
 
 help:
 	@echo "make demo   a synthetic patient through the whole line: table, SR, SEG, CSV"
@@ -38,6 +38,10 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Pages and tables of the documentation that are made from the program.
+docs: $(STAMP)
+	$(BIN)/python -m tests.doc_tables
 
 bench: $(STAMP) peers
 	$(BIN)/python -m tests.bench

@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 
 from analysis.errors import Unsuitable
 from analysis.model import FloatArray
+from config.errors import BadInput
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,11 +79,13 @@ def cluster_features(
 
     Raises
     ------
+    BadInput
+        Both `n_clusters` and `height`, or neither.
     Unsuitable
         Fewer than 3 lesions or fewer than 2 features that vary.
     """
     if (n_clusters is None) == (height is None):
-        raise ValueError("give the number of clusters or the height of the cut, not both")
+        raise BadInput("give the number of clusters or the height of the cut, not both")
     if len(values) < 3:
         raise Unsuitable("too_few_lesions", f"found {len(values)} lesion(s), wanted at least 3")
     order = sorted(range(len(names)), key=lambda i: names[i])

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.model import FloatArray, Reason
+from analysis.errors import Reason
+from analysis.model import FloatArray
 
 EXACT_AT_MOST = 50
 """Group size up to which the rank-sum distribution is exact (as R's ``wilcox.test``)."""

@@ -1,17 +1,8 @@
-"""What can go wrong, by what the node does about it.
-
-::
-
-    MirvError
-    ├── Unsuitable      permanent: this input cannot be analysed; shown to users
-    ├── Transient       may work later: retried
-    ├── PeerRefused     a DICOM peer answered with a failure status
-    └── (config.settings.SettingsError: faults in the settings, found at start-up)
-
-Anything else is a bug: it fails with its traceback and is not retried.
-"""
+"""Why something has no result, and the errors that say so; `config.errors` draws their tree."""
 
 from dataclasses import dataclass
+
+from config.errors import MirvError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +22,6 @@ class Reason:
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"
-
-
-class MirvError(Exception):
-    """Base of every error the node raises on purpose."""
 
 
 class Unsuitable(MirvError):  # noqa: N818 - the name says what the input is

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.choices import Aggregate
 from analysis.errors import Unsuitable
 from analysis.model import BoolArray, FloatArray
 from analysis.tables import numeric
 
-Aggregate = Literal["max", "mean", "any", "volume_weighted"]
 VOLUME_SURROGATE = 0.75
 """|rho| with volume above which a feature is flagged as a surrogate of it."""
 
@@ -153,7 +153,7 @@ def two_classes(
     Raises
     ------
     Unsuitable
-        More or fewer than two classes, or a class that is not there.
+        More or fewer than two classes, one of them twice, or a class that is not there.
     """
     text = outcome.astype("string")
     levels = sorted({str(level) for level in text.dropna()})
@@ -165,6 +165,8 @@ def two_classes(
                 "wanted 2: choose a pair",
             )
         pair = (levels[0], levels[1])
+    if pair[0] == pair[1]:
+        raise Unsuitable("not_two_classes", f"found class {pair[0]!r} twice, wanted two classes")
     for name in pair:
         if name not in levels:
             raise Unsuitable("not_two_classes", f"column {outcome.name!r} has no class {name!r}")
@@ -243,12 +245,11 @@ def aggregate(
     Parameters
     ----------
     values : float64 (n_lesions,), all finite
-    how : {"max", "mean", "any", "volume_weighted"}
-        ``any``: 1 when any lesion is not 0.
+    how : Aggregate
     volumes : float64 (n_lesions,)
         Above zero; for ``volume_weighted``.
     """
-    if how == "volume_weighted" and (volumes is None or not np.all(volumes > 0)):
+    if how == Aggregate.VOLUME_WEIGHTED and (volumes is None or not np.all(volumes > 0)):
         raise Unsuitable("missing_value", "volume-weighted mean: every lesion needs a volume")
     rows: dict[str, list[int]] = {}
     for row, patient in enumerate(patients):
@@ -256,11 +257,12 @@ def aggregate(
     found = {}
     for patient, own in rows.items():
         inside = values[own]
-        if how == "max":
+        if how == Aggregate.MAX:
             found[patient] = float(inside.max())
-        elif how == "any":
+        elif how == Aggregate.ANY:
             found[patient] = float(np.any(inside != 0))
         else:
-            weights = volumes[own] if how == "volume_weighted" and volumes is not None else None
+            weighted = how == Aggregate.VOLUME_WEIGHTED
+            weights = volumes[own] if weighted and volumes is not None else None
             found[patient] = float(np.average(inside, weights=weights))
     return found

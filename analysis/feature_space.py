@@ -7,19 +7,21 @@ scale, on whom (SPEC F1, R-MIRV-3). A space is one JSON file; its digest travels
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.errors import Unsuitable
-from analysis.heterogeneity import METRICS, Scaling, distances
-from analysis.model import FloatArray, LesionResult, Reason
-from analysis.reduction import MODES, VOLUME, Mode, reduce_features
+from analysis.choices import Fitted, Population, ReductionMode, Scaling
+from analysis.errors import Reason, Unsuitable
+from analysis.heterogeneity import METRICS, distances
+from analysis.model import FloatArray, LesionResult
+from analysis.reduction import VOLUME, reduce_features
 from analysis.tables import numeric
+from config.errors import SpaceError
 from config.profiles import ExtractionProfile
 from config.spaces import read_space
 
@@ -28,8 +30,6 @@ PATIENT_MINMAX = "patient-minmax"
 MIN_PATIENT_MINMAX = 5
 """Fewer lesions make min-max within a patient a statement about n, not about lesions (F2)."""
 QUANTILES = 101
-
-Population = Literal["all", "multiple"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +41,7 @@ class FeatureSpace:
     name : str
     profile : str
         Extraction profile whose features it takes.
-    kind : {"zscore", "minmax", "patient_minmax", "none"}
+    kind : Scaling
         ``zscore``: mean and SD (ddof 0); ``minmax``: minimum and range, clipped to [0, 1];
         ``patient_minmax``: minimum and range of the patient's own lesions (nothing frozen).
     names : tuple of str
@@ -69,20 +69,22 @@ class FeatureSpace:
     description: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Scaling):
-            raise ValueError(f"space {self.name}: kind {self.kind!r} is not known")
+        if self.kind not in tuple(Scaling):
+            raise SpaceError(
+                f"space {self.name}: kind {self.kind!r}, wanted one of {', '.join(Scaling)}"
+            )
         if not self.names or len(set(self.names)) != len(self.names):
-            raise ValueError(f"space {self.name}: wanted feature names, each once")
-        wanted = 0 if self.kind == "patient_minmax" else len(self.names)
+            raise SpaceError(f"space {self.name}: wanted feature names, each once")
+        wanted = 0 if self.kind == Scaling.PATIENT_MINMAX else len(self.names)
         if self.centre.shape != (wanted,) or self.scale.shape != (wanted,):
-            raise ValueError(
+            raise SpaceError(
                 f"space {self.name}: found {self.centre.shape} centres and {self.scale.shape} "
                 f"scales, wanted {wanted} of each"
             )
         if len(self.low) != len(self.high) or len(self.low) not in (0, len(self.names)):
-            raise ValueError(f"space {self.name}: wanted a range for every feature or none")
+            raise SpaceError(f"space {self.name}: wanted a range for every feature or none")
         if not (np.isfinite(self.centre).all() and np.all(self.scale > 0)):
-            raise ValueError(f"space {self.name}: centres must be finite and scales above zero")
+            raise SpaceError(f"space {self.name}: centres must be finite and scales above zero")
 
     @property
     def digest(self) -> str:
@@ -99,13 +101,13 @@ class FeatureSpace:
         values : float64 (n_lesions, len(names))
             Finite, columns in the order of `names`.
         """
-        if self.kind == "patient_minmax":
+        if self.kind == Scaling.PATIENT_MINMAX:
             low, span = values.min(axis=0), np.ptp(values, axis=0)
             # A feature all lesions share says nothing about their differences: it becomes 0.
             own: FloatArray = (values - low) / np.where(span > 0, span, 1.0)
             return own
         result: FloatArray = (values - self.centre) / self.scale
-        if self.kind == "minmax":
+        if self.kind == Scaling.MINMAX:
             np.clip(result, 0.0, 1.0, out=result)
         return result
 
@@ -140,7 +142,7 @@ def patient_minmax(profile: ExtractionProfile) -> FeatureSpace:
     return FeatureSpace(
         name=PATIENT_MINMAX,
         profile=profile.name,
-        kind="patient_minmax",
+        kind=Scaling.PATIENT_MINMAX,
         names=profile.selected,
         centre=np.zeros(0),
         scale=np.zeros(0),
@@ -224,16 +226,17 @@ def load_space(name_or_path: str) -> FeatureSpace:
 
     Raises
     ------
-    ValueError
+    SpaceError
         Unknown name, unknown or missing field, or content that does not fit its digest.
     """
     raw = read_space(name_or_path)
     wanted = {*FeatureSpace.__dataclass_fields__, "format", "digest"}
     for found, text in ((set(raw) - wanted, "unknown"), (wanted - set(raw), "missing")):
         if found:
-            raise ValueError(f"feature space {name_or_path}: {text} field {sorted(found)[0]}")
+            raise SpaceError(f"feature space {name_or_path}: {text} field {sorted(found)[0]}")
     if raw["format"] != FORMAT:
-        raise ValueError(f"feature space {name_or_path}: format {raw['format']!r}, wanted {FORMAT}")
+        raise SpaceError(f"feature space {name_or_path}: format {raw['format']!r}, wanted {FORMAT}")
+    _check_types(raw, f"feature space {name_or_path}")
     space = FeatureSpace(
         name=str(raw["name"]),
         profile=str(raw["profile"]),
@@ -248,11 +251,33 @@ def load_space(name_or_path: str) -> FeatureSpace:
         description=str(raw["description"]),
     )
     if space.digest != raw["digest"]:
-        raise ValueError(
+        raise SpaceError(
             f"feature space {name_or_path}: its content gives digest {space.digest[:12]}, the file "
             f"says {str(raw['digest'])[:12]}: it was changed after it was fitted"
         )
     return space
+
+
+def _check_types(raw: Mapping[str, Any], where: str) -> None:
+    """Refuse by its name a field that is not what it should be: a file may be anyone's."""
+    wanted: dict[str, Callable[[Any], bool]] = {
+        "kind": lambda value: isinstance(value, str),
+        "names": lambda value: _list_of(value, str),
+        **dict.fromkeys(
+            ("centre", "scale", "low", "high"), lambda value: _list_of(value, int, float)
+        ),
+        "fitted_on": lambda value: isinstance(value, dict),
+        "reference": lambda value: (
+            isinstance(value, dict) and all(_list_of(each, int, float) for each in value.values())
+        ),
+    }
+    for field_name, fits in wanted.items():
+        if not fits(raw[field_name]):
+            raise SpaceError(f"{where}: field {field_name}: found {str(raw[field_name])[:80]!r}")
+
+
+def _list_of(value: Any, *types: type) -> bool:
+    return isinstance(value, list) and all(isinstance(each, types) for each in value)
 
 
 # --- fitting --------------------------------------------------------------------------------
@@ -264,10 +289,10 @@ def fit_space(
     *,
     name: str,
     profile: str,
-    mode: Mode | None = "paper",
+    mode: ReductionMode | None = ReductionMode.PAPER,
     names: Sequence[str] | None = None,
-    kind: Literal["zscore", "minmax"] = "zscore",
-    population: Population = "all",
+    kind: Fitted = Scaling.ZSCORE,
+    population: Population = Population.ALL,
     volume: str = VOLUME,
     source: Mapping[str, Any] | None = None,
     description: str = "",
@@ -281,9 +306,11 @@ def fit_space(
     patients : sequence of str
         Patient of each row.
     name, profile, description : str
-    mode : reduction mode, or None with `names` for a list chosen before
-    kind : {"zscore", "minmax"}
-    population : {"all", "multiple"}
+    mode : ReductionMode or None
+        None with `names` for a list chosen before.
+    kind : Scaling
+        ``zscore`` or ``minmax``.
+    population : Population
         All lesions as published, or only those of patients with two or more (F8).
     source : mapping
         Where the table comes from, for the provenance.
@@ -295,13 +322,11 @@ def fit_space(
     """
     if (mode is None) == (names is None):
         raise ValueError("give a reduction mode or the names, not both")
-    if mode is not None and mode not in MODES:
-        raise ValueError(f"mode {mode!r}: wanted one of {', '.join(MODES)}")
     columns = [str(column) for column in table.columns]
     values = numeric(table, columns).to_numpy()
     owner = np.asarray(patients, dtype=object)
     _, index, counts = np.unique(owner.astype(str), return_inverse=True, return_counts=True)
-    if population == "multiple":
+    if population == Population.MULTIPLE:
         enough = counts[index] >= 2
         values, owner = values[enough], owner[enough]
     if len(values) < 3:
@@ -329,7 +354,7 @@ def fit_space(
         chosen = tuple(names or ())
         provenance["reduction"] = {"mode": "given", "n_kept": len(chosen)}
     kept = numeric(table, chosen).to_numpy()
-    if population == "multiple":
+    if population == Population.MULTIPLE:
         kept = kept[enough]
     centre, scale = _parameters(kept, kind, chosen)
     space = FeatureSpace(
@@ -348,13 +373,13 @@ def fit_space(
 
 
 def _parameters(
-    values: FloatArray, kind: Literal["zscore", "minmax"], names: Sequence[str]
+    values: FloatArray, kind: Fitted, names: Sequence[str]
 ) -> tuple[FloatArray, FloatArray]:
     span = np.ptp(values, axis=0)
     if not np.all(span > 0):
         first = names[int(np.flatnonzero(span == 0)[0])]
         raise Unsuitable("constant_feature", f"column {first!r} is the same for every lesion")
-    if kind == "minmax":
+    if kind == Scaling.MINMAX:
         return values.min(axis=0), span
     return values.mean(axis=0), values.std(axis=0)
 

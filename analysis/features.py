@@ -1,6 +1,7 @@
 """Which features a profile yields, known without an image and without loading PyRadiomics."""
 
-from config.feature_names import DEPRECATED, FEATURES, PLAIN_IMAGES, names_of
+from config.errors import ProfileError
+from config.feature_names import names_of
 from config.profiles import ExtractionProfile
 
 
@@ -9,25 +10,22 @@ def feature_names(profile: ExtractionProfile) -> tuple[str, ...]:
 
     Raises
     ------
-    ValueError
+    ProfileError
         The profile names a feature class, feature or image type that is not supported, or the
         count differs from its ``n_features``, or a selected feature is not among them.
     """
     try:
         names = names_of(profile.image_types, profile.feature_classes, profile.settings)
-    except ValueError as error:
-        raise ValueError(f"profile {profile.name}: {error}") from error
+    except ProfileError as error:
+        raise ProfileError(f"profile {profile.name}: {error}") from error
     if len(names) != profile.n_features:
-        raise ValueError(
+        raise ProfileError(
             f"profile {profile.name}: found {len(names)} features, wanted n_features = "
             f"{profile.n_features}"
         )
     if unknown := set(profile.selected) - set(names):
-        raise ValueError(
+        raise ProfileError(
             f"profile {profile.name}: selected features it does not yield: "
             f"{', '.join(sorted(unknown))}"
         )
     return names
-
-
-__all__ = ["DEPRECATED", "FEATURES", "PLAIN_IMAGES", "feature_names"]

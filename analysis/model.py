@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.errors import Reason, Unsuitable
+from analysis.errors import Reason
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -58,17 +58,6 @@ class Geometry:
         """Map LPS mm (n, 3) to fractional indices (n, 3)."""
         result: FloatArray = (lps - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
         return result
-
-    def same_grid(self, other: "Geometry", tol_mm: float = 0.01) -> bool:
-        """True when shapes are equal and no voxel centre is further than `tol_mm` apart."""
-        if self.shape != other.shape:
-            return False
-        far = [n - 1 for n in self.shape]
-        corners = np.array(
-            [[i, j, k] for i in (0, far[0]) for j in (0, far[1]) for k in (0, far[2])], float
-        )
-        gap = np.abs(self.to_lps(corners) - other.to_lps(corners)).max()
-        return bool(gap <= tol_mm)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -326,22 +315,3 @@ class StudyResult:
     pairs: tuple[Pair, ...]
     variation: tuple[Variation, ...]
     provenance: Provenance
-
-
-__all__ = [
-    "BoolArray",
-    "FloatArray",
-    "Geometry",
-    "Index3",
-    "Lesion",
-    "LesionResult",
-    "Mask",
-    "Measure",
-    "Pair",
-    "Provenance",
-    "Reason",
-    "StudyResult",
-    "Unsuitable",
-    "Variation",
-    "Volume",
-]

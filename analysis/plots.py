@@ -14,14 +14,13 @@ from scipy.spatial.distance import squareform
 
 from analysis.clustering import Clusters
 from analysis.model import FloatArray
-from analysis.sampling import INDICES, Curve
+from analysis.sampling import SAMPLED, Curve
 from analysis.survival import KaplanMeier, at_risk
 
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#7f7f7f")
 """Okabe-Ito, told apart in grey by line style as well."""
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
-INDEX_TEXT = {"mtd": "MTD", "ath_pairs": "ATH (pairs)", "ath_matrix": "ATH (matrix)"}
 MOST_LABELS = 60
 
 
@@ -107,11 +106,11 @@ def recovery_curves(curves: Mapping[str, Curve], *, percent: float = 75.0) -> Fi
     made = figure(8, 5)
     axes = made.add_subplot()
     sizes = sorted({size for curve in curves.values() for size in curve.sizes})
-    for place, index in enumerate(INDICES):
+    for place, metric in enumerate(SAMPLED):
         pooled = [
             np.concatenate(
                 [
-                    curve.draws[index][:, curve.sizes.index(size)]
+                    curve.draws[metric.name][:, curve.sizes.index(size)]
                     for curve in curves.values()
                     if size in curve.sizes
                 ]
@@ -122,7 +121,7 @@ def recovery_curves(curves: Mapping[str, Curve], *, percent: float = 75.0) -> Fi
         axes.plot(
             sizes,
             [draws.mean() for draws in pooled],
-            label=INDEX_TEXT[index],
+            label=metric.abbreviation or metric.title,
             color=COLOURS[place],
             linestyle=LINES[place],
             marker=MARKERS[place],

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.model import Reason
+from analysis.errors import Reason
 from analysis.sampling import Measured, recist_targets
 
 Response = Literal["CR", "PR", "SD", "PD", "NE"]

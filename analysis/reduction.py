@@ -14,16 +14,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from scipy.stats import rankdata
 
+from analysis.choices import ReductionMode
 from analysis.errors import Unsuitable
 from analysis.model import BoolArray, FloatArray
 
-Mode = Literal["paper", "code_fixed", "published_compat"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 VOLUME = "original_shape_VoxelVolume"
 
 
@@ -33,7 +31,7 @@ class Reduction:
 
     Attributes
     ----------
-    mode : str
+    mode : ReductionMode
     names : tuple of str
         Features kept, in the order of the table.
     n_features, n_filtered, n_kept : int
@@ -43,7 +41,7 @@ class Reduction:
     volume_limit, pair_limit : float
     """
 
-    mode: Mode
+    mode: ReductionMode
     names: tuple[str, ...]
     n_features: int
     n_filtered: int
@@ -56,7 +54,7 @@ class Reduction:
 def reduce_features(
     values: FloatArray,
     names: Sequence[str],
-    mode: Mode = "paper",
+    mode: ReductionMode = ReductionMode.PAPER,
     *,
     volume: str = VOLUME,
     volume_limit: float = 0.1,
@@ -70,7 +68,7 @@ def reduce_features(
         All finite; at least three lesions.
     names : sequence of str
         Column names; their order matters in mode ``published_compat``.
-    mode : {"paper", "code_fixed", "published_compat"}
+    mode : ReductionMode
     volume : str
         The feature that is the lesion's volume.
     volume_limit, pair_limit : float
@@ -81,8 +79,8 @@ def reduce_features(
     Unsuitable
         Too few lesions, no volume column, constant volume, or no feature left.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode {mode!r}: wanted one of {', '.join(MODES)}")
+    if mode not in tuple(ReductionMode):
+        raise ValueError(f"mode {mode!r}: wanted one of {', '.join(ReductionMode)}")
     if len(values) < 3:
         raise Unsuitable("too_few_lesions", f"found {len(values)} lesion(s), wanted at least 3")
     if volume not in names:
@@ -95,14 +93,14 @@ def reduce_features(
         raise Unsuitable("constant_feature", f"column {volume!r} is the same for every lesion")
     ranks = _ranks(values[:, varied])
     rho = ranks.T @ _ranks(size[:, None])[:, 0]
-    judged = np.abs(rho) if mode == "paper" else rho
+    judged = np.abs(rho) if mode == ReductionMode.PAPER else rho
     passed = judged <= volume_limit
     candidates = varied[passed]
-    if mode == "published_compat":
+    if mode == ReductionMode.PUBLISHED_COMPAT:
         # The first feature has only the patient column before it: nothing to keep there.
         candidates = candidates[candidates > 0] - 1
         candidates = candidates[np.ptp(values[:, candidates], axis=0) > 0]
-    units = ranks[:, passed] if mode == "paper" else _standard(values[:, candidates])
+    units = ranks[:, passed] if mode == ReductionMode.PAPER else _standard(values[:, candidates])
     kept = candidates[_without_partner(units, pair_limit)]
     if kept.size == 0:
         raise Unsuitable(

@@ -7,7 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from analysis.model import Measure, Reason, StudyResult
+from analysis.errors import Reason
+from analysis.model import Measure, StudyResult
 
 State = Literal["matched", "vanished", "new", "unknown"]
 Definition = Literal["methods", "reduction", "absolute", "table2"]

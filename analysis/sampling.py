@@ -9,17 +9,22 @@ given exactly, because the probability that a pair of lesions is drawn is known.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.errors import Unsuitable
-from analysis.model import BoolArray, FloatArray, Reason
+from analysis.errors import Reason, Unsuitable
+from analysis.heterogeneity import METRICS, Sums
+from analysis.model import BoolArray, FloatArray
 
-Index = Literal["mtd", "ath_pairs", "ath_matrix"]
 Estimand = Literal["pooled", "within_site_mean"]
-INDICES: tuple[Index, ...] = get_args(Index)
+SAMPLED = tuple(metric for metric in METRICS if metric.sums is not None)
+"""The indices whose recovery is measured."""
+_FROM_SUMS = {metric.name: metric.sums for metric in SAMPLED if metric.sums is not None}
+INDICES = tuple(_FROM_SUMS)
+EXACT = tuple(name for name, sums in _FROM_SUMS.items() if sums.linear)
+"""Those whose mean over all possible draws is known."""
 Draws = NDArray[np.intp]
 
 LARGEST_BLOCK = 4_000_000
@@ -88,7 +93,7 @@ class Recovery:
     """
 
     strategy: str
-    index: Index
+    index: str
     n_lesions: int
     n_sampled: int
     draws: FloatArray
@@ -179,18 +184,14 @@ def _prefixes(D: FloatArray, drawn: Draws) -> tuple[FloatArray, FloatArray]:
     return largest, total
 
 
-def _as_indices(largest: FloatArray, total: FloatArray, m: int) -> dict[Index, FloatArray]:
-    """The three indices of samples of `m` lesions; 0 for a single one."""
+def _as_indices(largest: FloatArray, total: FloatArray, m: int) -> dict[str, FloatArray]:
+    """The indices of samples of `m` lesions; 0 for a single one."""
     if m < 2:
         return {index: np.zeros(len(largest)) for index in INDICES}
-    return {
-        "mtd": largest,
-        "ath_pairs": 2 * total / (m * (m - 1)),
-        "ath_matrix": 2 * total / m**2,
-    }
+    return {name: sums.index(Sums(largest, total, m)) for name, sums in _FROM_SUMS.items()}
 
 
-def full_indices(D: FloatArray) -> dict[Index, float]:
+def full_indices(D: FloatArray) -> dict[str, float]:
     """The indices of all lesions.
 
     Raises
@@ -210,7 +211,7 @@ def full_indices(D: FloatArray) -> dict[Index, float]:
 
 def _sample_indices(
     D: FloatArray, drawn: Sequence[Draws], estimand: Estimand
-) -> dict[Index, FloatArray]:
+) -> dict[str, FloatArray]:
     if estimand == "within_site_mean":
         parts = [_sample_indices(D, [group], "pooled") for group in drawn]
         return {index: np.mean([part[index] for part in parts], axis=0) for index in INDICES}
@@ -219,8 +220,8 @@ def _sample_indices(
     return _as_indices(largest[:, -1], total[:, -1], together.shape[1])
 
 
-def expected_ath(D: FloatArray, strategy: Strategy, sites: Sequence[str]) -> dict[Index, float]:
-    """Exact mean of both ATH over every draw a strategy can make.
+def expected_ath(D: FloatArray, strategy: Strategy, sites: Sequence[str]) -> dict[str, float]:
+    """Exact mean of the indices of `EXACT` over every draw a strategy can make.
 
     A pair is drawn with probability k(k-1) / n(n-1) within a group of n lesions of which k are
     drawn, and (k/n)(k'/n') across two groups; the sample size never varies.
@@ -231,15 +232,15 @@ def expected_ath(D: FloatArray, strategy: Strategy, sites: Sequence[str]) -> dic
         parts = [_expected(D, [group], [k]) for group, k in zip(groups, drawn, strict=True)]
         return {
             index: float(np.mean([part[index] for part in parts])) if parts else 0.0
-            for index in INDICES[1:]
+            for index in EXACT
         }
     return _expected(D, groups, drawn)
 
 
-def _expected(D: FloatArray, groups: Sequence[Draws], drawn: Sequence[int]) -> dict[Index, float]:
+def _expected(D: FloatArray, groups: Sequence[Draws], drawn: Sequence[int]) -> dict[str, float]:
     m = sum(drawn)
     if m < 2:
-        return dict.fromkeys(INDICES[1:], 0.0)
+        return dict.fromkeys(EXACT, 0.0)
     total = 0.0
     for a, (first, k) in enumerate(zip(groups, drawn, strict=True)):
         n = len(first)
@@ -247,7 +248,8 @@ def _expected(D: FloatArray, groups: Sequence[Draws], drawn: Sequence[int]) -> d
             total += k * (k - 1) / (n * (n - 1)) * D[np.ix_(first, first)].sum() / 2
         for second, other in zip(groups[a + 1 :], drawn[a + 1 :], strict=True):
             total += k / n * other / len(second) * D[np.ix_(first, second)].sum()
-    return {"ath_pairs": 2 * total / (m * (m - 1)), "ath_matrix": 2 * total / m**2}
+    sums = Sums(np.zeros(1), np.array([total]), m)
+    return {name: float(_FROM_SUMS[name].index(sums)[0]) for name in EXACT}
 
 
 # --- recovery -------------------------------------------------------------------------------
@@ -292,19 +294,19 @@ def recover(
     return found
 
 
-def _without_sites(strategy: Strategy, index: Index, n: int) -> Recovery:
+def _without_sites(strategy: Strategy, index: str, n: int) -> Recovery:
     reason = Reason("site_unknown", f"none of {n} lesions has a known site to draw by")
     return Recovery(strategy.name, index, n, 0, np.zeros(0), None, reason=reason)
 
 
 def _recovery(
     strategy: Strategy,
-    index: Index,
+    index: str,
     n: int,
     m: int,
     full: float,
     sampled: FloatArray | None,
-    expected: dict[Index, float],
+    expected: dict[str, float],
     n_draws: int,
 ) -> Recovery:
     if full <= 0:
@@ -327,14 +329,14 @@ class Curve:
     """
 
     sizes: tuple[int, ...]
-    draws: dict[Index, FloatArray]
+    draws: dict[str, FloatArray]
 
-    def mean(self, index: Index) -> FloatArray:
+    def mean(self, index: str) -> FloatArray:
         """Mean recovery at each size."""
         result: FloatArray = self.draws[index].mean(axis=0)
         return result
 
-    def enough(self, index: Index, percent: float = 75.0) -> int | None:
+    def enough(self, index: str, percent: float = 75.0) -> int | None:
         """Smallest size whose mean recovery reaches `percent`; None when none does."""
         reached = np.flatnonzero(self.mean(index) >= percent)
         return self.sizes[int(reached[0])] if reached.size else None
@@ -354,7 +356,7 @@ def recovery_curve(
     sizes = tuple(range(2, min(largest, len(D)) + 1))
     order = _shuffled(len(D), n_draws, random)[:, : sizes[-1]]
     largest_pair, total = _prefixes(D, order)
-    draws: dict[Index, FloatArray] = {index: np.zeros((n_draws, len(sizes))) for index in INDICES}
+    draws: dict[str, FloatArray] = {index: np.zeros((n_draws, len(sizes))) for index in INDICES}
     for column, m in enumerate(sizes):
         for index, values in _as_indices(largest_pair[:, m - 1], total[:, m - 1], m).items():
             draws[index][:, column] = 100.0 * values / full[index]
@@ -426,6 +428,6 @@ def recover_fixed(D: FloatArray, name: str, chosen: Sequence[int]) -> list[Recov
         value = 0.0
         if m > 1:
             value = 100.0 * full_indices(D[np.ix_(chosen, chosen)])[index] / full[index]
-        exact = None if index == "mtd" else value
+        exact = value if index in EXACT else None
         found.append(Recovery(name, index, len(D), m, np.array([value]), exact, m < 2))
     return found

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from analysis.choices import Scaling
+from analysis.errors import Reason
 from analysis.feature_space import (
     MIN_PATIENT_MINMAX,
     PATIENT_MINMAX,
@@ -12,22 +15,18 @@ from analysis.feature_space import (
     patient_minmax,
     vectors,
 )
-from analysis.heterogeneity import METRICS, Distances, Metric, distances
+from analysis.heterogeneity import METRICS, Distances, Metric, distances, percentile_name
 from analysis.model import (
     FloatArray,
     LesionResult,
     Measure,
     Pair,
     Provenance,
-    Reason,
     StudyResult,
     Variation,
 )
 from analysis.variation import variation
 from config.profiles import ExtractionProfile
-
-PERCENTILES = ("mtd", "ath_matrix", "mirv_distance_max", "mirv_dissimilarity_max")
-"""The published indices; for these a patient's place among the reference cohort is given too."""
 
 
 def analyse(
@@ -92,19 +91,15 @@ def spaces_of(
 
 
 def divergent_pair(
-    result: StudyResult, profile: str, space: str, distance: str = "cosine"
+    result: StudyResult,
+    profile: str,
+    space: str,
+    distance: Literal["cosine", "euclidean"] = "cosine",
 ) -> Pair | None:
-    """The pair of lesions furthest apart (cosine: it sets MTD); None when there is none.
-
-    Parameters
-    ----------
-    distance : {"cosine", "euclidean"}
-        Names of indices are understood too: ``mirv_distance_max`` is euclidean, others cosine.
-    """
-    euclidean = distance == "euclidean" or distance.startswith("mirv_distance")
+    """The pair of lesions furthest apart (cosine: it sets MTD); None when there is none."""
     best: tuple[float, Pair] | None = None
     for pair in result.pairs:
-        value = pair.euclidean if euclidean else pair.cosine
+        value = pair.cosine if distance == "cosine" else pair.euclidean
         if (pair.profile, pair.space) != (profile, space) or value is None:
             continue
         if best is None or value > best[0]:
@@ -193,7 +188,7 @@ class _View:
 
 def _look(space: FeatureSpace, lesions: Sequence[LesionResult]) -> _View:
     used, values, left_out = vectors(space, lesions)
-    needed = MIN_PATIENT_MINMAX if space.kind == "patient_minmax" else 2
+    needed = MIN_PATIENT_MINMAX if space.kind == Scaling.PATIENT_MINMAX else 2
     if len(used) < needed:
         detail = f"found {len(used)} lesion(s) with all features of space {space.name}"
         if left_out:
@@ -210,8 +205,8 @@ def _indices(view: _View) -> list[Measure]:
     for metric in METRICS:
         measure = _index(metric, view)
         measures.append(measure)
-        if metric.name in PERCENTILES:
-            measures.append(_percentile(measure, view.space))
+        if metric.percentile:
+            measures.append(_percentile(metric, measure, view.space))
     return [*measures, _outside(view)]
 
 
@@ -231,7 +226,7 @@ def _index(metric: Metric, view: _View) -> Measure:
     n = len(view.used)
 
     def null(reason: Reason) -> Measure:
-        return Measure(metric.name, None, "1", space.profile, space.name, n, reason)
+        return Measure(metric.name, None, metric.unit, space.profile, space.name, n, reason)
 
     if space.kind not in metric.scalings:
         return null(
@@ -250,16 +245,16 @@ def _index(metric: Metric, view: _View) -> Measure:
         return null(
             Reason("zero_vector", f"{n} of {len(view.used)} lesions have a direction, wanted 2")
         )
-    return Measure(metric.name, metric.summarise(pairs), "1", space.profile, space.name, n)
+    return Measure(metric.name, metric.summarise(pairs), metric.unit, space.profile, space.name, n)
 
 
-def _percentile(measure: Measure, space: FeatureSpace) -> Measure:
+def _percentile(metric: Metric, measure: Measure, space: FeatureSpace) -> Measure:
     """Place of an index among the space's reference cohort, in percent."""
-    name = f"{measure.name}_percentile"
-    place = None if measure.value is None else space.percentile(measure.name, measure.value)
+    name = percentile_name(metric)
+    place = None if measure.value is None else space.percentile(metric.name, measure.value)
     reason = measure.reason
     if place is None and reason is None:
-        reason = Reason("no_reference", f"space {space.name} holds no reference for {measure.name}")
+        reason = Reason("no_reference", f"space {space.name} holds no reference for {metric.name}")
     return Measure(name, place, "%", space.profile, space.name, measure.n_lesions, reason)
 
 
@@ -291,7 +286,6 @@ def _pair(view: _View, first: int, second: int, row_of: dict[int, int]) -> Pair:
 
 __all__ = [
     "PATIENT_MINMAX",
-    "PERCENTILES",
     "analyse",
     "counts_and_volumes",
     "divergent_pair",

@@ -132,8 +132,15 @@ def design(
     -------
     DataFrame of float
         NaN where a value is missing.
+
+    Raises
+    ------
+    Unsuitable
+        A column is missing or no number, a term or interaction is named twice.
     """
     categories = categories or {}
+    if twice := [term for n, term in enumerate(terms) if term in terms[:n]]:
+        raise Unsuitable("repeated_term", f"term {twice[0]!r} is named twice, wanted once")
     require_columns(table, terms)
     parts = {
         term: _dummies(table[term], term, categories[term])
@@ -156,7 +163,10 @@ def design(
                 }
             )
         )
-    return pd.concat(columns, axis=1)
+    found = pd.concat(columns, axis=1)
+    if repeated := found.columns[found.columns.duplicated()].tolist():
+        raise Unsuitable("repeated_term", f"term {repeated[0]!r} is made twice, wanted once")
+    return found
 
 
 def _dummies(column: "pd.Series[str]", name: str, reference: str | None) -> pd.DataFrame:

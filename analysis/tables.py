@@ -57,13 +57,17 @@ def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
 
 
 def require_columns(table: pd.DataFrame, columns: Sequence[str], where: str = "table") -> None:
-    """Check that `columns` are there.
+    """Check that `columns` are there, and each named once.
 
     Raises
     ------
     Unsuitable
-        ``missing_column``: names the first ones missing and what the table has.
+        ``missing_column``: names the first ones missing and what the table has;
+        ``repeated_column``: names the first one asked for twice.
     """
+    if len(set(columns)) < len(columns):
+        twice = next(name for n, name in enumerate(columns) if name in columns[:n])
+        raise Unsuitable("repeated_column", f"column {twice!r} is named twice, wanted once")
     missing = [name for name in columns if name not in table.columns]
     if missing:
         have = ", ".join(map(str, table.columns[:6])) + (" ..." if table.shape[1] > 6 else "")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.model import BoolArray, FloatArray, LesionResult, Reason, Variation
+from analysis.errors import Reason
+from analysis.model import BoolArray, FloatArray, LesionResult, Variation
 from config.sites import SITES
 
 RELATIVE_ZERO = 1e-12

@@ -9,6 +9,8 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+from config.errors import ProfileError
+
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
@@ -93,7 +95,7 @@ def names_of(
 
     Raises
     ------
-    ValueError
+    ProfileError
         A feature class, feature or image type that is not supported.
     """
     chosen = {kind: _chosen(kind, wanted) for kind, wanted in feature_classes.items()}
@@ -104,6 +106,8 @@ def names_of(
     ]
     textures = [(kind, found) for kind, found in chosen.items() if not kind.startswith("shape")]
     for image_type, own in image_types.items():
+        if not isinstance(own, (Mapping, type(None))):
+            raise ProfileError(f"image type {image_type}: found {own!r}, wanted its settings")
         for image in _image_names(image_type, {**settings, **(own or {})}):
             names += [f"{image}_{kind}_{feature}" for kind, found in textures for feature in found]
     return tuple(names)
@@ -111,10 +115,12 @@ def names_of(
 
 def _chosen(kind: str, wanted: Sequence[str] | None) -> tuple[str, ...]:
     if kind not in FEATURES:
-        raise ValueError(f"unknown feature class {kind!r}, wanted one of {', '.join(FEATURES)}")
+        raise ProfileError(f"unknown feature class {kind!r}, wanted one of {', '.join(FEATURES)}")
+    if not isinstance(wanted, (list, tuple, type(None))):
+        raise ProfileError(f"feature class {kind}: found {wanted!r}, wanted a list of features")
     known = {*FEATURES[kind], *DEPRECATED.get(kind, ())}
-    if unknown := set(wanted or ()) - known:
-        raise ValueError(f"unknown {kind} feature {', '.join(sorted(map(str, unknown)))}")
+    if unknown := sorted({str(name) for name in wanted or ()} - known):
+        raise ProfileError(f"unknown {kind} feature {', '.join(unknown)}")
     return tuple(dict.fromkeys(wanted)) if wanted else FEATURES[kind]
 
 
@@ -123,11 +129,16 @@ def _image_names(image_type: str, settings: Mapping[str, Any]) -> tuple[str, ...
         return (PLAIN_IMAGES[image_type],)
     if image_type == "LoG":
         sigmas = settings.get("sigma", ())
+        if not isinstance(sigmas, (list, tuple)):
+            raise ProfileError(f"sigma: found {sigmas!r}, wanted a list of numbers")
         return tuple(f"log-sigma-{str(s).replace('.', '-')}-mm-3D" for s in sigmas)
     if image_type == "Wavelet":
-        return _wavelet_names(2 if settings.get("force2D") else 3, int(settings.get("level", 1)))
+        level = settings.get("level", 1)
+        if not isinstance(level, int):
+            raise ProfileError(f"level: found {level!r}, wanted a whole number")
+        return _wavelet_names(2 if settings.get("force2D") else 3, level)
     supported = ", ".join([*PLAIN_IMAGES, "LoG", "Wavelet"])
-    raise ValueError(f"image type {image_type!r} is not supported, wanted one of {supported}")
+    raise ProfileError(f"image type {image_type!r} is not supported, wanted one of {supported}")
 
 
 @cache

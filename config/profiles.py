@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from config.errors import ProfileError, read_given
 from config.feature_names import FEATURES, names_of
 
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
@@ -69,18 +70,26 @@ def load_profile(name_or_path: str) -> ExtractionProfile:
 
     Raises
     ------
-    ValueError
+    ProfileError
         Unknown name, unknown or missing field; says which.
     """
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
         if name_or_path not in profile_names():
-            raise ValueError(
+            raise ProfileError(
                 f"no profile {name_or_path!r}: shipped are {', '.join(profile_names())}; "
                 "a profile of your own is named by the path of its .yaml file"
             )
         path = PROFILE_FOLDER / f"{name_or_path}.yaml"
-    return _checked(yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
+    return _checked(_read(path, f"profile {path.name}"), path.name)
+
+
+def _read(path: Path, what: str) -> Any:
+    text = read_given(path, what, ProfileError)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{what}: not YAML: {error}") from error
 
 
 def dump_profile(profile: ExtractionProfile) -> str:
@@ -91,25 +100,25 @@ def dump_profile(profile: ExtractionProfile) -> str:
 
 def _checked(raw: Any, where: str) -> ExtractionProfile:
     if not isinstance(raw, dict):
-        raise ValueError(f"profile {where}: found {type(raw).__name__}, wanted a mapping")
+        raise ProfileError(f"profile {where}: found {type(raw).__name__}, wanted a mapping")
     known = {field.name: field for field in fields(ExtractionProfile)}
     required = {name for name, field in known.items() if field.default is MISSING}
     if unknown := set(raw) - set(known):
-        raise ValueError(f"profile {where}: unknown field {', '.join(sorted(map(str, unknown)))}")
+        raise ProfileError(f"profile {where}: unknown field {', '.join(sorted(map(str, unknown)))}")
     if missing := required - set(raw):
-        raise ValueError(f"profile {where}: missing field {', '.join(sorted(missing))}")
+        raise ProfileError(f"profile {where}: missing field {', '.join(sorted(missing))}")
     for name, wanted in SHAPES.items():
         if name in raw and not isinstance(raw[name], wanted):
-            raise ValueError(
+            raise ProfileError(
                 f"profile {where}: {name}: found {raw[name]!r}, wanted a {wanted.__name__}"
             )
     if not NAME.fullmatch(raw["name"]):
-        raise ValueError(
+        raise ProfileError(
             f"profile {where}: name: found {raw['name']!r}, wanted 1 to 64 letters, digits, _ or -"
         )
     for name, allowed in CHOICES.items():
         if name in raw and raw[name] not in allowed:
-            raise ValueError(
+            raise ProfileError(
                 f"profile {where}: {name}: found {raw[name]!r}, wanted one of {', '.join(allowed)}"
             )
     return ExtractionProfile(
@@ -195,18 +204,22 @@ def import_parameter_file(path: Path, name: str, *, pixel_type: str = "int16") -
 
     Raises
     ------
-    ValueError
+    ProfileError
         Not a parameter file, or it asks for something the node does not do; says what.
     """
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw = _read(path, path.name)
     if not isinstance(raw, dict):
-        raise ValueError(f"{path.name}: found {type(raw).__name__}, wanted a mapping")
+        raise ProfileError(f"{path.name}: found {type(raw).__name__}, wanted a mapping")
     sections = {"setting", "imageType", "featureClass"}
     if unknown := set(raw) - sections:
-        raise ValueError(
+        raise ProfileError(
             f"{path.name}: cannot take in section {', '.join(sorted(map(str, unknown)))}, "
             f"wanted only {', '.join(sorted(sections))}"
         )
+    for section in sections - {"setting"}:
+        if not isinstance(raw.get(section) or {}, dict):
+            found = type(raw[section]).__name__
+            raise ProfileError(f"{path.name}: {section}: found {found}, wanted a mapping")
     image_types = {
         kind: _settings(own, f"{path.name}: imageType {kind}")
         for kind, own in (raw.get("imageType") or {"Original": {}}).items()
@@ -217,8 +230,8 @@ def import_parameter_file(path: Path, name: str, *, pixel_type: str = "int16") -
     classes = raw.get("featureClass") or {kind: [] for kind in FEATURES if kind != "shape2D"}
     try:
         names = names_of(image_types, classes, settings)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
+    except ProfileError as error:
+        raise ProfileError(f"{path.name}: {error}") from error
     return _checked(
         {
             "name": name,
@@ -237,9 +250,9 @@ def _settings(raw: Any, where: str) -> dict[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise ValueError(f"{where}: found {type(raw).__name__}, wanted a mapping")
+        raise ProfileError(f"{where}: found {type(raw).__name__}, wanted a mapping")
     if unknown := set(raw) - KNOWN_SETTINGS - WITHOUT_EFFECT:
-        raise ValueError(f"{where}: unknown setting {', '.join(sorted(map(str, unknown)))}")
+        raise ProfileError(f"{where}: unknown setting {', '.join(sorted(map(str, unknown)))}")
     kept = {
         key: value for key, value in raw.items() if value is not None and key not in WITHOUT_EFFECT
     }
@@ -247,7 +260,7 @@ def _settings(raw: Any, where: str) -> dict[str, Any]:
     if isinstance(how, int) and 1 <= how <= len(INTERPOLATORS):
         kept["interpolator"] = INTERPOLATORS[how - 1]
     elif how is not None and how not in INTERPOLATORS:
-        raise ValueError(f"{where}: interpolator: found {how!r}, wanted a name of SimpleITK's")
+        raise ProfileError(f"{where}: interpolator: found {how!r}, wanted a name of SimpleITK's")
     if "interpolator" in raw and how is None:
         kept.pop("resampledPixelSpacing", None)  # PyRadiomics does not resample without one
     return kept

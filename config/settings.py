@@ -7,13 +7,11 @@ Every field can be set in the file; ``MIRV_`` environment variables override it
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -25,22 +23,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
-class SettingsError(Exception):
-    """The settings are wrong: the message lists every fault."""
-
-
-def _ae_title(text: str) -> str:
-    """A DICOM application entity title: 1 to 16 characters, no control characters or backslash."""
-    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", text) or not text.strip():
-        raise ValueError(
-            f"found {text!r}, wanted 1 to 16 printable ASCII characters without backslash"
-        )
-    return text.strip()
-
-
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+from config.errors import SettingsError, read_given
+from config.values import AeTitle, BindAddress, Name, Network, Port, Url
 
 
 class _Section(BaseModel):
@@ -50,8 +34,10 @@ class _Section(BaseModel):
 class PeerRule(_Section):
     """A peer that may associate: its AE title and, when given, the address it calls from."""
 
-    ae_title: AeTitle
-    address: str | None = Field(None, description="IP address or CIDR network; none: any address")
+    ae_title: AeTitle = Field(description="As it calls itself")
+    address: Network | None = Field(
+        None, description="IP address or CIDR network; none: any address"
+    )
 
 
 class Tls(_Section):
@@ -65,9 +51,9 @@ class Tls(_Section):
 class Listener(_Section):
     """The DICOM listener."""
 
-    ae_title: AeTitle = "MIRV"
-    bind: str = "127.0.0.1"
-    port: Port = 11112
+    ae_title: AeTitle = Field("MIRV", description="Of the node: what peers call")
+    bind: BindAddress = Field("127.0.0.1", description="IP address or localhost; 0.0.0.0: all")
+    port: Port = Field(11112, description="TCP port it listens on")
     allow: tuple[PeerRule, ...] = Field(
         (), description="Peers that may associate; empty: every peer on a loopback bind, else none"
     )
@@ -75,25 +61,19 @@ class Listener(_Section):
     processes: int = Field(
         1, ge=1, le=64, description="Listening on the port; 1: the node's own, more: each its own"
     )
-    acse_timeout_s: float = Field(10, gt=0)
-    network_timeout_s: float = Field(60, gt=0)
+    acse_timeout_s: float = Field(10, gt=0, description="Until an association is agreed on")
+    network_timeout_s: float = Field(60, gt=0, description="Until a silent association ends")
     low_disk_mb: int = Field(500, ge=0, description="C-STORE is refused (0xA700) below this")
-    max_pdu_bytes: int = Field(131072, ge=4096, le=1048576)
+    max_pdu_bytes: int = Field(131072, ge=4096, le=1048576, description="Largest PDU taken")
     max_object_mb: int = Field(4096, ge=1, description="Larger objects end the association")
     tls: Tls | None = Field(None, description="none: plain TCP; then plain peers only")
-
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-
-
-Url = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")]
 
 
 class WebAccess(_Section):
     """How a peer that is spoken to over HTTP knows us, and we it."""
 
-    user: str | None = None
-    password: SecretStr | None = None
+    user: str | None = Field(None, description="For HTTP basic authentication; none: without")
+    password: SecretStr | None = Field(None, description="Of the user; or one of the next two")
     password_env: str | None = Field(None, description="Environment variable that holds it")
     password_file: Path | None = Field(None, description="File that holds it (a mounted secret)")
     trusted: Path | None = Field(
@@ -137,11 +117,11 @@ Commitment = Literal["off", "wanted", "required"]
 class Destination(_Section):
     """Where results go by C-STORE."""
 
-    method: Literal["c-store"] = "c-store"
-    name: Name
-    ae_title: AeTitle
-    host: str
-    port: Port
+    method: Literal["c-store"] = Field("c-store", description="By C-STORE")
+    name: Name = Field(description="What deliveries and messages call it")
+    ae_title: AeTitle = Field(description="Of the destination")
+    host: str = Field(description="Name or address")
+    port: Port = Field(description="TCP port")
     calling_ae_title: AeTitle | None = Field(None, description="none: the listener's")
     outputs: tuple[str, ...] = Field(
         (), description="Roles sent here (lesion_sr, patient_sr, lesion_seg ...); empty: all"
@@ -157,8 +137,8 @@ class Destination(_Section):
 class WebDestination(WebAccess):
     """Where results go over HTTP: STOW-RS, or Orthanc's own interface."""
 
-    method: Literal["stow-rs", "orthanc"]
-    name: Name
+    method: Literal["stow-rs", "orthanc"] = Field(description="DICOMweb, or Orthanc's own")
+    name: Name = Field(description="What deliveries and messages call it")
     url: Url = Field(description="DICOMweb root, or Orthanc's address")
     outputs: tuple[str, ...] = Field((), description="Roles sent here; empty: all")
     commitment: Commitment = Field(
@@ -187,12 +167,12 @@ class Quality(_Section):
     """Checks of image series; what is not set is off. Each warns unless `refuse` names it."""
 
     modalities: tuple[str, ...] = Field((), description="Modality values that are wanted")
-    thickness_range_mm: Range | None = None
-    scan_length_range_mm: Range | None = None
+    thickness_range_mm: Range | None = Field(None, description="Slice thickness")
+    scan_length_range_mm: Range | None = Field(None, description="From first to last slice")
     spacing_range_mm: Range | None = Field(None, description="Pixel spacing, which must be square")
     matrix: tuple[int, int] | None = Field(None, description="Rows and columns that are wanted")
     kernels: tuple[str, ...] = Field((), description="Convolution kernels that are wanted")
-    max_slice_distance_mm: float = Field(5.0, gt=0)
+    max_slice_distance_mm: float = Field(5.0, gt=0, description="Between neighbouring slices")
     metal_hu: float = Field(2500, description="Voxels of a lesion from this value on are metal")
     saturated_hu: float = Field(3071, description="Voxels from this value on are saturated")
     max_artifact_percent: float = Field(1.0, ge=0, description="Of a lesion's voxels, each kind")
@@ -206,12 +186,12 @@ class Quality(_Section):
 class Source(WebAccess):
     """A PACS that is asked for the images of a segmentation that arrived alone."""
 
-    name: Name
-    method: Literal["dicomweb", "c-get", "c-move"]
+    name: Name = Field(description="What messages call it")
+    method: Literal["dicomweb", "c-get", "c-move"] = Field(description="How it is asked")
     url: Url | None = Field(None, description="DICOMweb root, for method dicomweb")
     ae_title: AeTitle | None = Field(None, description="For c-get and c-move")
-    host: str | None = None
-    port: Port | None = None
+    host: str | None = Field(None, description="Name or address, for c-get and c-move")
+    port: Port | None = Field(None, description="TCP port, for c-get and c-move")
     tls: Tls | None = Field(None, description="For c-get and c-move; none: plain TCP")
 
     @model_validator(mode="after")
@@ -225,7 +205,7 @@ class Source(WebAccess):
 class Followed(WebAccess):
     """An Orthanc whose new objects are fetched as they come, by its log of changes."""
 
-    name: Name
+    name: Name = Field(description="What messages and the position in its changes call it")
     url: Url = Field(description="Orthanc's address")
     on: Literal["stable_study", "new_instance"] = Field(
         "stable_study", description="Fetch when a study is stable, or each object at once"
@@ -284,8 +264,10 @@ class Limits(_Section):
 class Reading(_Section):
     """How segmentations become lesions. Part of what a result's identity is derived from."""
 
-    fractional_threshold: float = Field(0.5, gt=0, le=1)
-    slice_tolerance_mm: float = Field(0.1, gt=0)
+    fractional_threshold: float = Field(
+        0.5, gt=0, le=1, description="A voxel of a FRACTIONAL SEG belongs to the lesion from here"
+    )
+    slice_tolerance_mm: float = Field(0.1, gt=0, description="Of a slice, off an even grid")
     split_components: bool = Field(False, description="Split each ROI in 26-connected lesions")
     rois: tuple[str, ...] = Field(
         ("all",), description="'all', '!exact name', or a stem: which ROIs and segments are lesions"
@@ -293,15 +275,15 @@ class Reading(_Section):
     prefer: Literal["seg", "rtstruct", "both"] = Field(
         "seg", description="Which lesion set counts when one image has SEG and RTSTRUCT"
     )
-    quality: Quality = Quality()
+    quality: Quality = Field(Quality(), description="Checks of image series")
 
 
 class Extraction(_Section):
     """Where and how far extraction may go; no field changes a number."""
 
     workers: int = Field(0, ge=0, description="Processes; 0: one a core")
-    lesion_timeout_s: float = Field(600, gt=0)
-    lesion_memory_mb: int = Field(4096, ge=256)
+    lesion_timeout_s: float = Field(600, gt=0, description="Of one lesion under one profile")
+    lesion_memory_mb: int = Field(4096, ge=256, description="Of one lesion under one profile")
     arithmetic: Literal["fast", "plain"] = Field(
         "fast", description="plain: PyRadiomics' own steps and nothing else; the values are equal"
     )
@@ -315,9 +297,7 @@ class Outputs(_Section):
         description="Features in the lesion SR: a profile's short list, those of the "
         "original image, or all (tens of MB for many lesions: slow in most PACS)",
     )
-    extras: tuple[
-        Literal["headline_sr", "report_pdf", "report_sc", "derived_measurements"], ...
-    ] = Field(
+    extras: tuple[Name, ...] = Field(
         ("headline_sr", "report_pdf"),
         description="Made beside the two reports and the SEG; report_sc: the pages as a Secondary "
         "Capture; derived_measurements: TID 1420 in the lesion SR, which highdicom 0.28 then "
@@ -349,9 +329,9 @@ class Outputs(_Section):
 class Delivery(_Section):
     """How results are sent."""
 
-    max_attempts: int = Field(12, ge=1)
-    first_retry_s: float = Field(5, gt=0)
-    longest_retry_s: float = Field(900, gt=0)
+    max_attempts: int = Field(12, ge=1, description="After these a delivery is parked")
+    first_retry_s: float = Field(5, gt=0, description="Pause after the first failure; it doubles")
+    longest_retry_s: float = Field(900, gt=0, description="Longest pause between two tries")
     commitment_timeout_s: float = Field(
         300, gt=0, description="Where commitment is required: sent again without an answer by then"
     )
@@ -360,7 +340,7 @@ class Delivery(_Section):
 class Webhook(_Section):
     """Told when a run ends or a delivery is parked: states and digests, no patient data."""
 
-    url: str = Field(pattern=r"^https?://")
+    url: str = Field(pattern=r"^https?://", description="Where to POST")
     key: SecretStr | None = Field(
         None, description="HMAC-SHA256 of the body goes into the header X-Mirv-Signature"
     )
@@ -383,9 +363,9 @@ class Retention(_Section):
 class Http(_Section):
     """Status page, health and metrics."""
 
-    enabled: bool = True
-    bind: str = "127.0.0.1"
-    port: Port = 8080
+    enabled: bool = Field(True, description="false: no page, no health, no metrics")
+    bind: str = Field("127.0.0.1", description="Address it listens on; 0.0.0.0: all")
+    port: Port = Field(8080, description="TCP port it listens on")
     password: SecretStr | None = Field(
         None, description="Wanted of every reader; needed on any bind that is not loopback"
     )
@@ -406,7 +386,9 @@ class Settings(BaseSettings):
         None, description="DBOS system database; none: SQLite in the folder"
     )
     quiet_s: float = Field(30, ge=0, description="A study is settled after this long without news")
-    profiles: tuple[str, ...] = Field(("henry2022", "mirv2025"), min_length=1)
+    profiles: tuple[str, ...] = Field(
+        ("henry2022", "mirv2025"), min_length=1, description="Extraction profiles: names or paths"
+    )
     compare_with_prior: bool = Field(
         True, description="Measure the response since the patient's latest earlier study"
     )
@@ -417,9 +399,9 @@ class Settings(BaseSettings):
     worker_silent_s: float = Field(
         60, gt=0, description="A worker without a heartbeat for so long is dead: others go on"
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    listener: Listener = Listener()
-    destinations: tuple[AnyDestination, ...] = ()
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="And above")
+    listener: Listener = Field(Listener(), description="Where objects come in")
+    destinations: tuple[AnyDestination, ...] = Field((), description="Where results go")
     sources: tuple[Source, ...] = Field(
         (), description="Asked in this order for images that a segmentation waits for"
     )
@@ -431,14 +413,14 @@ class Settings(BaseSettings):
     priorities: tuple[PriorityRule, ...] = Field(
         (), description="Which runs go first; the first rule that fits counts"
     )
-    limits: Limits = Limits()
-    reading: Reading = Reading()
-    extraction: Extraction = Extraction()
-    outputs: Outputs = Outputs()
-    delivery: Delivery = Delivery()
-    retention: Retention = Retention()
-    webhook: Webhook | None = None
-    http: Http = Http()
+    limits: Limits = Field(Limits(), description="When the node fetches no more")
+    reading: Reading = Field(Reading(), description="How segmentations become lesions")
+    extraction: Extraction = Field(Extraction(), description="Where and how far it may go")
+    outputs: Outputs = Field(Outputs(), description="What is written")
+    delivery: Delivery = Field(Delivery(), description="How results are sent")
+    retention: Retention = Field(Retention(), description="How long objects are kept")
+    webhook: Webhook | None = Field(None, description="Whom to tell of runs; none: nobody")
+    http: Http = Field(Http(), description="Status page")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -466,10 +448,9 @@ def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
     """
     content: dict[str, Any] = {}
     if path is not None:
+        text = read_given(path, f"settings file {path}", SettingsError)
         try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise SettingsError(f"settings file {path}: {error.strerror}") from error
+            loaded = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise SettingsError(f"settings file {path}: not YAML: {error}") from error
         if loaded is not None and not isinstance(loaded, dict):

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from config.errors import SpaceError, read_given
+
 SPACE_FOLDER = Path(__file__).parent / "spaces"
 
 
@@ -17,25 +19,24 @@ def read_space(name_or_path: str) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    SpaceError
         Unknown name, unreadable file, or a file that holds no JSON object; says which.
     """
     path = Path(name_or_path)
     if path.suffix != ".json":
         if name_or_path not in space_names():
-            raise ValueError(
+            raise SpaceError(
                 f"no feature space {name_or_path!r}: shipped are {', '.join(space_names())}; "
                 "a space of your own is named by the path of its .json file"
             )
         path = SPACE_FOLDER / f"{name_or_path}.json"
+    text = read_given(path, f"feature space {path.name}", SpaceError)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"feature space {path.name}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"feature space {path.name}: not JSON: {error}") from error
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SpaceError(f"feature space {path.name}: not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(
+        raise SpaceError(
             f"feature space {path.name}: found {type(content).__name__}, wanted an object"
         )
     return content

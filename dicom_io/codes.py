@@ -29,6 +29,16 @@ def first_code(dataset: Dataset, keyword: str) -> Code | None:
     """The first complete code of a code sequence, None where there is none.
 
     Long and URN code values (PS3.3 8.1) count as values too.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    keyword : str
+        Of the code sequence.
+
+    Returns
+    -------
+    Code or None
     """
     sequence = dataset.get(keyword)
     if not sequence:

@@ -21,7 +21,17 @@ class Patch:
 
 
 def crop(plane: BoolArray) -> Patch | None:
-    """The tight box of what is set in a plane; None when nothing is."""
+    """The tight box of what is set in a plane; None when nothing is.
+
+    Parameters
+    ----------
+    plane : bool array (rows, columns)
+
+    Returns
+    -------
+    Patch or None
+        A copy: the plane need not be kept.
+    """
     rows = np.flatnonzero(plane.any(axis=1))
     if rows.size == 0:
         return None
@@ -33,7 +43,19 @@ def crop(plane: BoolArray) -> Patch | None:
 
 
 def box_of(patches: Mapping[int, Sequence[Patch]], shape: Index3) -> Mask:
-    """A mask from patches by slice index; several on one slice are united."""
+    """A mask from patches by slice index; several on one slice are united.
+
+    Parameters
+    ----------
+    patches : mapping of slice index to sequence of Patch
+    shape : (slices, rows, columns)
+        Of the grid the mask lies in.
+
+    Returns
+    -------
+    Mask
+        Tight, when the patches are.
+    """
     everything = [patch for several in patches.values() for patch in several]
     if not everything:
         return Mask((0, 0, 0), np.zeros((0, 0, 0), bool), shape)
@@ -52,7 +74,18 @@ def box_of(patches: Mapping[int, Sequence[Patch]], shape: Index3) -> Mask:
 
 
 def offset_between(source: Geometry, target: Geometry) -> Index3 | None:
-    """Whole-voxel shift from `source` indices to `target` indices; None when grids differ."""
+    """Whole-voxel shift from `source` indices to `target` indices; None when grids differ.
+
+    Parameters
+    ----------
+    source, target : Geometry
+        In one frame of reference.
+
+    Returns
+    -------
+    (slices, rows, columns) or None
+        To add to an index of `source`.
+    """
     matrix = np.linalg.inv(target.affine) @ source.affine
     far = np.array([n - 1 for n in source.shape], float)
     # What matters is how far the last voxel of the source ends up from its whole-number place.
@@ -65,6 +98,12 @@ def offset_between(source: Geometry, target: Geometry) -> Index3 | None:
 
 def place(mask: Mask, source: Geometry, target: Geometry) -> tuple[Mask, int, bool]:
     """Bring a mask drawn on `source` to `target` (one frame of reference).
+
+    Parameters
+    ----------
+    mask : Mask
+        On the grid of `source`.
+    source, target : Geometry
 
     Returns
     -------

@@ -4,26 +4,24 @@ import contextlib
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from analysis.errors import Unsuitable
 from dicom_io.classes import (
+    DEFLATED,
     IMAGE_CLASSES,
     NATIVE,
-    RTSTRUCT_CLASS,
     SEG_CLASSES,
     SEGMENTATION_CLASSES,
 )
-from dicom_io.model import QualityRow
+from dicom_io.identity import made_here
 from dicom_io.parsing import PARSE_FAULTS, Values, numbers, parse, said, text
 from dicom_io.plain import plain_values
-from dicom_io.structure import DEFLATED, ONE_INFLATED, Layout, check_structure
+from dicom_io.references import references
+from dicom_io.structure import ONE_INFLATED, Layout, check_structure
 from dicom_io.uids import is_received_uid
-
-OWN_MANUFACTURER = "mirv-node"
 
 DESCRIBED = (
     "Manufacturer",
@@ -70,7 +68,7 @@ class InstanceHeader:
     description : tuple of (keyword, value)
         The tags of `DESCRIBED` that are there.
     own : bool
-        Made by this node.
+        Made by this node: never input again.
     sha256 : str
         Of the whole file.
     size : int
@@ -125,18 +123,28 @@ class InstanceHeader:
 
     @classmethod
     def from_json(cls, text: str) -> "InstanceHeader":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`.
+
+        Parameters
+        ----------
+        text : str
+            As `to_json` gave it.
+
+        Returns
+        -------
+        InstanceHeader
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            The text is no JSON, or lacks a field.
+        """
         raw: dict[str, Any] = json.loads(text)
         for field in fields(cls):
             if isinstance(raw[field.name], list):
                 raw[field.name] = tuple(raw[field.name])
         raw["description"] = tuple((key, value) for key, value in raw["description"])
         return cls(**raw)
-
-
-def is_own_output(header: InstanceHeader) -> bool:
-    """True for what this node made: it is never input again."""
-    return header.own
 
 
 def read_header(source: Path | bytes | memoryview, sha256: str = "") -> InstanceHeader:
@@ -148,6 +156,10 @@ def read_header(source: Path | bytes | memoryview, sha256: str = "") -> Instance
         A Part 10 file or its content.
     sha256 : str
         Of the whole content, when the caller has it already.
+
+    Returns
+    -------
+    InstanceHeader
 
     Raises
     ------
@@ -247,85 +259,8 @@ def creation_time(dataset: Values) -> str:
 
 
 def _own(dataset: Values) -> bool:
-    if text(dataset, "Manufacturer") == OWN_MANUFACTURER:
-        return True
-    return any(
-        text(equipment, "Manufacturer") == OWN_MANUFACTURER
-        for equipment in dataset.get("ContributingEquipmentSequence") or ()
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class References:
-    """UIDs a segmentation names.
-
-    Attributes
-    ----------
-    instances : frozenset of str
-        Images of the object as a whole.
-    of_parts : frozenset of str
-        Images of single contours or frames.
-    series, frames : frozenset of str
-        Series and frames of reference.
-    """
-
-    instances: frozenset[str]
-    of_parts: frozenset[str]
-    series: frozenset[str]
-    frames: frozenset[str]
-
-
-def references(dataset: Values) -> References:
-    """What a SEG or RTSTRUCT refers to; nothing for other objects."""
-    sop_class = text(dataset, "SOPClassUID")
-    if sop_class == RTSTRUCT_CLASS:
-        found = _rtstruct_references(dataset)
-    elif sop_class in SEG_CLASSES:
-        found = _seg_references(dataset)
-    else:
-        found = (set(), set(), set(), set())
-    instances, of_parts, series, frames = (frozenset(uids - {""}) for uids in found)
-    return References(instances, of_parts, series, frames)
-
-
-def _named(sequence: Any) -> set[str]:
-    """UIDs of the instances a sequence refers to."""
-    return {text(reference, "ReferencedSOPInstanceUID") for reference in sequence or ()}
-
-
-_Uids = tuple[set[str], set[str], set[str], set[str]]
-
-
-def _rtstruct_references(dataset: Values) -> _Uids:
-    instances, of_contours, series = set(), set(), set()
-    frames = {text(dataset, "FrameOfReferenceUID")}
-    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
-        frames.add(text(frame, "FrameOfReferenceUID"))
-        for study in frame.get("RTReferencedStudySequence") or ():
-            for of_series in study.get("RTReferencedSeriesSequence") or ():
-                series.add(text(of_series, "SeriesInstanceUID"))
-                instances |= _named(of_series.get("ContourImageSequence"))
-    for roi in dataset.get("StructureSetROISequence") or ():
-        frames.add(text(roi, "ReferencedFrameOfReferenceUID"))
-    for roi in dataset.get("ROIContourSequence") or ():
-        for contour in roi.get("ContourSequence") or ():
-            of_contours |= _named(contour.get("ContourImageSequence"))
-    return instances, of_contours, series, frames
-
-
-def _seg_references(dataset: Values) -> _Uids:
-    instances, of_frames, series = set(), set(), set()
-    for of_series in dataset.get("ReferencedSeriesSequence") or ():
-        series.add(text(of_series, "SeriesInstanceUID"))
-        instances |= _named(of_series.get("ReferencedInstanceSequence"))
-    groups = [
-        *(dataset.get("SharedFunctionalGroupsSequence") or ()),
-        *(dataset.get("PerFrameFunctionalGroupsSequence") or ()),
-    ]
-    for group in groups:
-        for derivation in group.get("DerivationImageSequence") or ():
-            of_frames |= _named(derivation.get("SourceImageSequence"))
-    return instances, of_frames, series, {text(dataset, "FrameOfReferenceUID")}
+    equipment = (dataset, *(dataset.get("ContributingEquipmentSequence") or ()))
+    return made_here(text(one, "Manufacturer") for one in equipment)
 
 
 def _check_size(header: InstanceHeader, dataset: Values, pixel_bytes: int) -> None:
@@ -368,85 +303,3 @@ def _check_size(header: InstanceHeader, dataset: Values, pixel_bytes: int) -> No
 MAX_PIXEL_BYTES = 4 << 30
 # Some decoders want a dozen bytes a pixel, whatever few bytes a frame comes in.
 MAX_FRAME_PIXELS = 4096 * 4096
-
-
-@dataclass(frozen=True, slots=True)
-class FolderHeaders:
-    """What was found in folders.
-
-    Attributes
-    ----------
-    headers : tuple of InstanceHeader
-        One an object, by SOP Instance UID.
-    paths : mapping of SOP Instance UID to Path
-    quality : tuple of QualityRow
-        One a file that cannot be read or repeats a UID with other content.
-    """
-
-    headers: tuple[InstanceHeader, ...]
-    paths: dict[str, Path]
-    quality: tuple[QualityRow, ...]
-
-
-def headers_of_folder(paths: Sequence[Path]) -> FolderHeaders:
-    """Read the headers of all files in folders, to the bottom.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Files and folders. A DICOMDIR is passed over.
-
-    Raises
-    ------
-    FileNotFoundError
-        A path that is not there.
-    """
-    headers: dict[str, InstanceHeader] = {}
-    where: dict[str, Path] = {}
-    quality = []
-    for path, name in _files(paths):
-        try:
-            header = read_header(path)
-        except Unsuitable as error:
-            if not (path.name.upper() == "DICOMDIR" and error.reason.code == "missing_uid"):
-                quality.append(_refused(name, error.reason.code, error.reason.detail))
-            continue
-        except OSError as error:
-            quality.append(_refused(name, "unreadable_file", str(error.strerror or error)))
-            continue
-        known = headers.get(header.sop_instance_uid)
-        if known is None:
-            headers[header.sop_instance_uid] = header
-            where[header.sop_instance_uid] = path
-        elif known.sha256 != header.sha256:
-            detail = f"other content under SOP Instance UID {header.sop_instance_uid}; first kept"
-            quality.append(_refused(name, "other_content", detail))
-    return FolderHeaders(tuple(headers[uid] for uid in sorted(headers)), where, tuple(quality))
-
-
-def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Files and the names to call them by, relative to what the user gave; sorted."""
-    for given in paths:
-        if given.is_file():
-            yield given, given.name
-        elif given.is_dir():
-            for path in sorted(given.rglob("*")):
-                if path.is_file():
-                    yield path, str(path.relative_to(given))
-        else:
-            raise FileNotFoundError(f"no file or folder {given}")
-
-
-def _refused(name: str, code: str, detail: str) -> QualityRow:
-    return QualityRow(
-        study_uid="",
-        series_uid="",
-        object_uid="",
-        lesion="",
-        check=code,
-        outcome="refused",
-        found="",
-        wanted="",
-        detail=detail,
-        file=name,
-    )

@@ -56,6 +56,11 @@ def decode(dataset: Dataset, fragment: bytes, syntax: str) -> NDArray[Any]:
     syntax : str
         Transfer syntax UID.
 
+    Returns
+    -------
+    array (rows, columns)
+        Stored integers, before any rescaling.
+
     Raises
     ------
     Unsuitable

@@ -11,12 +11,22 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from config.settings import Reading
 from dicom_io.classes import RTSTRUCT_CLASS
 from dicom_io.header import InstanceHeader
-from dicom_io.model import QualityRow
+from dicom_io.model import Note, QualityOutcome, QualityRow
+from dicom_io.quality_rows import row_of
+
+
+class MatchRule(StrEnum):
+    """What joined a segmentation to its image series; the first that holds."""
+
+    INSTANCES = "instances"  # it names instances that are here
+    SERIES = "series"  # it names a series that is here
+    FRAME_OF_REFERENCE = "frame_of_reference"  # one series alone shares its frame of reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +41,7 @@ class Selection:
         SOP Instance UIDs, sorted.
     segmentations : tuple of str
         SOP Instance UIDs, sorted.
-    matched_by : tuple of (SOP Instance UID of a segmentation, rule)
+    matched_by : tuple of (SOP Instance UID of a segmentation, MatchRule)
     input_digest : str
         SHA-256 over sorted (SOP Instance UID, content SHA-256) of images and segmentations.
     quality : tuple of QualityRow
@@ -44,7 +54,7 @@ class Selection:
     modality: str
     images: tuple[str, ...]
     segmentations: tuple[str, ...]
-    matched_by: tuple[tuple[str, str], ...]
+    matched_by: tuple[tuple[str, MatchRule], ...]
     input_digest: str
     quality: tuple[QualityRow, ...] = ()
 
@@ -54,11 +64,26 @@ class Selection:
 
     @classmethod
     def from_json(cls, text: str) -> "Selection":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`.
+
+        Parameters
+        ----------
+        text : str
+            As `to_json` gave it.
+
+        Returns
+        -------
+        Selection
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            The text is no JSON, or a field is missing or unknown.
+        """
         raw: dict[str, Any] = json.loads(text)
         raw["images"], raw["segmentations"] = tuple(raw["images"]), tuple(raw["segmentations"])
-        raw["matched_by"] = tuple((uid, rule) for uid, rule in raw["matched_by"])
-        raw["quality"] = tuple(QualityRow(**row) for row in raw["quality"])
+        raw["matched_by"] = tuple((uid, MatchRule(rule)) for uid, rule in raw["matched_by"])
+        raw["quality"] = tuple(QualityRow.from_fields(row) for row in raw["quality"])
         return cls(**raw)
 
 
@@ -115,7 +140,7 @@ class _Joined:
 
     segmentation: InstanceHeader
     series: _Series | None = None
-    rule: str = ""
+    rule: MatchRule | None = None
     waits_for: str = ""
     refused: QualityRow | None = None
     note: QualityRow | None = None
@@ -130,6 +155,11 @@ def match(headers: Sequence[InstanceHeader], reading: Reading) -> MatchOutcome:
         Of one or more studies, in any order; the node's own outputs are left out.
     reading : Reading
         `prefer` decides when one image has SEG and RTSTRUCT.
+
+    Returns
+    -------
+    MatchOutcome
+        Selections by study and series UID.
     """
     known = {header.sop_instance_uid: header for header in headers if not header.own}
     ordered = [known[uid] for uid in sorted(known)]
@@ -172,29 +202,37 @@ def _series_of(images: Iterable[InstanceHeader]) -> list[_Series]:
 
 
 def _join(segmentation: InstanceHeader, series: Sequence[_Series]) -> _Joined:
-    found, rule = _by_reference(segmentation, series)
-    if found is None:
+    referred = _by_reference(segmentation, series)
+    if referred is None:
         return _by_frame(segmentation, series)
+    found, rule = referred
     if found.shares_frame(segmentation) or not segmentation.referenced_frames:
         return _Joined(segmentation, found, rule)
     row = _row(
         segmentation,
-        "frame_of_reference",
-        "refused",
-        f"frame of reference {', '.join(segmentation.referenced_frames)}",
-        f"{found.first.frame_of_reference_uid} of series {found.uid}",
-        f"the segmentation refers to this series ({rule}) but lies in another frame of reference",
+        Note(
+            "frame_of_reference",
+            QualityOutcome.REFUSED,
+            f"frame of reference {', '.join(segmentation.referenced_frames)}",
+            f"{found.first.frame_of_reference_uid} of series {found.uid}",
+            f"the segmentation refers to this series ({rule}) but lies in another frame of "
+            "reference",
+        ),
     )
     # A contour that names the slice it was drawn on can be held against that slice.
-    if segmentation.sop_class_uid == RTSTRUCT_CLASS and rule == "instances":
-        note = replace(row, outcome="warn", detail="accepted when every contour lies on its image")
+    if segmentation.sop_class_uid == RTSTRUCT_CLASS and rule is MatchRule.INSTANCES:
+        note = replace(
+            row,
+            outcome=QualityOutcome.WARN,
+            detail="accepted when every contour lies on its image",
+        )
         return _Joined(segmentation, found, rule, note=note)
     return _Joined(segmentation, refused=row)
 
 
 def _by_reference(
     segmentation: InstanceHeader, series: Sequence[_Series]
-) -> tuple[_Series | None, str]:
+) -> tuple[_Series, MatchRule] | None:
     wanted = set(segmentation.referenced_instances)
     hits = Counter(
         {
@@ -203,11 +241,12 @@ def _by_reference(
         }
     )
     if series and (best := max(hits.values())) > 0:
-        return series[min(index for index, count in hits.items() if count == best)], "instances"
+        first = min(index for index, count in hits.items() if count == best)
+        return series[first], MatchRule.INSTANCES
     for one in series:
         if one.uid in segmentation.referenced_series:
-            return one, "series"
-    return None, ""
+            return one, MatchRule.SERIES
+    return None
 
 
 def _by_frame(segmentation: InstanceHeader, series: Sequence[_Series]) -> _Joined:
@@ -221,16 +260,18 @@ def _by_frame(segmentation: InstanceHeader, series: Sequence[_Series]) -> _Joine
     same_study = [one for one in sharing if one.first.study_uid == segmentation.study_uid]
     candidates = same_study or sharing
     if len(candidates) == 1:
-        return _Joined(segmentation, candidates[0], "frame_of_reference")
+        return _Joined(segmentation, candidates[0], MatchRule.FRAME_OF_REFERENCE)
     if candidates:
         row = _row(
             segmentation,
-            "ambiguous_image",
-            "refused",
-            f"{len(candidates)} series in its frame of reference: "
-            + ", ".join(one.uid for one in candidates),
-            "references to one of them",
-            "the segmentation names no instance or series that is here",
+            Note(
+                "ambiguous_image",
+                QualityOutcome.REFUSED,
+                f"{len(candidates)} series in its frame of reference: "
+                + ", ".join(one.uid for one in candidates),
+                "references to one of them",
+                "the segmentation names no instance or series that is here",
+            ),
         )
         return _Joined(segmentation, refused=row)
     return _Joined(segmentation, waits_for=_missing_images(segmentation, series))
@@ -264,11 +305,13 @@ def _preferred(joined: Sequence[_Joined], prefer: str) -> tuple[list[_Joined], l
 def _not_analysed(one: _Joined, series: _Series, prefer: str) -> QualityRow:
     return _row(
         one.segmentation,
-        "not_preferred",
-        "warn",
-        "SEG and RTSTRUCT of one image",
-        prefer,
-        f"series {series.uid} has both; the setting reading.prefer chooses {prefer}",
+        Note(
+            "not_preferred",
+            QualityOutcome.WARN,
+            "SEG and RTSTRUCT of one image",
+            prefer,
+            f"series {series.uid} has both; the setting reading.prefer chooses {prefer}",
+        ),
     )
 
 
@@ -286,11 +329,13 @@ def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
         rows.append(
             _row(
                 one.segmentation,
-                "matched",
-                "ok",
-                one.rule,
-                "instances, series or frame_of_reference",
-                f"joined to image series {series.uid}",
+                Note(
+                    "matched",
+                    QualityOutcome.OK,
+                    str(one.rule),
+                    "instances, series or frame_of_reference",
+                    f"joined to image series {series.uid}",
+                ),
             )
         )
         rows.extend([one.note] if one.note is not None else [])
@@ -302,7 +347,9 @@ def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
         modality=first.modality,
         images=tuple(sorted(header.sop_instance_uid for header in series.headers)),
         segmentations=tuple(sorted(one.segmentation.sop_instance_uid for one in chosen)),
-        matched_by=tuple(sorted((one.segmentation.sop_instance_uid, one.rule) for one in chosen)),
+        matched_by=tuple(
+            sorted((one.segmentation.sop_instance_uid, one.rule) for one in chosen if one.rule)
+        ),
         input_digest=digest.hexdigest(),
         quality=tuple(rows),
     )
@@ -312,31 +359,34 @@ def _lacking(one: _Joined, series: _Series) -> list[QualityRow]:
     """Say when some of the images a segmentation names are not there: the series may be cut."""
     named = set(one.segmentation.referenced_instances)
     here = named & {header.sop_instance_uid for header in series.headers}
-    if one.rule != "instances" or len(here) == len(named):
+    if one.rule is not MatchRule.INSTANCES or len(here) == len(named):
         return []
     return [
         _row(
             one.segmentation,
-            "referenced_images",
-            "warn",
-            f"{len(here)} of {len(named)} images it names",
-            "all of them",
-            "the series may be incomplete, or the segmentation names other series too",
+            Note(
+                "referenced_images",
+                QualityOutcome.WARN,
+                f"{len(here)} of {len(named)} images it names",
+                "all of them",
+                "the series may be incomplete, or the segmentation names other series too",
+            ),
         )
     ]
 
 
-def _row(
-    header: InstanceHeader, check: str, outcome: str, found: str, wanted: str, detail: str
-) -> QualityRow:
+def unmatched(waiting: Waiting, outcome: QualityOutcome) -> QualityRow:
+    """The row of an object that nothing in the folders given completes."""
     return QualityRow(
-        study_uid=header.study_uid,
-        series_uid=header.series_uid,
-        object_uid=header.sop_instance_uid,
-        lesion="",
-        check=check,
+        study_uid=waiting.study_uid,
+        series_uid=waiting.series_uid,
+        object_uid=waiting.object_uid,
+        check="unmatched",
         outcome=outcome,
-        found=found,
-        wanted=wanted,
-        detail=detail,
+        wanted=waiting.waits_for,
+        detail="nothing in the folders given completes this object",
     )
+
+
+def _row(header: InstanceHeader, note: Note) -> QualityRow:
+    return row_of(note, header.study_uid, header.series_uid, object_uid=header.sop_instance_uid)

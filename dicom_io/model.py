@@ -1,12 +1,18 @@
 """DICOM-side types: headers, selections, the evidence a result refers to, and artifacts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from pydicom import Dataset
 
 from analysis.model import Index3, Lesion, Volume
 from config.profiles import ExtractionProfile
+
+if TYPE_CHECKING:  # types alone: rows of quality are read without any DICOM
+    from pydicom import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +24,40 @@ class Code:
     meaning: str
 
 
+class QualityOutcome(StrEnum):
+    """What became of a check; the values are those of ``quality.csv`` and the catalogue."""
+
+    OK = "ok"  # as wanted
+    WARN = "warn"  # not as wanted; used all the same
+    REFUSED = "refused"  # not as wanted, and not used
+    OFF = "off"  # the settings want nothing
+    UNKNOWN = "unknown"  # what the check needs is missing
+
+
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What one check found, before it is known which study, series or lesion it speaks of.
+
+    Attributes
+    ----------
+    check : str
+        ``snake_case`` name of the check; for a refusal the reason code.
+    outcome : QualityOutcome
+    found, wanted, detail : str
+    """
+
+    check: str
+    outcome: QualityOutcome
+    found: str = ""
+    wanted: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QualityRow:
     """One line of ``quality.csv``: a check, what it found, what it wanted.
+
+    The order of the fields is the order of the columns.
 
     Attributes
     ----------
@@ -30,23 +67,46 @@ class QualityRow:
         Tracking UID, "" when the check is not about one lesion.
     check : str
         ``snake_case`` name of the check; for a refusal the reason code.
-    outcome : str
-        ``ok``, ``warn``, ``refused``, ``off`` (not configured) or ``unknown`` (cannot be checked).
+    outcome : QualityOutcome
     found, wanted, detail : str
     file : str
         File name as given by the user for folder input, "" for network input.
     """
 
-    study_uid: str
-    series_uid: str
-    object_uid: str
-    lesion: str
+    study_uid: str = ""
+    series_uid: str = ""
+    object_uid: str = ""
+    lesion: str = ""
     check: str
-    outcome: str
-    found: str
-    wanted: str
-    detail: str
+    outcome: QualityOutcome
+    found: str = ""
+    wanted: str = ""
+    detail: str = ""
     file: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """True when what the row speaks of is not used."""
+        return self.outcome is QualityOutcome.REFUSED
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> "QualityRow":
+        """A row read back from what ``asdict`` gave.
+
+        Parameters
+        ----------
+        fields : mapping of field name to value
+
+        Returns
+        -------
+        QualityRow
+
+        Raises
+        ------
+        TypeError, KeyError, ValueError
+            A field is missing or unknown, or the outcome is none of `QualityOutcome`.
+        """
+        return cls(**{**fields, "outcome": QualityOutcome(fields["outcome"])})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,8 +155,8 @@ class Evidence:
         For every slice of the volume: the instance and the 1-based frame it came from.
     """
 
-    images: tuple[Dataset, ...]
-    segmentations: tuple[Dataset, ...]
+    images: "tuple[Dataset, ...]"
+    segmentations: "tuple[Dataset, ...]"
     frame_of: tuple[tuple[int, int | None], ...]
 
 
@@ -203,7 +263,9 @@ __all__ = [
     "Evidence",
     "Index3",
     "LesionSource",
+    "Note",
     "Predecessor",
+    "QualityOutcome",
     "QualityRow",
     "RenderContext",
     "StudyInput",

@@ -55,6 +55,17 @@ def said(error: Exception) -> str:
 def parse(content: bytes | memoryview, *, pixels: bool = True) -> Dataset:
     """Parse a whole file's bytes.
 
+    Parameters
+    ----------
+    content : bytes or memoryview
+        A Part 10 file.
+    pixels : bool
+        False: what stands before the pixel data.
+
+    Returns
+    -------
+    Dataset
+
     Raises
     ------
     Unsuitable
@@ -64,7 +75,25 @@ def parse(content: bytes | memoryview, *, pixels: bool = True) -> Dataset:
 
 
 def read_dataset(path: Path, *, pixels: bool = True) -> Dataset:
-    """Parse a file that was checked when it came in; without pixels only its head is read."""
+    """Parse a file that was checked when it came in; without pixels only its head is read.
+
+    Parameters
+    ----------
+    path : Path
+    pixels : bool
+        False: what stands before the pixel data.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    Unsuitable
+        ``malformed``
+    OSError
+        The file cannot be read.
+    """
     with path.open("rb") as file:
         return _parsed(file, pixels=pixels)
 
@@ -83,7 +112,17 @@ def _parsed(file: BinaryIO, *, pixels: bool) -> Dataset:
 
 
 def text(dataset: Values, keyword: str) -> str:
-    """A value as text; "" when missing or empty; control characters read as blanks."""
+    """A value as text; "" when missing or empty; control characters read as blanks.
+
+    Parameters
+    ----------
+    dataset : Dataset or mapping
+    keyword : str
+
+    Returns
+    -------
+    str
+    """
     value = dataset.get(keyword)
     if value is None:
         return ""
@@ -91,7 +130,22 @@ def text(dataset: Values, keyword: str) -> str:
 
 
 def numbers(dataset: Values, keyword: str) -> tuple[float, ...]:
-    """A value as floats; empty when missing."""
+    """A value as floats; empty when missing.
+
+    Parameters
+    ----------
+    dataset : Dataset or mapping
+    keyword : str
+
+    Returns
+    -------
+    tuple of float
+
+    Raises
+    ------
+    ValueError, TypeError
+        A part of the value is no number.
+    """
     value = dataset.get(keyword)
     if value is None or value == "":
         return ()
@@ -102,6 +156,16 @@ def numbers(dataset: Values, keyword: str) -> tuple[float, ...]:
 
 def many_numbers(dataset: Dataset, keyword: str) -> FloatArray:
     """A long decimal string as an array, without an object for every number.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    keyword : str
+
+    Returns
+    -------
+    float64 array (n,)
+        Empty when the value is missing.
 
     Raises
     ------

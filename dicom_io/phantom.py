@@ -98,6 +98,7 @@ class Phantom:
         return (*self.ct, *(path for path in (self.seg, self.rtstruct) if path is not None))
 
 
+# Many switches, all by name and with a default: a test names the one thing it makes odd.
 def write_study(
     folder: Path,
     *,
@@ -225,9 +226,17 @@ def _paint(
     for organ in ORGANS:
         hu[_ellipsoid(grid, organ.centre, organ.half) <= 1] = organ.hu
     hu += _smooth_noise(texture, geometry.shape, 1.2, 14)
-    drawn = _lesions(geometry, hu, n_lesions, seed, identity, places, texture)
+    drawn = _lesions(geometry, hu, n_lesions, seed, identity, _Chance(places, texture))
     hu += texture.normal(0, 6, geometry.shape)
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16), drawn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chance:
+    """Where lesions lie and how they look: streams apart, so that neither disturbs the other."""
+
+    places: np.random.Generator
+    texture: np.random.Generator
 
 
 def _lesions(
@@ -236,10 +245,10 @@ def _lesions(
     n_lesions: int,
     seed: int,
     identity: Identity,
-    places: np.random.Generator,
-    texture: np.random.Generator,
+    chance: _Chance,
 ) -> list[tuple[DrawnLesion, str]]:
     """Place lesions apart from each other, paint them into `hu`, return them."""
+    places, texture = chance.places, chance.texture
     taken = np.zeros(geometry.shape, bool)
     drawn = []
     counts: dict[str, int] = {}
@@ -252,7 +261,8 @@ def _lesions(
         shape_noise = np.random.default_rng([seed, 3, index])
         radius = places.uniform(4.0, 9.5)
         growth = shape_noise.uniform(0.75, 1.2) ** identity.time_point
-        box, start = _place(geometry, organ, radius, growth, taken, places, shape_noise)
+        size = _Size(radius, growth)
+        box, start = _place(geometry, organ, size, taken, places, shape_noise)
         here = index != n_lesions - 1 if later else index != n_lesions
         mean = places.uniform(*organ.lesion_hu)
         if not here:
@@ -266,24 +276,31 @@ def _lesions(
     return drawn
 
 
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """Of a lesion: radius in mm when its place is found, and the factor it has grown by since."""
+
+    radius: float
+    growth: float
+
+
 def _place(
     geometry: Geometry,
     organ: _Organ,
-    radius: float,
-    growth: float,
+    wanted: _Size,
     taken: BoolArray,
     places: np.random.Generator,
     shape_noise: np.random.Generator,
 ) -> tuple[BoolArray, tuple[int, int, int]]:
     """A lumpy ellipsoid in an organ that keeps clear of the others; shrinks until it fits.
 
-    `growth` scales the lesion only after its place is found, so places are the same at every time.
+    Growth scales the lesion only after its place is found, so places are the same at every time.
     """
     stretch = shape_noise.uniform(0.75, 1.25, 3)
     half = np.array(geometry.shape) / 2
     lump_seed = int(shape_noise.integers(2**32))
     for attempt in range(600):
-        size = max(radius * 0.99**attempt, SMALLEST_RADIUS)
+        size = max(wanted.radius * 0.99**attempt, SMALLEST_RADIUS)
         centre = half - 0.5 + _spot(organ, places) * half * np.array([1, 0.78, 0.94])
         reach = np.ceil(1.8 * size / np.array(geometry.spacing)).astype(int)
         low, high = np.rint(centre).astype(int) - reach, np.rint(centre).astype(int) + reach + 1
@@ -294,7 +311,9 @@ def _place(
         claim = _blob(*box, size * 1.2, stretch, geometry, np.random.default_rng(lump_seed))
         if not (taken[window] & claim).any():
             taken[window] |= claim
-            grown = _blob(*box, size * growth, stretch, geometry, np.random.default_rng(lump_seed))
+            grown = _blob(
+                *box, size * wanted.growth, stretch, geometry, np.random.default_rng(lump_seed)
+            )
             return grown, (int(low[0]), int(low[1]), int(low[2]))
     raise ValueError(f"no room for another lesion of site {organ.site} in {geometry.shape}")
 

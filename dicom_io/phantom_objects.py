@@ -122,14 +122,37 @@ def _text(numbers: Sequence[float] | FloatArray) -> list[str]:
 
 
 def plane(geometry: Geometry) -> tuple[list[str], list[str]]:
-    """Image Orientation (Patient) and Pixel Spacing of every slice of a grid."""
+    """Image Orientation (Patient) and Pixel Spacing of every slice of a grid.
+
+    Parameters
+    ----------
+    geometry : Geometry
+
+    Returns
+    -------
+    orientation : list of str
+        Six direction cosines, row then column.
+    spacing : list of str
+        Between rows, between columns, mm.
+    """
     directions = geometry.directions
     orientation = _text(np.concatenate([directions[:, 2], directions[:, 1]]))
     return orientation, _text(geometry.spacing[1:])
 
 
 def position(geometry: Geometry, index: int) -> list[str]:
-    """Image Position (Patient) of slice `index`."""
+    """Image Position (Patient) of slice `index`.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    index : int
+
+    Returns
+    -------
+    list of str
+        LPS mm.
+    """
     return _text(geometry.to_lps(np.array([[index, 0.0, 0.0]]))[0])
 
 
@@ -159,6 +182,11 @@ def write_ct(
         Names the series: another name, other UIDs.
     **tags
         Further or other attributes by DICOM keyword; None leaves the attribute out.
+
+    Returns
+    -------
+    list of Path
+        In slice order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     orientation, spacing = plane(geometry)
@@ -222,6 +250,7 @@ def _source_image(uid: str) -> Dataset:
     return source
 
 
+# Switches by name, each with a default: a test names the one thing it makes odd.
 def write_seg(
     path: Path,
     lesions: Sequence[DrawnLesion],
@@ -344,6 +373,15 @@ def outlines(plane_mask: BoolArray) -> list[FloatArray]:
     """Closed outlines of a plane along pixel edges, (n, 2) as (row, column) indices.
 
     Filled even-odd, they give the plane back; a hole is an outline of its own.
+
+    Parameters
+    ----------
+    plane_mask : bool array (rows, columns)
+
+    Returns
+    -------
+    list of float64 (n, 2)
+        Pixel-centre indices; the last point joins the first.
     """
     padded = np.pad(plane_mask, 1).astype(np.int8)
     following: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -376,6 +414,7 @@ def outlines(plane_mask: BoolArray) -> list[FloatArray]:
     return loops
 
 
+# Switches by name, each with a default: a test names the one thing it makes odd.
 def write_rtstruct(
     path: Path,
     lesions: Sequence[DrawnLesion],
@@ -386,7 +425,25 @@ def write_rtstruct(
     name: str = "RTSTRUCT",
     syntax: str = ExplicitVRLittleEndian,
 ) -> Path:
-    """Write masks as closed planar contours along the voxel edges, one ROI a lesion."""
+    """Write masks as closed planar contours along the voxel edges, one ROI a lesion.
+
+    Parameters
+    ----------
+    path : Path
+    lesions : sequence of DrawnLesion
+    geometry : Geometry
+    identity : Identity
+    series : str
+        The CT series (as named in `write_ct`) the contours refer to.
+    name : str
+        Of the object's own series.
+    syntax : str
+        Transfer syntax UID.
+
+    Returns
+    -------
+    Path
+    """
     ds = common(identity, RTSTRUCT_STORAGE, "RTSTRUCT", name, "object")
     ds.SeriesNumber, ds.InstanceNumber = 301, 1
     ds.OperatorsName = ""

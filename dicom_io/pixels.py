@@ -41,7 +41,21 @@ _JPEG_SIZES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xF7})  # SOF0-3, SOF55 (JPEG-L
 
 
 def frame_count(dataset: Dataset) -> int:
-    """Number of frames; 1 when the attribute is missing."""
+    """Number of frames; 1 when the attribute is missing.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError, TypeError
+        Number of Frames is no number.
+    """
     return int(dataset.get("NumberOfFrames") or 1)
 
 
@@ -215,7 +229,18 @@ def _check_codestream(fragment: bytes, rows: int, columns: int, index: int) -> N
 
 
 def codestream_size(fragment: bytes) -> tuple[int, int] | None:
-    """Rows and columns a JPEG, JPEG-LS or JPEG 2000 codestream claims; None when it has no size."""
+    """Rows and columns a JPEG, JPEG-LS or JPEG 2000 codestream claims; None when it has no size.
+
+    Parameters
+    ----------
+    fragment : bytes
+        One encoded frame.
+
+    Returns
+    -------
+    (rows, columns) or None
+        None when it is of another kind; (0, 0) when it ends before its size.
+    """
     if fragment[:4] == b"\xff\x4f\xff\x51":
         if len(fragment) < 24:
             return 0, 0

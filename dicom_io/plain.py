@@ -10,16 +10,8 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 
-from dicom_io.classes import IMAGE_CLASSES
-from dicom_io.structure import (
-    BIG_ENDIAN,
-    DEFLATED,
-    IMPLICIT,
-    MAX_NOTED,
-    PIXEL_DATA,
-    UNDEFINED,
-    Element,
-)
+from dicom_io.classes import BIG_ENDIAN, DEFLATED, IMAGE_CLASSES, IMPLICIT
+from dicom_io.structure import MAX_NOTED, PIXEL_DATA, UNDEFINED, Element
 from dicom_io.uids import is_received_uid
 
 Value = str | int | list[str]

@@ -11,8 +11,9 @@ from analysis.errors import Reason, Unsuitable
 from analysis.model import BoolArray, FloatArray, Geometry
 from dicom_io import codes
 from dicom_io.grids import box_of, crop
+from dicom_io.model import Note, QualityOutcome
 from dicom_io.parsing import PARSE_FAULTS, many_numbers, text
-from dicom_io.segments import Note, Segment
+from dicom_io.segments import Segment
 
 CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR"})
 ALGORITHMS = {"AUTOMATIC": "AUTOMATIC", "SEMIAUTOMATIC": "SEMIAUTOMATIC"}
@@ -248,7 +249,7 @@ def _notes(found: _Sorted) -> list[Note]:
         notes.append(
             Note(
                 "duplicate_contours",
-                "warn",
+                QualityOutcome.WARN,
                 _listed(repeated),
                 "each contour once",
                 "a contour stored twice cancels itself out under even-odd filling",
@@ -258,7 +259,7 @@ def _notes(found: _Sorted) -> list[Note]:
         notes.append(
             Note(
                 "contours_off_slice",
-                "warn",
+                QualityOutcome.WARN,
                 f"{sum(found.off_slice.values())} of {found.total} contours at "
                 f"{found.off_levels} more levels on {_listed(sorted(found.off_slice))}",
                 "contours of one level a slice",
@@ -270,7 +271,7 @@ def _notes(found: _Sorted) -> list[Note]:
         notes.append(
             Note(
                 "contour_gap",
-                "warn",
+                QualityOutcome.WARN,
                 _listed(gaps),
                 "a contour on every slice between the first and the last",
                 "slices without a contour stay empty; nothing is interpolated",
@@ -280,7 +281,7 @@ def _notes(found: _Sorted) -> list[Note]:
         notes.append(
             Note(
                 "partly_outside",
-                "warn",
+                QualityOutcome.WARN,
                 f"{found.outside} of {found.total} contours",
                 "0",
                 "contours outside the image were left out",
@@ -294,7 +295,7 @@ def _notes(found: _Sorted) -> list[Note]:
         notes.append(
             Note(
                 "contours_left_out",
-                "warn",
+                QualityOutcome.WARN,
                 ", ".join(f"{n} {kind}" for kind, n in sorted(odd.items())),
                 "closed planar contours of 3 points or more",
                 "contours without an area were left out",

@@ -11,23 +11,33 @@ from analysis.errors import Reason, Unsuitable
 from analysis.model import BoolArray, Geometry, Mask
 from dicom_io import codes
 from dicom_io.classes import LABELMAP_CLASS
+from dicom_io.frame_groups import FrameGroup, frame_groups, placing_of
 from dicom_io.grids import Patch, box_of, crop, place
+from dicom_io.model import Note, QualityOutcome
 from dicom_io.parsing import PARSE_FAULTS, numbers, text
-from dicom_io.pixels import frame_count, stored_frames
-from dicom_io.segments import Note, Segment
+from dicom_io.pixels import stored_frames
+from dicom_io.segments import Segment
+from dicom_io.stack import (
+    AXIS_TOLERANCE,
+    Plane,
+    Tolerances,
+    axes_of,
+    odd_plane,
+    regular_grid,
+    require_numbers,
+)
 
 PLANE_TOLERANCE = 0.1
 """In slices: frames this far from a whole step still lie on the SEG's own grid."""
+SIDEWAYS_TOLERANCE = 0.1
+"""In mm: frames this far off the axis of the others still lie on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
     """Where one frame lies and which segment it belongs to (None: label map, all)."""
 
-    number: int
-    position: tuple[float, ...]
-    orientation: tuple[float, ...]
-    spacing: tuple[float, ...]
+    plane: Plane
     between: float
     segment: int | None
 
@@ -65,7 +75,7 @@ def read_seg(dataset: Dataset, image: Geometry, threshold: float = 0.5) -> tuple
     """
     try:
         frames = _frames(dataset)
-        own = _own_grid(frames, int(dataset.Rows), int(dataset.Columns))
+        own = _own_grid(frames, Tolerances())
         drawn = _draw(dataset, frames, own, threshold)
         return tuple(
             _segment(description, drawn, own, image) for description in _described(dataset)
@@ -79,13 +89,23 @@ def read_seg(dataset: Dataset, image: Geometry, threshold: float = 0.5) -> tuple
 def own_geometry(dataset: Dataset) -> Geometry:
     """The grid a SEG is drawn on, from its first to its last frame.
 
+    The node reads a SEG onto its image; what others read of a SEG alone is compared on this grid.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    Geometry
+
     Raises
     ------
     Unsuitable
         The frames form no grid.
     """
     try:
-        return _own_grid(_frames(dataset), int(dataset.Rows), int(dataset.Columns)).geometry
+        return _own_grid(_frames(dataset), Tolerances()).geometry
     except PARSE_FAULTS as error:
         raise Unsuitable("malformed", f"the SEG cannot be read: {error}"[:300]) from error
 
@@ -107,54 +127,31 @@ def _described(dataset: Dataset) -> Iterable[Dataset]:
 
 
 def _frames(dataset: Dataset) -> list[_Frame]:
-    groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    count = frame_count(dataset)
-    if len(groups) != count:
-        raise Unsuitable(
-            "malformed", f"found functional groups of {len(groups)} frames, wanted {count}"
-        )
     labelmap = _is_labelmap(dataset)
-    result = []
-    for number, group in enumerate(groups):
-        placed = _first(group, shared, "PlanePositionSequence")
-        oriented = _first(group, shared, "PlaneOrientationSequence")
-        measured = _first(group, shared, "PixelMeasuresSequence")
-        segment = None
-        if not labelmap:
-            identified = _first(group, shared, "SegmentIdentificationSequence")
-            segment = int(identified.ReferencedSegmentNumber)
-        frame = _Frame(
-            number,
-            numbers(placed, "ImagePositionPatient"),
-            numbers(oriented, "ImageOrientationPatient"),
-            numbers(measured, "PixelSpacing"),
-            (numbers(measured, "SpacingBetweenSlices") or (0.0,))[0],
-            segment,
-        )
-        _require_place(frame)
-        result.append(frame)
-    return result
+    shape = int(dataset.Rows), int(dataset.Columns)
+    return [
+        _frame(group, number, shape, labelmap=labelmap)
+        for number, group in enumerate(frame_groups(dataset), start=1)
+    ]
 
 
-def _first(group: Dataset, shared: Dataset, keyword: str) -> Dataset:
-    sequence = group.get(keyword) or shared.get(keyword)
-    return sequence[0] if sequence else Dataset()
+def _frame(group: FrameGroup, number: int, shape: tuple[int, int], *, labelmap: bool) -> _Frame:
+    segment = None
+    if not labelmap:
+        segment = int(group.part("SegmentIdentificationSequence").ReferencedSegmentNumber)
+    between = numbers(group.part("PixelMeasuresSequence"), "SpacingBetweenSlices") or (0.0,)
+    plane = Plane(number, placing_of(group), shape)
+    _require_place(plane)
+    return _Frame(plane, between[0], segment)
 
 
-def _require_place(frame: _Frame) -> None:
-    for name, found, count in (
-        ("Image Position (Patient)", frame.position, 3),
-        ("Image Orientation (Patient)", frame.orientation, 6),
-        ("Pixel Spacing", frame.spacing, 2),
-    ):
-        if len(found) != count or not np.isfinite(found).all():
-            raise Unsuitable(
-                "no_geometry",
-                f"SEG frame {frame.number + 1}: {name}: found {found}, wanted {count} numbers",
-            )
-    if min(frame.spacing) <= 0:
-        raise Unsuitable("no_geometry", f"found Pixel Spacing {frame.spacing}, wanted positive")
+def _require_place(plane: Plane) -> None:
+    frame, placing = f"SEG frame {plane.number}", plane.placing
+    require_numbers(f"{frame}: Image Position (Patient)", placing.position, 3)
+    require_numbers(f"{frame}: Image Orientation (Patient)", placing.orientation, 6)
+    require_numbers(f"{frame}: Pixel Spacing", placing.spacing, 2)
+    if min(placing.spacing) <= 0:
+        raise Unsuitable("no_geometry", f"found Pixel Spacing {placing.spacing}, wanted positive")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,34 +162,30 @@ class _Grid:
     index: NDArray[np.int_]
 
 
-def _own_grid(frames: Sequence[_Frame], rows: int, columns: int) -> _Grid:
-    first = frames[0]
-    for frame in frames:
-        turn = np.abs(np.subtract(frame.orientation, first.orientation)).max()
-        scale = np.abs(np.subtract(frame.spacing, first.spacing)).max()
-        if turn > 1e-4 or scale > 1e-4:
-            raise Unsuitable(
-                "mixed_orientation",
-                f"SEG frame {frame.number + 1}: found another orientation or spacing than frame 1",
-            )
-    orientation = np.array(first.orientation, float)
-    row_axis, column_axis = orientation[:3], orientation[3:]
-    normal = np.cross(row_axis, column_axis)
-    if abs(np.linalg.norm(normal) - 1) > 1e-3:
+def _own_grid(frames: Sequence[_Frame], allowed: Tolerances) -> _Grid:
+    """The grid the frames lie on: several may share a place, and places may be empty."""
+    first = frames[0].plane
+    if odd := odd_plane([frame.plane for frame in frames], allowed):
         raise Unsuitable(
-            "no_geometry", f"found SEG orientation {first.orientation}, wanted unit vectors"
+            "mixed_orientation",
+            f"SEG frame {odd[0].number}: found another orientation or spacing than frame 1",
         )
-    positions = np.array([frame.position for frame in frames], float)
-    along = positions @ normal
-    sideways = positions - np.outer(along, normal)
-    if np.abs(sideways - sideways[0]).max() > 0.1:
+    axes = axes_of(first.placing)
+    if abs(np.linalg.norm(axes.normal) - 1) > AXIS_TOLERANCE:
+        raise Unsuitable(
+            "no_geometry", f"found SEG orientation {first.placing.orientation}, wanted unit vectors"
+        )
+    positions = np.array([frame.plane.placing.position for frame in frames], float)
+    along = positions @ axes.normal
+    sideways = positions - np.outer(along, axes.normal)
+    if np.abs(sideways - sideways[0]).max() > SIDEWAYS_TOLERANCE:
         raise Unsuitable(
             "gantry_tilt",
             f"found SEG frames {np.abs(sideways - sideways[0]).max():.2f} mm off one axis, "
-            "wanted at most 0.1 mm",
+            f"wanted at most {SIDEWAYS_TOLERANCE} mm",
         )
     lowest = int(np.argmin(along))
-    step = _slice_step(along, first.between)
+    step = _slice_step(along, frames[0].between)
     index = np.rint((along - along[lowest]) / step).astype(int)
     worst = np.abs((along - along[lowest]) / step - index).max()
     if worst > PLANE_TOLERANCE:
@@ -200,12 +193,8 @@ def _own_grid(frames: Sequence[_Frame], rows: int, columns: int) -> _Grid:
             "uneven_slices",
             f"found SEG frames {worst * step:.3f} mm off a grid of {step:.3f} mm",
         )
-    affine = np.eye(4)
-    affine[:3, 0] = normal * step
-    affine[:3, 1] = column_axis * first.spacing[0]
-    affine[:3, 2] = row_axis * first.spacing[1]
-    affine[:3, 3] = positions[lowest]
-    return _Grid(Geometry((int(index.max()) + 1, rows, columns), affine), index)
+    shape = int(index.max()) + 1, *first.shape
+    return _Grid(regular_grid(axes, step, first.placing.spacing, positions[lowest], shape), index)
 
 
 def _slice_step(along: NDArray[np.float64], between: float) -> float:
@@ -233,8 +222,8 @@ def _draw(dataset: Dataset, frames: Sequence[_Frame], own: _Grid, threshold: flo
         )
     limit = threshold * float(dataset.get("MaximumFractionalValue") or 255)
     drawn = _Drawn()
-    for frame, stored in zip(frames, stored_frames(dataset), strict=True):
-        index = int(own.index[frame.number])
+    stored_with_index = zip(own.index.tolist(), stored_frames(dataset), strict=True)
+    for frame, (index, stored) in zip(frames, stored_with_index, strict=True):
         if labelmap:
             for number in np.unique(stored).tolist():
                 if number:
@@ -281,7 +270,7 @@ def _placed(
         notes.append(
             Note(
                 "other_grid",
-                "warn",
+                QualityOutcome.WARN,
                 f"voxels of {own.spacing} mm",
                 f"voxels of {image.spacing} mm",
                 "the segment lies on another grid than the image: nearest neighbours were taken",
@@ -297,7 +286,7 @@ def _placed(
         notes.append(
             Note(
                 "partly_outside",
-                "warn",
+                QualityOutcome.WARN,
                 f"{lost} of {mask.n_voxels} voxels",
                 "0",
                 "voxels outside the image were left out",

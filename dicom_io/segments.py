@@ -5,26 +5,7 @@ from dataclasses import dataclass
 from analysis.errors import Reason
 from analysis.model import Mask
 from dicom_io import codes
-from dicom_io.model import Code
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something odd about one segment; becomes a quality row.
-
-    Attributes
-    ----------
-    check : str
-    outcome : str
-        ``warn`` or ``refused``.
-    found, wanted, detail : str
-    """
-
-    check: str
-    outcome: str
-    found: str
-    wanted: str
-    detail: str
+from dicom_io.model import Code, Note
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,11 @@ def site_of(codes: Sequence[Code | None], texts: Sequence[str]) -> str:
         Anatomic region first, then the segmented property type.
     texts : sequence of str
         Label, tracking identifier, description: outside strings.
+
+    Returns
+    -------
+    str
+        One of ``config.sites.SITES``.
     """
     rules = load_site_rules()
     for code in codes:

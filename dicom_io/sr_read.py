@@ -53,6 +53,16 @@ class ReportContent:
 def read(source: Path | bytes) -> ReportContent:
     """Read a lesion or patient report of this node.
 
+    Parameters
+    ----------
+    source : Path or bytes
+        A Part 10 file or its content.
+
+    Returns
+    -------
+    ReportContent
+        Values are the exact doubles where the report has them.
+
     Raises
     ------
     Unsuitable

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pydicom.datadict import dictionary_VR
 
 from analysis.errors import Unsuitable
+from dicom_io.classes import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT
 
 PREAMBLE = 132
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA = 0x7FE00010
-IMPLICIT = "1.2.840.10008.1.2"
-BIG_ENDIAN = "1.2.840.10008.1.2.2"
-DEFLATED = "1.2.840.10008.1.2.1.99"
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 META_VRS = frozenset(b"AE OB SH UI UL UN".split())
 MAX_DEPTH = 24
@@ -200,7 +198,7 @@ def _meta_syntax(content: bytes | memoryview) -> tuple[str, int]:
     """Transfer syntax and start of the data set, from the file meta information."""
     if content[128:132] != b"DICM":
         raise Unsuitable("not_dicom", "found no DICM marker at byte 128, wanted a DICOM file")
-    walk = _Walk(content, PREAMBLE, "1.2.840.10008.1.2.1")
+    walk = _Walk(content, PREAMBLE, EXPLICIT)
     syntax = ""
     while walk.position + 8 <= walk.end and content[walk.position : walk.position + 2] == b"\2\0":
         tag, vr, length = walk.header()
@@ -239,6 +237,16 @@ def _inflate(content: bytes | memoryview, start: int) -> bytes:
 
 def check_structure(content: bytes | memoryview) -> Layout:
     """Walk over a whole Part 10 file.
+
+    Parameters
+    ----------
+    content : bytes or memoryview
+        The whole file.
+
+    Returns
+    -------
+    Layout
+        Transfer syntax, bytes of pixel data, and the elements of the top level.
 
     Raises
     ------

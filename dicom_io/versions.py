@@ -30,6 +30,15 @@ class MaskChange:
 def dice(first: Mask, second: Mask) -> float:
     """Dice similarity coefficient of two masks on one grid; 1 when both are empty.
 
+    Parameters
+    ----------
+    first, second : Mask
+
+    Returns
+    -------
+    float
+        0 to 1.
+
     Raises
     ------
     ValueError
@@ -42,7 +51,17 @@ def dice(first: Mask, second: Mask) -> float:
 
 
 def shared_voxels(first: Mask, second: Mask) -> int:
-    """Voxels that are in both masks."""
+    """Voxels that are in both masks.
+
+    Parameters
+    ----------
+    first, second : Mask
+        On one grid.
+
+    Returns
+    -------
+    int
+    """
     low = np.maximum(first.start, second.start)
     high = np.minimum(
         np.add(first.start, first.values.shape), np.add(second.start, second.values.shape)
@@ -61,10 +80,22 @@ def shared_voxels(first: Mask, second: Mask) -> int:
 def compare(before: Iterable[Lesion], after: Iterable[Lesion]) -> tuple[MaskChange, ...]:
     """Compare two lesion sets of one image by tracking UID.
 
+    What a new version of a set replaced, added and dropped, for whoever has to report it.
+
+    Parameters
+    ----------
+    before, after : iterable of Lesion
+        On one grid.
+
     Returns
     -------
     tuple of MaskChange
         By tracking UID; a lesion that is new or gone has no Dice coefficient.
+
+    Raises
+    ------
+    ValueError
+        Masks of one tracking UID lie on different grids.
     """
     old = {lesion.tracking_uid: lesion.mask for lesion in before}
     new = {lesion.tracking_uid: lesion.mask for lesion in after}

@@ -1,4 +1,4 @@
-"""The node's clock against one that no one can set: its jumps are noted in the audit trail.
+"""The node's clock against one that no one can set: its jumps are noted.
 
 Who counts days (retention) leaves out what the clock jumped: a battery that died or a wrong time
 server must not make everything old at once.
@@ -8,16 +8,13 @@ import time
 from collections.abc import Callable
 
 from service.log import get_logger
-from service.store import Position, Store
+from service.store import Catalogue
 
-JUMPED = "clock_jumped"
 _SLACK_S = 60.0
 # A machine is off for so long at times; what is longer may as well be a wrong clock.
 _OFF_S = 86_400.0
 # How far back the last time that was looked at may lie; each is a synced write.
 _KEEP_EVERY_S = 15.0
-# Beside the positions in followed servers; none of them can have this name.
-_LOOKED = "clock looked at"
 
 log = get_logger("clock")
 
@@ -32,11 +29,11 @@ class ClockWatch:
 
     A start compares with the last time that the node itself looked at, or noted a jump to: what
     else is in the catalogue may have been written under the clock that is wrong. A jump and the
-    time that counts after it are one row, so that no start notes a jump again.
+    time that counts after it are written together, so that no start notes a jump again.
 
     Parameters
     ----------
-    store : Store
+    catalogue : Catalogue
         Where the last time is kept.
     executor_id : str
         Whose heartbeat counts where no time was kept yet.
@@ -46,24 +43,22 @@ class ClockWatch:
 
     def __init__(
         self,
-        store: Store,
+        catalogue: Catalogue,
         executor_id: str,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] = _steady,
     ) -> None:
-        self._store = store
+        self._catalogue = catalogue
         self._clock = clock
         self._steady = steady
         self._ahead: float | None = None
         self._kept = 0.0
-        self._last_jump, jumped_to = self._newest_jump()
-        kept = store.positions.get(_LOOKED)
+        kept = catalogue.clock.looked_at()
         if kept is None:
             # Kept before anything is noted: a jump must not be noted again for want of it.
-            self._last = store.workers.heard_at(executor_id) or self._received_at()
-            self._keep(self._last)
-        else:
-            self._last = jumped_to if self._last_jump > kept.number else float(kept.mark)
+            kept = catalogue.workers.heard_at(executor_id) or catalogue.instances.last_received_at()
+            self._keep(kept)
+        self._last = kept
 
     def look_back(self) -> None:
         """Note at a start that the clock was set back, before anything is written under it.
@@ -95,21 +90,10 @@ class ClockWatch:
         return 0.0 if 0.0 <= gap <= _OFF_S else gap
 
     def _note(self, now: float, jump: float, ahead: float) -> None:
-        self._store.events.add(now, JUMPED, seconds=round(jump))
+        self._catalogue.clock.note_jump(now, round(jump))
         log.warning("the clock jumped: retention does not count it", seconds=round(jump))
-        self._ahead = ahead
-        self._last_jump, _ = self._newest_jump()
-        self._keep(now)
+        self._ahead, self._kept = ahead, now
 
     def _keep(self, moment: float) -> None:
-        # With the jump it comes after: a later jump than that one counts instead of it.
-        self._store.positions.put(_LOOKED, Position(self._last_jump, repr(moment)), moment)
+        self._catalogue.clock.keep(moment)
         self._kept = moment
-
-    def _newest_jump(self) -> tuple[int, float]:
-        (newest,) = self._store.events.all(kind=JUMPED, limit=1) or (None,)
-        return (newest.id, newest.at) if newest else (0, 0.0)
-
-    def _received_at(self) -> float:
-        (newest,) = self._store.events.all(kind="received", limit=1) or (None,)
-        return newest.at if newest else 0.0

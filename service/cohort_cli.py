@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from analysis.choices import CohortScaling, Population, ReductionMode
+from config.errors import BadInput
 from service.cohort_options import (
     OUT,
     FeaturesOption,
@@ -12,13 +14,12 @@ from service.cohort_options import (
     IdentifiedOption,
     IncompleteOption,
     LesionOption,
-    Mode,
     OutOption,
     PatientOption,
     ProfileOption,
-    Scaling,
     ShortListOption,
     SiteOption,
+    Source,
     StudyOption,
     names_in,
     open_lesions,
@@ -26,14 +27,14 @@ from service.cohort_options import (
     short_list,
 )
 from service.cohort_patients_cli import patients_app
-from service.shell import ConfigOption, settings_or_exit
-from service.space_cli import space_app
+from service.shell import AnalysisCommands, ConfigOption
 
 if TYPE_CHECKING:
     from analysis.feature_space import FeatureSpace
     from service.cohort.source import Cohort
 
 app = typer.Typer(
+    cls=AnalysisCommands,
     no_args_is_help=True,
     help="The papers' analyses on tables of a cohort, or on the node's own results.",
 )
@@ -58,16 +59,11 @@ def variation(
 ) -> None:
     """Coefficient of variation of each feature by patient, class and site, with tests."""
     with running("variation", folder, table_format, group_column=group_column) as sink:
-        from service.cohort.features import run_variation
+        from service.cohort.features import write_variation
 
-        cohort = open_lesions(
-            sink,
-            features,
-            (patient_column, study_column, lesion_column, site_column, profile),
-            config,
-            identified,
-        )
-        run_variation(cohort, sink, short_list(short_list_of), group_column)
+        columns = (patient_column, study_column, lesion_column, site_column, profile)
+        cohort = open_lesions(sink, Source(features, columns, config, identified))
+        write_variation(cohort, sink, short_list(short_list_of), group_column)
 
 
 @app.command("robustness")
@@ -94,24 +90,25 @@ def robustness(
     """Lin's concordance of each feature with itself on eroded and dilated masks."""
     options = {"keep_at": keep_at, "fewest": fewest, "profile": profile}
     with running("robustness", folder, table_format, **options) as sink:
-        from service.cohort.features import run_robustness
+        from service.cohort.features import write_robustness
 
         if dicom and not (features or eroded or dilated):
             from config.profiles import load_profile
+            from config.settings import load_settings
             from service.cohort.perturbed import extract_perturbed
 
             chosen = load_profile(profile or "henry2022")
-            three = extract_perturbed(dicom, settings_or_exit(config), chosen, sink)
+            three = extract_perturbed(dicom, load_settings(config), chosen, sink)
         elif features and eroded and dilated and not dicom:
             columns = (patient_column, study_column, lesion_column, "", profile)
             three = (
-                open_lesions(sink, str(features), columns),
-                open_lesions(sink, str(eroded), columns),
-                open_lesions(sink, str(dilated), columns),
+                open_lesions(sink, Source(str(features), columns)),
+                open_lesions(sink, Source(str(eroded), columns)),
+                open_lesions(sink, Source(str(dilated), columns)),
             )
         else:
-            raise ValueError("give --features, --eroded and --dilated, or --dicom")
-        run_robustness(*three, sink, keep_at, fewest)
+            raise BadInput("give --features, --eroded and --dilated, or --dicom")
+        write_robustness(*three, sink, keep_at, fewest)
 
 
 @app.command("reduce")
@@ -121,7 +118,9 @@ def reduce(
     study_column: StudyOption = "",
     lesion_column: LesionOption = "",
     profile: ProfileOption = "",
-    mode: Annotated[Mode, typer.Option(help="Reduction of the 2025 paper.")] = "paper",
+    mode: Annotated[
+        ReductionMode, typer.Option(help="Reduction of the 2025 paper.")
+    ] = ReductionMode.PAPER,
     clusters: Annotated[
         int, typer.Option(help="Instead: so many clusters of correlated features (2022 paper).")
     ] = 0,
@@ -148,29 +147,23 @@ def reduce(
         "correlation": correlation,
     }
     with running("reduce", folder, table_format, **options) as sink:
-        from service.cohort.features import run_clusters, run_reduce
+        from service.cohort.features import ClusterRule, write_clusters, write_reduction
 
-        cohort = open_lesions(
-            sink,
-            features,
-            (patient_column, study_column, lesion_column, "", profile),
-            config,
-            identified,
-        )
+        columns = (patient_column, study_column, lesion_column, "", profile)
+        cohort = open_lesions(sink, Source(features, columns, config, identified))
         if incomplete == "leave-out":
             cohort = cohort.complete(names_in(only) or cohort.features)
         if not (clusters or height):
-            run_reduce(cohort, sink, mode)
+            write_reduction(cohort, sink, mode)
             return
-        run_clusters(
-            cohort,
-            sink,
+        rule = ClusterRule(
             n_clusters=clusters or None,
             height=height or None,
             method=correlation,
             preference=short_list(short_list_of),
             only=names_in(only),
         )
+        write_clusters(cohort, sink, rule)
 
 
 @app.command("mirv")
@@ -182,11 +175,11 @@ def mirv(
     site_column: SiteOption = "",
     profile: ProfileOption = "",
     mode: Annotated[
-        Mode, typer.Option(help="Fit a space on this cohort by this reduction.")
-    ] = "paper",
+        ReductionMode, typer.Option(help="Fit a space on this cohort by this reduction.")
+    ] = ReductionMode.PAPER,
     population: Annotated[
-        Literal["all", "multiple"], typer.Option(help="Fit on all lesions, or multiple ones'.")
-    ] = "all",
+        Population, typer.Option(help="Fit on all lesions, or multiple ones'.")
+    ] = Population.ALL,
     space: Annotated[
         str, typer.Option(help="Use this frozen space instead (name or path of a .json).")
     ] = "",
@@ -207,15 +200,10 @@ def mirv(
     }
     with running("mirv", folder, table_format, **options) as sink:
         from analysis.feature_space import load_space
-        from service.cohort.indices import fitted_space, run_indices
+        from service.cohort.indices import fitted_space, write_indices
 
-        cohort = open_lesions(
-            sink,
-            features,
-            (patient_column, study_column, lesion_column, site_column, profile),
-            config,
-            identified,
-        )
+        columns = (patient_column, study_column, lesion_column, site_column, profile)
+        cohort = open_lesions(sink, Source(features, columns, config, identified))
         if incomplete == "leave-out" and not space:
             cohort = cohort.complete(cohort.features)
         chosen = (
@@ -223,11 +211,11 @@ def mirv(
             if space
             else fitted_space(cohort, name=f"cohort-{mode}", mode=mode, population=population)
         )
-        run_indices(cohort, sink, chosen, explain=explain, maps=maps)
+        write_indices(cohort, sink, chosen, explain=explain, maps=maps)
 
 
 def henry_space(
-    cohort: "Cohort", space: str, scaling: Scaling, short_list_of: str
+    cohort: "Cohort", space: str, scaling: CohortScaling, short_list_of: str
 ) -> "FeatureSpace":
     from analysis.feature_space import load_space
     from service.cohort.indices import scaled_space
@@ -246,8 +234,8 @@ def henry(
     site_column: SiteOption = "",
     profile: ProfileOption = "",
     scaling: Annotated[
-        Scaling, typer.Option(help="By this cohort, by each patient's own lesions, or none.")
-    ] = "reference_minmax",
+        CohortScaling, typer.Option(help="By this cohort, by each patient's own lesions, or none.")
+    ] = CohortScaling.REFERENCE_MINMAX,
     space: Annotated[str, typer.Option(help="Use this frozen space instead.")] = "",
     short_list_of: ShortListOption = "henry2022",
     explain: Annotated[bool, typer.Option(help="Write what sets the most divergent pair.")] = True,
@@ -266,19 +254,14 @@ def henry(
         "short_list_of": short_list_of,
     }
     with running("henry", folder, table_format, **options) as sink:
-        from service.cohort.indices import run_indices
+        from service.cohort.indices import write_indices
 
-        cohort = open_lesions(
-            sink,
-            features,
-            (patient_column, study_column, lesion_column, site_column, profile),
-            config,
-            identified,
-        )
+        columns = (patient_column, study_column, lesion_column, site_column, profile)
+        cohort = open_lesions(sink, Source(features, columns, config, identified))
         if incomplete == "leave-out" and not space:
             cohort = cohort.complete(short_list(short_list_of))
         chosen = henry_space(cohort, space, scaling, short_list_of)
-        run_indices(cohort, sink, chosen, explain=explain, maps=maps)
+        write_indices(cohort, sink, chosen, explain=explain, maps=maps)
 
 
 @app.command("sampling")
@@ -289,7 +272,9 @@ def sampling(
     lesion_column: LesionOption = "",
     site_column: SiteOption = "",
     profile: ProfileOption = "",
-    scaling: Annotated[Scaling, typer.Option(help="As in henry.")] = "reference_minmax",
+    scaling: Annotated[
+        CohortScaling, typer.Option(help="As in henry.")
+    ] = CohortScaling.REFERENCE_MINMAX,
     space: Annotated[str, typer.Option(help="Use this frozen space instead.")] = "",
     short_list_of: ShortListOption = "henry2022",
     draws: Annotated[int, typer.Option(min=1, help="Samples of each strategy.")] = 500,
@@ -314,29 +299,15 @@ def sampling(
         "min_lesions": min_lesions,
     }
     with running("sampling", folder, table_format, **options) as sink:
-        from service.cohort.recovery import run_sampling
+        from service.cohort.recovery import SamplingRule, write_sampling
 
-        cohort = open_lesions(
-            sink,
-            features,
-            (patient_column, study_column, lesion_column, site_column, profile),
-            config,
-            identified,
-        )
+        columns = (patient_column, study_column, lesion_column, site_column, profile)
+        cohort = open_lesions(sink, Source(features, columns, config, identified))
         if incomplete == "leave-out" and not space:
             cohort = cohort.complete(short_list(short_list_of))
         chosen = henry_space(cohort, space, scaling, short_list_of)
-        run_sampling(
-            cohort,
-            sink,
-            chosen,
-            n_draws=draws,
-            seed=seed,
-            largest=largest,
-            min_lesions=min_lesions,
-        )
+        rule = SamplingRule(draws, seed, largest, min_lesions)
+        write_sampling(cohort, sink, chosen, rule)
 
 
 app.add_typer(patients_app)
-
-__all__ = ["app", "space_app"]

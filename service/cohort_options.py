@@ -1,24 +1,26 @@
-"""What the ``mirv cohort`` commands share: options, opening tables, ending a run."""
+"""What the ``mirv cohort`` commands share: options, opening tables, ending a run.
 
-from collections.abc import Iterator
+The parameters of a command function are its options (Typer reads them off its signature), so there
+are as many as the command has options; what is below the commands takes them together.
+"""
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from analysis.errors import Unsuitable
-from service.shell import out
-from service.space_cli import refuse
+from config.errors import BadInput, read_given
+from service.shell import TableFormat, err, open_catalogue, open_spool, out
 
 # The statistics packages take seconds to import: commands import what they need.
 if TYPE_CHECKING:
     from service.cohort.sink import Sink
     from service.cohort.source import Cohort
-
-Mode = Literal["paper", "code_fixed", "published_compat"]
-Scaling = Literal["reference_minmax", "patient_minmax", "reference_zscore", "none"]
-Aggregate = Literal["max", "mean", "any", "volume_weighted"]
+    from service.records import ResultRecord
 
 FeaturesOption = Annotated[
     str,
@@ -39,7 +41,7 @@ ProfileOption = Annotated[
     str, typer.Option("--profile", help="Rows of this profile (column profile).")
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for tables and figures.")]
-FormatOption = Annotated[Literal["csv", "parquet"], typer.Option("--format", help="Tables.")]
+FormatOption = Annotated[TableFormat, typer.Option("--format", help="Tables.")]
 IdentifiedOption = Annotated[
     bool, typer.Option("--identified", help="Store: patients by their own identifiers.")
 ]
@@ -62,36 +64,75 @@ DeriveOption = Annotated[
     typer.Option("--derive", help="name=column>=number (or >=median): a 0/1 column; repeat."),
 ]
 OUT = Path("cohort-out")
+STORE = "store"
+T = TypeVar("T")
 
 
 @contextmanager
 def running(
-    command: str, folder: Path, table_format: Literal["csv", "parquet"], **options: Any
+    command: str, folder: Path, table_format: TableFormat, **options: Any
 ) -> Iterator["Sink"]:
-    """One run: bad input ends with exit code 2 and one line, else all paths are printed."""
+    """One run: its notes are told whatever comes of it, at its end all paths are printed."""
     from service.cohort.sink import Sink
 
-    sink = Sink(folder, table_format, command, options)
+    sink = Sink(folder, table_format, command, options, watched)
     try:
         yield sink
         written = sink.close()
-    except (Unsuitable, ValueError) as error:
-        raise refuse(error) from error
+    finally:
+        for note in sink.notes:
+            err().print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     for path in written:
-        out.print(str(path), highlight=False, markup=False, soft_wrap=True)
+        out().print(str(path), highlight=False, markup=False, soft_wrap=True)
 
 
-def open_lesions(
-    sink: "Sink",
-    features: str,
-    columns: tuple[str, str, str, str, str],
-    config: Path | None = None,
-    identified: bool = False,
-) -> "Cohort":
-    """Lesions with features; `columns` name patient, study, lesion, site, and the profile."""
-    from service.cohort.source import Columns, open_cohort
+def watched(sequence: Sequence[T], what: str, /) -> Iterator[T]:
+    """Iterate with a progress bar on a terminal."""
+    from rich.progress import track
 
-    cohort = open_cohort(features, Columns(*columns), config, identified=identified)
+    console = err()
+    hidden = not console.is_terminal
+    yield from track(sequence, what, console=console, transient=True, disable=hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where lesions with features come from.
+
+    Attributes
+    ----------
+    features : str
+        Path of a table, or ``store``: the node's current results.
+    columns : tuple of str
+        Names of the columns of patient, study, lesion and site, and the profile; as
+        `service.cohort.source.Columns`.
+    config : Path or None
+        Settings of the node, for ``store``.
+    identified : bool
+        Patients of the store by their own identifiers.
+    """
+
+    features: str
+    columns: tuple[str, str, str, str, str]
+    config: Path | None = None
+    identified: bool = False
+
+
+def open_lesions(sink: "Sink", source: Source) -> "Cohort":
+    """Lesions with features.
+
+    Raises
+    ------
+    Unsuitable
+        The table, or the store, has none that can be used.
+    """
+    from service.cohort.source import Columns, lesions_of_results, lesions_of_table
+
+    columns = Columns(*source.columns)
+    if source.features == STORE:
+        cohort = lesions_of_results(_stored(source.config, source.identified), columns)
+    else:
+        cohort = lesions_of_table(Path(source.features), columns)
     sink.inputs(cohort.inputs)
     if not cohort.features:
         raise Unsuitable(
@@ -100,13 +141,22 @@ def open_lesions(
     return cohort
 
 
+def _stored(config: Path | None, identified: bool) -> "list[ResultRecord]":
+    from service.node_folder import NodeFolder
+    from service.results import current_results, pseudonymised
+
+    with open_catalogue(config) as (settings, catalogue):
+        found = current_results(catalogue, open_spool(settings))
+        return list(found if identified else pseudonymised(found, NodeFolder(settings.folder)))
+
+
 def short_list(name: str) -> tuple[str, ...]:
     """The short list of a profile, checked to be there."""
     from config.profiles import load_profile
 
     found = load_profile(name).selected
     if not found:
-        raise ValueError(f"profile {name} has no short list of features")
+        raise BadInput(f"profile {name} has no short list of features")
     return found
 
 
@@ -116,7 +166,7 @@ def pairs(texts: list[str] | None, sign: str, option: str) -> list[tuple[str, st
     for text in texts or ():
         first, there, second = text.partition(sign)
         if not (first and there and second):
-            raise ValueError(f"{option} {text!r}: wanted two names with {sign!r} between them")
+            raise BadInput(f"{option} {text!r}: wanted two names with {sign!r} between them")
         found.append((first, second))
     return found
 
@@ -125,7 +175,7 @@ def names_in(path: Path | None) -> list[str] | None:
     """The lines of a text file of names."""
     if path is None:
         return None
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in read_given(path, str(path)).splitlines() if line.strip()]
 
 
 def listed(text: str) -> list[str]:

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from analysis.choices import Aggregate
+from config.errors import BadInput
 from service.cohort_options import (
     OUT,
-    Aggregate,
     DeriveOption,
     FormatOption,
     LesionOption,
@@ -60,34 +61,25 @@ def response(
     """Volume change of each lesion, its range in each patient, and TSRC by every definition."""
     options = {"missing": missing, "threshold": threshold, "min_lesions": min_lesions}
     with running("response", folder, table_format, **options) as sink:
-        from service.cohort import response as runs
-        from service.cohort.source import Columns, open_cohort
+        from service.cohort.response import (
+            ResponseRule,
+            VolumeColumns,
+            write_response_of_cohorts,
+            write_response_of_volumes,
+        )
+        from service.cohort.source import Columns, lesions_of_table
 
+        rule = ResponseRule(threshold, min_lesions)
         if volumes is not None and previous is None and current is None:
-            runs.run_response_volumes(
-                volumes,
-                sink,
-                patient=patient_column,
-                previous=previous_column,
-                current=current_column,
-                site=site_column,
-                missing=missing,
-                threshold=threshold,
-                min_lesions=min_lesions,
-            )
+            names = (patient_column, previous_column, current_column, site_column)
+            write_response_of_volumes(volumes, sink, VolumeColumns(*names, missing), rule)
             return
         if volumes is not None or previous is None or current is None:
-            raise ValueError("give --volumes, or --previous and --current")
+            raise BadInput("give --volumes, or --previous and --current")
         columns = Columns(patient_column, "", lesion_column, site_column, profile)
-        runs.run_response_cohorts(
-            open_cohort(str(previous), columns),
-            open_cohort(str(current), columns),
-            sink,
-            threshold=threshold,
-            min_lesions=min_lesions,
-            long_axis=long_axis_column,
-            short_axis=short_axis_column,
-        )
+        both = (lesions_of_table(previous, columns), lesions_of_table(current, columns))
+        axes = (long_axis_column, short_axis_column)
+        write_response_of_cohorts(*both, sink, rule, axes)
 
 
 @patients_app.command("correlate")
@@ -109,13 +101,13 @@ def correlate(
     options = {"columns": columns, "category": category, "where": where, "derive": derive}
     with running("correlate", folder, table_format, **options) as sink:
         from service.cohort import patients
-        from service.cohort.outcomes import run_correlate
+        from service.cohort.outcomes import write_correlation
 
         kept = pairs(where, "=", "--where")
         found, inputs = patients.read_patients(table, patient_column, where=kept, how="outer")
         sink.inputs(inputs)
         found = patients.derive(found, derive or ())
-        run_correlate(found, sink, listed(columns), patient_column, category)
+        write_correlation(found, sink, listed(columns), patient_column, category)
 
 
 @patients_app.command("survival")
@@ -162,7 +154,7 @@ def survival(
     }
     with running("survival", folder, table_format, **options) as sink:
         from service.cohort import patients
-        from service.cohort.outcomes import run_survival
+        from service.cohort.outcomes import CoxTerms, Halves, SurvivalTime, write_survival
 
         kept = pairs(where, "=", "--where")
         found, inputs = patients.read_patients(table, patient_column, where=kept)
@@ -172,19 +164,9 @@ def survival(
             name: level or None
             for name, _, level in (text.partition("=") for text in category or ())
         }
-        run_survival(
-            found,
-            sink,
-            duration=duration,
-            event=event,
-            terms=listed(terms),
-            categories=levels,
-            interactions=pairs(interaction, ":", "--interaction"),
-            split=listed(split),
-            split_rule=split_rule,
-            subgroup=subgroup,
-            unit=unit,
-        )
+        model = CoxTerms(listed(terms), levels, pairs(interaction, ":", "--interaction"))
+        halves = Halves(listed(split), split_rule, subgroup)
+        write_survival(found, sink, SurvivalTime(duration, event, unit), model, halves)
 
 
 @patients_app.command("explore")
@@ -217,15 +199,13 @@ def explore(
     }
     with running("explore", folder, table_format, **options) as sink:
         from service.cohort import patients
-        from service.cohort.outcomes import run_explore
+        from service.cohort.outcomes import Exploration, write_exploration
 
         kept = pairs(where, "=", "--where")
         found, inputs = patients.read_patients([features], "", where=kept)
         sink.inputs(inputs)
         classes = pairs([pair], ",", "--pair")[0] if pair else None
-        run_explore(
-            found,
-            sink,
+        wanted = Exploration(
             patient=patient_column,
             outcome=outcome,
             pair=classes,
@@ -234,3 +214,4 @@ def explore(
             n_bootstrap=bootstrap,
             seed=seed,
         )
+        write_exploration(found, sink, wanted)

@@ -1,6 +1,6 @@
 """Storage commitment (PS3.4 annex J): its data sets, in both directions."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -9,8 +9,6 @@ PUSH_MODEL = "1.2.840.10008.1.20.1"
 PUSH_INSTANCE = "1.2.840.10008.1.20.1.1"
 REQUEST = 1  # action type
 ALL_COMMITTED, SOME_FAILED = 1, 2  # event types
-NO_SUCH_INSTANCE = 0x0112
-CLASS_INSTANCE_CONFLICT = 0x0119
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,27 @@ class Report:
     transaction_uid: str
     committed: frozenset[str]
     failed: dict[str, int]
+
+
+def _no_matter(*_told: object) -> None:
+    """Of one who is not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentCalls:
+    """Who is told of storage commitment messages, before they are acknowledged.
+
+    Attributes
+    ----------
+    report : callable
+        Told a report about what the node has sent.
+    request : callable
+        Told (calling AE title, event type, event information): what to answer to a peer that asks
+        the node to commit itself.
+    """
+
+    report: Callable[[Report], None] = _no_matter
+    request: Callable[[str, int, Dataset], None] = _no_matter
 
 
 def request(transaction_uid: str, references: Iterable[Reference]) -> Dataset:

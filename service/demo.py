@@ -10,15 +10,22 @@ from pathlib import Path
 
 from pydicom import dcmread
 
+from config.errors import BadInput, MirvError, opening
 from config.settings import Destination, Http, Listener, Settings
 from dicom_io.phantom import write_study
-from service import records
 from service.export import write_tables
 from service.node import Node
 from service.pacs import ReceivingPacs, send_files
+from service.records import ResultRecord
+from service.results import read_result
+from service.store import DeliveryState, RunState
 
 QUIET_S = 1.0
 PATIENCE_S = 600.0
+
+
+class NoResult(MirvError):  # noqa: N818 - the name says what is the case
+    """The demo's run gave no result: says what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class DemoOutcome:
         Address of the status page while the node runs.
     """
 
-    record: records.ResultRecord
+    record: ResultRecord
     received: dict[str, Path]
     tables: list[Path]
     seconds: float
@@ -55,10 +62,10 @@ def running_demo(folder: Path) -> Iterator[tuple[DemoOutcome, Node]]:
 
     Raises
     ------
-    FileExistsError
+    BadInput
         The folder holds something that is not a demo.
-    RuntimeError
-        No result: says what became of the run.
+    NoResult
+        None in time: says what became of the run.
     """
     _empty(folder)
     phantom = write_study(folder / "patient", n_lesions=12)
@@ -92,10 +99,11 @@ def running_demo(folder: Path) -> Iterator[tuple[DemoOutcome, Node]]:
 def _empty(folder: Path) -> None:
     marker = folder / ".mirv-demo"
     if folder.exists() and any(folder.iterdir()) and not marker.exists():
-        raise FileExistsError(f"{folder} holds something else; wanted a new or an earlier demo's")
+        raise BadInput(f"{folder} holds something else; wanted a new or an earlier demo's")
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    marker.touch()
+    with opening():
+        folder.mkdir(parents=True)
+        marker.touch()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -109,19 +117,18 @@ def _free_ports(count: int) -> list[int]:
             probe.close()
 
 
-def _result(node: Node, deadline: float) -> records.ResultRecord:
+def _result(node: Node, deadline: float) -> ResultRecord:
     """Wait until a run is finished and all its outputs are delivered."""
     while time.monotonic() < deadline:
-        for run in node.store.runs.all(current=True):
-            if run.state in ("refused", "failed"):
-                raise RuntimeError(f"run {run.state}: {run.reason_code}: {run.reason_detail}")
-            if run.state == "finished" and run.result_sha256:
-                deliveries = node.store.deliveries.all(run_id=run.run_id)
-                if all(row.state == "delivered" for row in deliveries):
-                    path = node.spool.path(run.result_sha256)
-                    return records.from_bytes(path.read_bytes())
+        for run in node.catalogue.runs.all(current=True):
+            if run.state in (RunState.REFUSED, RunState.FAILED):
+                raise NoResult(f"run {run.state}: {run.reason_code}: {run.reason_detail}")
+            if run.state == RunState.FINISHED and run.result_sha256:
+                deliveries = node.catalogue.deliveries.all(run_id=run.run_id)
+                if all(row.state == DeliveryState.DELIVERED for row in deliveries):
+                    return read_result(node.spool, run.result_sha256)
         time.sleep(0.05)
-    raise RuntimeError("no result in time; the node's log says more")
+    raise NoResult("no result in time; the node's log says more")
 
 
 def _by_description(pacs: ReceivingPacs) -> dict[str, Path]:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.heterogeneity import METRICS
 from analysis.model import LesionResult, Measure
 from service.demo import DemoOutcome
 from service.export import NOTICE
@@ -15,14 +16,7 @@ FEATURES = (
     ("original_shape_Sphericity", "sphericity"),
     ("original_shape_Maximum2DDiameterSlice", "diameter, mm"),
 )
-INDICES = (
-    "cv_mean_percent",
-    "mtd",
-    "ath_pairs",
-    "ath_matrix",
-    "mirv_distance_max",
-    "mirv_dissimilarity_max",
-)
+INDICES = ("cv_mean_percent", *(metric.name for metric in METRICS if metric.published))
 
 
 def show(outcome: DemoOutcome, console: Console) -> None:

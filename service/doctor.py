@@ -15,7 +15,7 @@ from dicom_io.header import read_header
 from service.intake import Intake
 from service.log import get_logger
 from service.spool import Spool, StoredObject, content_digest
-from service.store import Conflict, Store
+from service.store import Catalogue, Conflict
 
 # A file younger than this may be between its write and its row.
 IN_FLIGHT_S = 60.0
@@ -55,7 +55,7 @@ class Findings:
 
 def check(
     spool: Spool,
-    store: Store,
+    catalogue: Catalogue,
     *,
     thorough: bool = False,
     in_flight_s: float = IN_FLIGHT_S,
@@ -71,8 +71,8 @@ def check(
         Overlook unindexed files younger than this; 0 when nothing is running.
     """
     findings = Findings()
-    contents = store.instances.contents()
-    outputs = store.runs.contents()
+    contents = catalogue.instances.contents()
+    outputs = catalogue.runs.contents()
     present: set[str] = set()
     oldest = clock() - in_flight_s
     for stored in spool.stored():
@@ -88,17 +88,17 @@ def check(
 
 
 def repair(
-    spool: Spool, store: Store, findings: Findings, clock: Callable[[], float] = time.time
+    spool: Spool, catalogue: Catalogue, findings: Findings, clock: Callable[[], float] = time.time
 ) -> None:
     """Put right what can be: index, put aside, mark for being sent again."""
     for sha256 in findings.damaged:
-        _put_damaged_aside(spool, store, sha256, clock())
-    intake = Intake(spool, store, clock)
+        _put_damaged_aside(spool, catalogue, sha256, clock())
+    intake = Intake(spool, catalogue, clock)
     for sha256 in findings.unindexed:
         if sha256 not in findings.damaged:
-            _index(spool, store, intake, sha256, clock())
+            _index(spool, catalogue, intake, sha256, clock())
     for sop_instance_uid in findings.missing:
-        store.instances.remove(sop_instance_uid, "file_missing", clock())
+        catalogue.instances.remove(sop_instance_uid, "file_missing", clock())
     if not findings.healthy or findings.unindexed:
         log.warning(
             "spool and index put right",
@@ -109,12 +109,12 @@ def repair(
         )
 
 
-def _index(spool: Spool, store: Store, intake: Intake, sha256: str, now: float) -> None:
+def _index(spool: Spool, catalogue: Catalogue, intake: Intake, sha256: str, now: float) -> None:
     path = spool.path(sha256)
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         # The power went between its name and its sync: whoever sent it was never told "stored".
-        _note_aside(store, spool.put_aside(sha256), "", _UNFINISHED, now)
+        _note_aside(catalogue, spool.put_aside(sha256), "", _UNFINISHED, now)
         return
     try:
         header = read_header(content, sha256)
@@ -125,21 +125,23 @@ def _index(spool: Spool, store: Store, intake: Intake, sha256: str, now: float) 
     if new.own_output and not source:
         return  # made here and sent by no one: its step will run again and find it
     try:
-        store.instances.add(new, arrived)
+        catalogue.arrivals.add(new, arrived)
     except Conflict as conflict:
         kept = spool.put_aside(sha256)
         reason = Reason("other_content", f"its UID is stored with SHA-256 {conflict.sha256}")
-        _note_aside(store, kept, new.sop_instance_uid, reason, now)
+        _note_aside(catalogue, kept, new.sop_instance_uid, reason, now)
 
 
-def _put_damaged_aside(spool: Spool, store: Store, sha256: str, now: float) -> None:
-    uid = store.instances.contents().get(sha256, "")
+def _put_damaged_aside(spool: Spool, catalogue: Catalogue, sha256: str, now: float) -> None:
+    uid = catalogue.instances.contents().get(sha256, "")
     kept = spool.put_aside(sha256)
     reason = Reason("damaged", "found other content than its name says: the disk changed it")
-    _note_aside(store, kept, uid, reason, now)
+    _note_aside(catalogue, kept, uid, reason, now)
     if uid:
-        store.instances.remove(uid, "damaged", now)
+        catalogue.instances.remove(uid, "damaged", now)
 
 
-def _note_aside(store: Store, kept: StoredObject, uid: str, reason: Reason, now: float) -> None:
-    store.instances.put_aside(uid, kept.sha256, kept.size, "repair", reason, now)
+def _note_aside(
+    catalogue: Catalogue, kept: StoredObject, uid: str, reason: Reason, now: float
+) -> None:
+    catalogue.quarantine.add(uid, kept.sha256, kept.size, "repair", reason, now)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.model import StudyResult
+from config.errors import opening
 from dicom_io.model import QualityRow
 from service import tables
 from service.records import ResultRecord
@@ -43,7 +44,8 @@ def write_tables(
     list of Path
         The files written, in a fixed order.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with opening():
+        folder.mkdir(parents=True, exist_ok=True)
     ordered = tables.in_order(records)
     lesion_columns, lesion_rows = tables.lesion_rows(ordered)
     patient_columns, patient_rows = tables.patient_rows(ordered)

@@ -9,20 +9,23 @@ from typing import Any
 
 import httpx
 from pydicom import Dataset
-from pynetdicom import build_role, evt
+from pynetdicom import evt
 
 from analysis.errors import PeerRefused, Transient
 from config.settings import Source
+from dicom_io.file_meta import file_meta
 from service import multipart
-from service.listener import STORAGE_CLASSES, TRANSFER_SYNTAXES, file_meta
-from service.querying import FIND, GET, MOVE, associate, find_query, studies_with
-from service.web import chunks, client
+from service.association import Proposal, associated
+from service.entity import STORAGE_CLASSES, TRANSFER_SYNTAXES
+from service.querying import FIND, GET, MOVE, find_query, studies_with
+from service.statuses import OUT_OF_RESOURCES, PENDING, SUCCESS, WARNING
+from service.web import SECONDS, chunks, client
 
 Take = Callable[[bytes], object]
 _SERIES_SECONDS = 3600.0
-_PENDING = (0xFF00, 0xFF01)
 # A requestor may propose 128 contexts: every class we take, uncompressed and in the usual syntaxes.
 _GET_SYNTAXES = TRANSFER_SYNTAXES[:8]
+_MOVING = Proposal([(FIND, ()), (MOVE, ())], answer_s=SECONDS)
 
 
 def fetch_series(
@@ -101,23 +104,22 @@ def _retrieve_series(web: httpx.Client, path: str, take: Take, max_object_bytes:
 
 
 def _by_dimse(source: Source, study_uid: str, series_uid: str, ae_title: str, take: Take) -> int:
-    getting = source.method == "c-get"
-    contexts = [(one, syntax) for one in STORAGE_CLASSES for syntax in _GET_SYNTAXES]
-    more: dict[str, Any] = {
-        "ext_neg": [build_role(sop_class, scp_role=True) for sop_class in STORAGE_CLASSES],
-        "evt_handlers": [(evt.EVT_C_STORE, _taking(take))],
-    }
-    with associate(
-        source,
-        ae_title,
-        [FIND, GET if getting else MOVE],
-        contexts if getting else (),
-        **(more if getting else {}),
-    ) as association:
+    proposal = _getting(take) if source.method == "c-get" else _MOVING
+    with associated(source, ae_title, proposal) as association:
         found = _study_of(association, series_uid, study_uid)
         if found is None:
             return 0
         return _retrieve(association, source, found, series_uid, ae_title)
+
+
+def _getting(take: Take) -> Proposal:
+    offered = [(one, (syntax,)) for one in STORAGE_CLASSES for syntax in _GET_SYNTAXES]
+    return Proposal(
+        [(FIND, ()), (GET, ()), *offered],
+        as_scp=STORAGE_CLASSES,
+        handlers=[(evt.EVT_C_STORE, _taking(take))],
+        answer_s=SECONDS,
+    )
 
 
 def _taking(take: Take) -> Callable[[evt.Event], int]:
@@ -131,8 +133,8 @@ def _taking(take: Take) -> Callable[[evt.Event], int]:
         try:
             take(b"".join((meta, request.DataSet.getbuffer())))
         except (OSError, Transient):
-            return 0xA700
-        return 0x0000
+            return OUT_OF_RESOURCES
+        return SUCCESS
 
     return store
 
@@ -142,7 +144,7 @@ def _study_of(association: Any, series_uid: str, study_uid: str) -> str | None:
     for wanted in (study_uid, ""):
         query = find_query("SERIES", {"StudyInstanceUID": wanted, "SeriesInstanceUID": series_uid})
         for status, identifier in list(association.send_c_find(query, FIND)):
-            if status.get("Status") in _PENDING and identifier is not None:
+            if status.get("Status") in PENDING and identifier is not None:
                 return str(identifier.StudyInstanceUID)
     return None
 
@@ -160,6 +162,6 @@ def _retrieve(
         last = status
     if "Status" not in last:
         raise Transient(f"{source.name}: broke off")
-    if last.Status not in (0x0000, 0xB000):
+    if last.Status not in (SUCCESS, WARNING):
         raise PeerRefused(last.Status, f"{source.method} from {source.name}")
     return int(last.get("NumberOfCompletedSuboperations") or 0)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from analysis.errors import Unsuitable
 from analysis.extraction import Extractor
+from config.errors import opening
 from config.settings import Settings
-from dicom_io.header import headers_of_folder, is_own_output, read_header
-from dicom_io.matching import Selection, Waiting, match
-from dicom_io.model import Artifact, QualityRow
+from dicom_io.folder import headers_of_folder
+from dicom_io.header import read_header
+from dicom_io.matching import Selection, Waiting, match, unmatched
+from dicom_io.model import Artifact, QualityOutcome, QualityRow
 from service import pipeline
 from service.export import write_tables
 from service.records import ResultRecord, record_of
@@ -50,7 +52,7 @@ class Outcome:
         """0 all done, 2 some input refused, 1 a fault."""
         if self.faults:
             return 1
-        return 2 if any(row.outcome == "refused" for row in self.refused) else 0
+        return 2 if any(row.refused for row in self.refused) else 0
 
 
 def process_folder(
@@ -80,14 +82,13 @@ def process_folder(
     outcome = Outcome()
     found = headers_of_folder(paths)
     outcome.refused.extend(found.quality)
-    matched = match(
-        [header for header in found.headers if not is_own_output(header)], settings.reading
-    )
+    matched = match([header for header in found.headers if not header.own], settings.reading)
     outcome.refused.extend(matched.quality)
     outcome.refused.extend(
         _unmatched(waiting, alone=not matched.selections) for waiting in matched.waiting
     )
-    out.mkdir(parents=True, exist_ok=True)
+    with opening():
+        out.mkdir(parents=True, exist_ok=True)
     dates = {header.sop_instance_uid: header.study_date for header in found.headers}
     with pipeline.extractor_from(settings) as extractor:
         line = _Line(found.paths, out, settings, plan, extractor, progress, created)
@@ -183,17 +184,8 @@ def _write(out: Path, run: str, artifacts: Sequence[Artifact]) -> list[Path]:
 
 def _unmatched(waiting: Waiting, *, alone: bool) -> QualityRow:
     """An image without lesions beside others is worth a word; alone, or a lesion set, a refusal."""
-    return QualityRow(
-        study_uid=waiting.study_uid,
-        series_uid=waiting.series_uid,
-        object_uid=waiting.object_uid,
-        lesion="",
-        check="unmatched",
-        outcome="refused" if alone or waiting.object_uid else "warn",
-        found="",
-        wanted=waiting.waits_for,
-        detail="nothing in the folders given completes this object",
-    )
+    refuses = alone or bool(waiting.object_uid)
+    return unmatched(waiting, QualityOutcome.REFUSED if refuses else QualityOutcome.WARN)
 
 
 def _refusal(selection: Selection, error: Unsuitable) -> QualityRow:
@@ -208,11 +200,7 @@ def _row(selection: Selection, check: str, detail: str) -> QualityRow:
     return QualityRow(
         study_uid=selection.study_uid,
         series_uid=selection.series_uid,
-        object_uid="",
-        lesion="",
         check=check,
-        outcome="refused",
-        found="",
-        wanted="",
+        outcome=QualityOutcome.REFUSED,
         detail=detail,
     )

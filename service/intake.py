@@ -6,19 +6,27 @@ Listener, fetching and repair all pass here, so the same rules hold for each.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 from analysis.errors import Reason, Unsuitable
-from dicom_io.header import InstanceHeader, is_own_output, read_header
+from dicom_io.header import InstanceHeader, read_header
 from dicom_io.uids import is_received_uid
 from service.log import get_logger
 from service.sameness import same_object
 from service.spool import Spool, Staged, StoredObject
-from service.store import Conflict, NewInstance, Store
-
-Verdict = Literal["stored", "known", "unreadable", "conflict", "refused"]
+from service.store import Catalogue, Conflict, NewInstance
 
 log = get_logger("intake")
+
+
+class Verdict(StrEnum):
+    """What became of an object that came."""
+
+    STORED = "stored"  # durable and indexed
+    KNOWN = "known"  # the same object was there
+    UNREADABLE = "unreadable"  # in quarantine: cannot be indexed
+    CONFLICT = "conflict"  # in quarantine: other content under a known UID
+    REFUSED = "refused"  # in quarantine: by the caller's own check
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +35,7 @@ class Taken:
 
     Attributes
     ----------
-    verdict : str
-        ``stored`` and ``known`` (the same object was there): durable and indexed. The others are
-        in quarantine: ``unreadable`` (cannot be indexed), ``conflict`` (other content under a
-        known UID), ``refused`` (by the caller's own check).
+    verdict : Verdict
     reason : Reason or None
         Why it was put aside.
     """
@@ -45,14 +50,16 @@ class Intake:
     Parameters
     ----------
     spool : Spool
-    store : Store
+    catalogue : Catalogue
     clock : callable
         Seconds since 1970.
     """
 
-    def __init__(self, spool: Spool, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, spool: Spool, catalogue: Catalogue, clock: Callable[[], float] = time.time
+    ) -> None:
         self._spool = spool
-        self._store = store
+        self._catalogue = catalogue
         self._clock = clock
 
     def take(
@@ -90,9 +97,9 @@ class Intake:
         try:
             header = _read(content, staged.sha256)
             if isinstance(header, Reason):
-                return self._put_aside(staged, "unreadable", claimed_uid, source, header)
+                return self._put_aside(staged, Verdict.UNREADABLE, claimed_uid, source, header)
             if reason := check(header):
-                return self._put_aside(staged, "refused", claimed_uid, source, reason)
+                return self._put_aside(staged, Verdict.REFUSED, claimed_uid, source, reason)
             return self._index(staged, header, source)
         finally:
             staged.discard()
@@ -101,12 +108,12 @@ class Intake:
         new = self.index_entry(header, staged.sha256, staged.size, source)
         staged.keep()
         try:
-            added = self._store.instances.add(new, self._clock(), synced=self._is_final(new))
+            added = self._catalogue.arrivals.add(new, self._clock(), synced=self._is_final(new))
         except Conflict as conflict:
             first, second = self._spool.path(conflict.sha256), self._spool.path(new.sha256)
             if first.is_file() and same_object(first.read_bytes(), second.read_bytes()):
                 self._spool.remove(new.sha256)
-                return Taken("known")
+                return Taken(Verdict.KNOWN)
             reason = Reason(
                 "other_content",
                 f"found SHA-256 {new.sha256} under a SOP Instance UID that is stored with "
@@ -114,8 +121,8 @@ class Intake:
             )
             kept = self._spool.put_aside(new.sha256)
             self._note_aside(kept, new.sop_instance_uid, source, reason)
-            return Taken("conflict", reason)
-        return Taken("stored" if added else "known")
+            return Taken(Verdict.CONFLICT, reason)
+        return Taken(Verdict.STORED if added else Verdict.KNOWN)
 
     def _is_final(self, new: NewInstance) -> bool:
         """Whether a repair could not make the row again: it takes our output for one just made."""
@@ -125,7 +132,7 @@ class Intake:
         self, header: InstanceHeader, sha256: str, size: int, source: str
     ) -> NewInstance:
         """What the index says of an object."""
-        made_here = not header.is_image and self._store.instances.is_artifact(
+        made_here = not header.is_image and self._catalogue.instances.is_artifact(
             header.sop_instance_uid
         )
         return NewInstance(
@@ -136,7 +143,7 @@ class Intake:
             sha256=sha256,
             size=size,
             source=source,
-            own_output=made_here or is_own_output(header),
+            own_output=made_here or header.own,
             header=header.to_json(),
             referenced_series=tuple(header.referenced_series),
         )
@@ -148,7 +155,7 @@ class Intake:
         return Taken(verdict, reason)
 
     def _note_aside(self, kept: StoredObject, claimed: str, source: str, reason: Reason) -> None:
-        self._store.instances.put_aside(
+        self._catalogue.quarantine.add(
             claimed, kept.sha256, kept.size, source, reason, self._clock()
         )
         log.warning("put aside", code=reason.code, sha256=kept.sha256, source=source)

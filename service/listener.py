@@ -1,70 +1,49 @@
 """The way in: a storage SCP that says "stored" only of what is on disk and indexed."""
 
-import ipaddress
-import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
 from pydicom import Dataset
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
+from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification
 
 from analysis.errors import Reason, Transient
 from config import settings
 from config.machine import memory_bytes
+from dicom_io.file_meta import file_meta
 from dicom_io.header import InstanceHeader
-from dicom_io.uids import derive_uid
+from service.admission import Admission
 from service.commitment import (
-    CLASS_INSTANCE_CONFLICT,
-    NO_SUCH_INSTANCE,
     PUSH_MODEL,
     REQUEST,
-    Report,
+    CommitmentCalls,
     answer,
     read_report,
     read_request,
 )
-from service.intake import Intake, Taken
+from service.entity import STORAGE_CLASSES, TRANSFER_SYNTAXES, application_entity
+from service.intake import Intake, Taken, Verdict
 from service.log import get_logger
 from service.memory import Budget
-from service.pynetdicom_hardening import HardenedServer, silent_s, start_server
-from service.pynetdicom_receive import Limits
+from service.pynetdicom_hardening import HardenedServer, Serving, silent_s, start_server
+from service.pynetdicom_receive import PeerLimits
 from service.pynetdicom_stores import StoreRequest, Storing
 from service.slots import Slots
 from service.spool import Spool
-from service.store import Store
+from service.statuses import (
+    CANNOT_UNDERSTAND,
+    CLASS_INSTANCE_CONFLICT,
+    CLASS_NOT_SUPPORTED,
+    DOES_NOT_MATCH,
+    DUPLICATE_INSTANCE,
+    INVALID_ARGUMENT,
+    NO_SUCH_INSTANCE,
+    OUT_OF_RESOURCES,
+    SUCCESS,
+)
+from service.store import Catalogue
 from service.tls import server_context
-
-SUCCESS = 0x0000
-DUPLICATE_INSTANCE = 0x0111
-INVALID_ARGUMENT = 0x0115
-CLASS_NOT_SUPPORTED = 0x0122
-OUT_OF_RESOURCES = 0xA700
-DOES_NOT_MATCH = 0xA900
-CANNOT_UNDERSTAND = 0xC000
-
-STORAGE_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.2",  # CT
-    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
-    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
-    "1.2.840.10008.5.1.4.1.1.4",  # MR
-    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR
-    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR
-    "1.2.840.10008.5.1.4.1.1.128",  # PET
-    "1.2.840.10008.5.1.4.1.1.128.1",  # Legacy Converted Enhanced PET
-    "1.2.840.10008.5.1.4.1.1.130",  # Enhanced PET
-    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
-    "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
-    "1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set
-)
-# Explicit little endian first: of several offered, the first of this order is taken.
-TRANSFER_SYNTAXES = (
-    "1.2.840.10008.1.2.1",
-    *(uid for uid in ALL_TRANSFER_SYNTAXES if uid != "1.2.840.10008.1.2.1"),
-)
-IMPLEMENTATION_UID = derive_uid("mirv-node", "implementation class")
-IMPLEMENTATION_NAME = "MIRV_NODE"
 
 # Association rejection (PS3.8 section 9.3.4): result, source, reason.
 _CALLING_UNKNOWN = (1, 1, 3)
@@ -87,47 +66,39 @@ class Listener:
     ----------
     wanted : config.settings.Listener
     spool : Spool
-    store : Store
+    catalogue : Catalogue
     clock : callable
         Seconds since 1970.
-    on_report : callable, optional
-        Told of storage commitment reports about what the node has sent.
-    on_commitment_request : callable, optional
-        Told (calling AE title, event type, event information): what to answer to a peer that asks
-        the node to commit itself. Called before the request is acknowledged.
-    slots : Slots, optional
-        Shared with other listener processes; none: `max_associations` of its own.
-    shares_port : bool
-        Whether other processes listen on the same port.
+    commitment : CommitmentCalls, optional
+        Who is told of storage commitment messages; none: nobody.
+    shared_slots : Slots, optional
+        With other processes that listen on the same port; none: it is the only one, and has
+        `max_associations` of its own.
     """
 
     def __init__(
         self,
         wanted: settings.Listener,
         spool: Spool,
-        store: Store,
+        catalogue: Catalogue,
         clock: Callable[[], float] = time.time,
         *,
-        on_report: Callable[[Report], None] = lambda _report: None,
-        on_commitment_request: Callable[[str, int, Dataset], None] = lambda *_: None,
-        slots: Slots | None = None,
-        shares_port: bool = False,
+        commitment: CommitmentCalls | None = None,
+        shared_slots: Slots | None = None,
     ) -> None:
-        self._slots = slots or Slots(wanted.max_associations)
-        self._shares_port = shares_port
-        self._on_report = on_report
-        self._on_commitment_request = on_commitment_request
-        self._store = store
+        self._slots = shared_slots or Slots(wanted.max_associations)
+        self._shares_port = shared_slots is not None
+        self._commitment = commitment or CommitmentCalls()
+        self._catalogue = catalogue
         self._settings = wanted
+        self._admission = Admission(wanted)
         self._spool = spool
-        self._intake = Intake(spool, store, clock)
+        self._intake = Intake(spool, catalogue, clock)
         self._server: HardenedServer | None = None
         self._ae = self._application_entity()
 
     def _application_entity(self) -> AE:
-        ae = AE(self._settings.ae_title)
-        ae.implementation_class_uid = IMPLEMENTATION_UID
-        ae.implementation_version_name = IMPLEMENTATION_NAME
+        ae = application_entity(self._settings.ae_title)
         ae.acse_timeout = self._settings.acse_timeout_s
         ae.dimse_timeout = self._settings.network_timeout_s
         ae.network_timeout = self._settings.network_timeout_s
@@ -159,25 +130,31 @@ class Listener:
                 (evt.EVT_N_EVENT_REPORT, self._on_event_report),
                 (evt.EVT_N_ACTION, self._on_action),
             ],
-            Limits(
-                max_object=self._settings.max_object_mb * 1024**2,
-                max_connections=self._settings.max_associations + 500,
-                handshake_s=self._settings.acse_timeout_s,
-                transfer_s=self._settings.network_timeout_s,
+            self._serving(),
+        )
+        log.info("listening", ae_title=self._settings.ae_title, port=self._settings.port)
+
+    def _serving(self) -> Serving:
+        wanted, largest = self._settings, self._settings.max_object_mb * 1024**2
+        return Serving(
+            PeerLimits(
+                max_object=largest,
+                max_connections=wanted.max_associations + 500,
+                handshake_s=wanted.acse_timeout_s,
+                transfer_s=wanted.network_timeout_s,
             ),
-            admits=self._admits_address,
-            tls=server_context(self._settings.tls) if self._settings.tls else None,
+            admits=self._admission.may_connect,
+            tls=server_context(wanted.tls) if wanted.tls else None,
             storing=Storing(
                 frozenset(STORAGE_CLASSES),
-                self._settings.max_object_mb * 1024**2,
+                largest,
                 file_meta,
-                Budget(int(_MEMORY_PART * memory_bytes() / self._settings.processes)),
+                Budget(int(_MEMORY_PART * memory_bytes() / wanted.processes)),
                 self._store_object,
             ),
             shares_port=self._shares_port,
             ended=self._slots.give_back,
         )
-        log.info("listening", ae_title=self._settings.ae_title, port=self._settings.port)
 
     def stop(self) -> None:
         """Stop listening and end every association."""
@@ -186,11 +163,6 @@ class Listener:
 
     # Who may
 
-    def _admits_address(self, address: str) -> bool:
-        if not self._settings.allow:
-            return _is_loopback(self._settings.bind)
-        return any(_within(address, rule.address) for rule in self._settings.allow)
-
     def _on_requested(self, event: evt.Event) -> None:
         association = event.assoc
         request = association.requestor.primitive
@@ -198,7 +170,7 @@ class Listener:
         address = association.requestor.address
         if called != self._settings.ae_title:
             refusal, why = _CALLED_UNKNOWN, "called AE title"
-        elif not self._admits(calling, address):
+        elif not self._admission.may_associate(calling, address):
             refusal, why = _CALLING_UNKNOWN, "calling AE title"
         elif not self._takes_slot(association):
             refusal, why = _LIMIT_EXCEEDED, "too many associations"
@@ -227,14 +199,6 @@ class Listener:
                 return True
             time.sleep(_ROOM_S / 50)
         return False
-
-    def _admits(self, calling: str, address: str) -> bool:
-        if not self._settings.allow:
-            return True  # _admits_address has looked: every peer of a loopback bind
-        return any(
-            rule.ae_title == calling and _within(address, rule.address)
-            for rule in self._settings.allow
-        )
 
     # What comes in
 
@@ -271,7 +235,7 @@ class Listener:
 
     def _on_event_report(self, event: evt.Event) -> tuple[int, None]:
         try:
-            self._on_report(read_report(event.event_information))
+            self._commitment.report(read_report(event.event_information))
         except Transient:
             return OUT_OF_RESOURCES, None
         return SUCCESS, None
@@ -283,7 +247,7 @@ class Listener:
             return INVALID_ARGUMENT, None
         committed, failed = [], []
         for one in references:
-            row = self._store.instances.find(one.sop_instance_uid)
+            row = self._catalogue.instances.find(one.sop_instance_uid)
             if row is None or row.removed_at is not None:
                 failed.append((one, NO_SUCH_INSTANCE))
             elif row.sop_class_uid != one.sop_class_uid:
@@ -292,7 +256,7 @@ class Listener:
                 committed.append(one)
         calling = event.assoc.requestor.ae_title.strip()
         try:
-            self._on_commitment_request(calling, *answer(transaction_uid, committed, failed))
+            self._commitment.request(calling, *answer(transaction_uid, committed, failed))
         except Transient:
             return OUT_OF_RESOURCES, None
         return SUCCESS, None
@@ -314,7 +278,7 @@ class Listener:
 def _status(taken: Taken) -> int:
     if taken.reason is None:
         return SUCCESS
-    if taken.verdict == "conflict":
+    if taken.verdict == Verdict.CONFLICT:
         return DUPLICATE_INSTANCE
     return {
         "class_not_negotiated": CLASS_NOT_SUPPORTED,
@@ -337,41 +301,3 @@ def _mismatch(header: InstanceHeader, request: StoreRequest) -> Reason | None:
             f"found SOP class and instance {found} in the data set, {command} in the command",
         )
     return None
-
-
-def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax: str) -> bytes:
-    """Preamble and File Meta Information (PS3.10 section 7.1) of a received data set.
-
-    Written by hand: it depends on nothing but these UIDs, so the same data set gives the same
-    file whoever sends it.
-    """
-    body = b"".join(
-        _element(0x0002, number, b"UI", value.encode("ascii", "replace"), b"\0")
-        for number, value in (
-            (0x0002, sop_class_uid),
-            (0x0003, sop_instance_uid),
-            (0x0010, transfer_syntax),
-            (0x0012, IMPLEMENTATION_UID),
-        )
-    ) + _element(0x0002, 0x0013, b"SH", IMPLEMENTATION_NAME.encode(), b" ")
-    version = struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01"
-    length = struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(version) + len(body))
-    return bytes(128) + b"DICM" + length + version + body
-
-
-def _element(group: int, number: int, kind: bytes, value: bytes, padding: bytes) -> bytes:
-    if len(value) % 2:
-        value += padding
-    return struct.pack("<HH2sH", group, number, kind, len(value)) + value
-
-
-def _within(address: str, network: str | None) -> bool:
-    if network is None:
-        return True
-    found = ipaddress.ip_address(address)
-    mapped: Any = getattr(found, "ipv4_mapped", None)
-    return (mapped or found) in ipaddress.ip_network(network, strict=False)
-
-
-def _is_loopback(bind: str) -> bool:
-    return bind == "localhost" or ipaddress.ip_address(bind or "0.0.0.0").is_loopback  # noqa: S104

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,13 @@ from pydicom import Dataset
 
 from analysis.errors import Transient
 from config import settings
-from service.commitment import Report
+from service.commitment import CommitmentCalls, Report
 from service.listener import Listener
 from service.log import configure, get_logger
+from service.node_folder import NodeFolder
 from service.slots import Slots
 from service.spool import Spool
-from service.store import Store
+from service.store import Catalogue
 
 _ROOT = str(Path(__file__).resolve().parents[1])
 _BOOT = (
@@ -110,7 +110,7 @@ class ListenerProcesses:
     folder : Path
         The node's.
     catalogue_url : str
-    on_report, on_commitment_request : callable
+    commitment : CommitmentCalls
         As for `Listener`; called in the node's own process.
     """
 
@@ -119,9 +119,7 @@ class ListenerProcesses:
         wanted: settings.Listener,
         folder: Path,
         catalogue_url: str,
-        *,
-        on_report: Callable[[Report], None],
-        on_commitment_request: Callable[[str, int, Dataset], None],
+        commitment: CommitmentCalls,
     ) -> None:
         self._wanted = wanted
         self._message = {
@@ -130,8 +128,7 @@ class ListenerProcesses:
             "catalogue_url": catalogue_url,
             "log_level": logging.getLevelName(logging.getLogger().getEffectiveLevel()),
         }
-        self._on_report = on_report
-        self._on_commitment_request = on_commitment_request
+        self._commitment = commitment
         self._stopping = threading.Event()
         self._children: list[_Child | None] = [None] * wanted.processes
         self._keepers: list[threading.Thread] = []
@@ -255,10 +252,10 @@ class ListenerProcesses:
     def _do(self, message: dict[str, Any]) -> None:
         if "report" in message:
             transaction_uid, committed, failed = message["report"]
-            self._on_report(Report(transaction_uid, frozenset(committed), failed))
+            self._commitment.report(Report(transaction_uid, frozenset(committed), failed))
         else:
             calling, event_type, information = message["request"]
-            self._on_commitment_request(calling, event_type, Dataset.from_json(information))
+            self._commitment.request(calling, event_type, Dataset.from_json(information))
 
 
 def _wait_for_port(address: tuple[str, int]) -> None:
@@ -303,7 +300,7 @@ def _end(child: _Child) -> None:
 # The process's own side
 
 
-class _Node:
+class _NodeLine:
     """What a listener process hands to the node."""
 
     def __init__(self, line: _Line) -> None:
@@ -355,9 +352,9 @@ def main(descriptor: int) -> None:
     if message is None:
         return
     configure(message["log_level"])
-    node = _Node(line)
+    node = _NodeLine(line)
     try:
-        store, listener = _listening(message, node)
+        catalogue, listener = _listening(message, node)
     except Exception as fault:  # noqa: BLE001 - told to the node, which says so and gives up
         with contextlib.suppress(OSError):
             line.send(failed=str(fault))
@@ -368,21 +365,19 @@ def main(descriptor: int) -> None:
         line.send(ready=True)
     node.listen()
     listener.stop()
-    store.close()
+    catalogue.close()
 
 
-def _listening(message: dict[str, Any], node: _Node) -> tuple[Store, Listener]:
-    folder = Path(message["folder"])
+def _listening(message: dict[str, Any], node: _NodeLine) -> tuple[Catalogue, Listener]:
+    folder = NodeFolder(Path(message["folder"]))
     wanted = settings.Listener.model_validate(message["listener"])
-    store = Store(message["catalogue_url"])
+    catalogue = Catalogue(message["catalogue_url"])
     listener = Listener(
         wanted,
-        Spool(folder / "spool"),
-        store,
-        on_report=node.report,
-        on_commitment_request=node.request,
-        slots=Slots(wanted.max_associations, folder / "associations.lock"),
-        shares_port=True,
+        Spool(folder.spool),
+        catalogue,
+        commitment=CommitmentCalls(node.report, node.request),
+        shared_slots=Slots(wanted.max_associations, folder.association_slots),
     )
     listener.start()
-    return store, listener
+    return catalogue, listener

@@ -1,19 +1,17 @@
 """The node: everything `mirv serve` runs, with a beginning and an end."""
 
-import fcntl
+import contextlib
 import gc
-import os
 import threading
 import time
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from analysis.errors import MirvError
 from analysis.extraction import Extractor
+from config.errors import opening
 from config.settings import Settings
-from service import dbos_queues, doctor, errands, retention, workflows
+from service import dbos_queues, doctor, retention, work_engine
 from service.clock import ClockWatch
+from service.commitment import CommitmentCalls
 from service.http.app import create_app
 from service.http.server import HttpServer
 from service.intake import Intake
@@ -21,16 +19,22 @@ from service.listener import Listener
 from service.listener_process import ListenerProcesses
 from service.log import get_logger
 from service.loop import Loop, wait_for_the_end
+from service.node_folder import AlreadyRunning, FolderLock, NodeFolder, catalogue_url, workflow_url
 from service.orthanc_changes import Follower
 from service.pipeline import extractor_from, plan_from
 from service.priorities import priority_of
 from service.same_spool import name_spool
-from service.scheduler import Scheduler
+from service.scheduler import Rules, Scheduler, Starters
 from service.spool import Spool
 from service.state import NodeState
-from service.store import Store
-from service.workbench import Workbench
-from service.worker import Heart, catalogue_url, workflow_url
+from service.store import Catalogue, EventKind
+from service.work_commitments import answer_commitment, note_report
+from service.work_deliveries import enqueue_delivery
+from service.work_fetches import enqueue_fetch
+from service.work_priors import enqueue_prior
+from service.workbench import WorkContext
+from service.worker import Heart
+from service.workflows import enqueue_run, reconcile
 
 _SLOWEST_TICK_S = 1.0
 _FASTEST_TICK_S = 0.05
@@ -41,40 +45,6 @@ _CLOCK_SLACK_S = 60.0
 SERVE_EXECUTOR = "serve"
 
 log = get_logger("node")
-
-
-class AlreadyRunning(MirvError, RuntimeError):  # noqa: N818 - the name says what is the case
-    """Another node serves this folder."""
-
-
-class FolderLock:
-    """One node a folder: held by the process, so a crash frees it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "node.lock"
-        self._descriptor: int | None = None
-
-    def take(self) -> None:
-        """Take the lock.
-
-        Raises
-        ------
-        AlreadyRunning
-            Another process has it.
-        """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise AlreadyRunning(f"another node serves {self._path.parent}") from None
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        """Give the lock back; harmless when it is not held."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 class Node:
@@ -91,17 +61,17 @@ class Node:
         Read from the settings when made, so faults show before anything starts.
     state : NodeState
         What this process knows of itself.
-    store, spool
+    catalogue, spool
         There from `start` on.
     """
 
-    store: Store
+    catalogue: Catalogue
     spool: Spool
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.plan = plan_from(settings)
-        self._lock = FolderLock(settings.folder)
+        self._lock = FolderLock(NodeFolder(settings.folder))
         self._stopping = threading.Event()
         self.state = NodeState()
         self._loops: list[Loop] = []
@@ -109,6 +79,7 @@ class Node:
         self._listener: Listener | ListenerProcesses | None = None
         self._extractor: Extractor | None = None
         self._http: HttpServer | None = None
+        self._opened = contextlib.ExitStack()
 
     def start(self) -> None:
         """Sweep, migrate, recover, listen; returns when objects are taken in.
@@ -119,12 +90,13 @@ class Node:
             Another node serves the folder.
         OtherSpool
             The catalogue tells of another spool than the folder's.
-        OSError
-            The listening address is taken.
+        Unavailable
+            The folder cannot be written, a certificate not be read, or an address is taken.
         """
         settings = self.settings
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        self._lock.take()
+        with opening():
+            settings.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.take()
         self._stopping.clear()
         try:
             self._start_inside()
@@ -137,61 +109,65 @@ class Node:
 
     def _start_inside(self) -> None:
         settings = self.settings
-        self.spool = Spool(settings.folder / "spool")
+        with opening():
+            self.spool = Spool(NodeFolder(settings.folder).spool)
         swept = self.spool.sweep()
-        self.store = Store(catalogue_url(settings))
-        if not self.store.claim.take(_CLAIM_PATIENCE_S):
+        self.catalogue = Catalogue(catalogue_url(settings))
+        self._opened.callback(self.catalogue.close)
+        if not self.catalogue.claim.take(_CLAIM_PATIENCE_S):
             raise AlreadyRunning("another node, on another folder or machine, serves the catalogue")
-        clock = ClockWatch(self.store, SERVE_EXECUTOR)
+        clock = ClockWatch(self.catalogue, SERVE_EXECUTOR)
         clock.look_back()
-        name_spool(self.spool.folder, self.store, time.time())
-        self.store.events.add(time.time(), "node_started", swept=swept)
-        doctor.repair(self.spool, self.store, doctor.check(self.spool, self.store, in_flight_s=0))
+        with opening():
+            name_spool(self.spool.folder, self.catalogue, time.time())
+        self.catalogue.events.add(time.time(), EventKind.NODE_STARTED, swept=swept)
+        doctor.repair(
+            self.spool, self.catalogue, doctor.check(self.spool, self.catalogue, in_flight_s=0)
+        )
         clock.look()  # what the repair indexed came before a jump forward
         self._extractor = extractor_from(settings)
-        bench = Workbench(settings, self.plan, self.spool, self.store, self._extractor)
-        workflows.launch(bench, workflow_url(settings), SERVE_EXECUTOR)
-        workflows.reconcile()
-        self._listener = self._listening(bench)
-        self._listener.start()
+        work = WorkContext(settings, self.plan, self.spool, self.catalogue, self._extractor)
+        work_engine.launch(work, workflow_url(settings), SERVE_EXECUTOR)
+        reconcile()
+        with opening():  # its address and, for TLS, the certificates
+            self._listener = self._listening(work)
+            self._listener.start()
         self._loops = [self._scheduling(), self._keeping_house(clock), *self._following()]
         for loop in self._loops:
             loop.start()
         if settings.http.enabled:
-            app = create_app(self.store, self.spool, settings, self.state)
+            app = create_app(self.catalogue, self.spool, settings, self.state)
             self._http = HttpServer(app, settings.http)
             self._http.start()
 
-    def _listening(self, bench: Workbench) -> Listener | ListenerProcesses:
+    def _listening(self, work: WorkContext) -> Listener | ListenerProcesses:
         wanted = self.settings.listener
-        told: dict[str, Any] = {
-            "on_report": lambda report: workflows.note_report(bench, report),
-            "on_commitment_request": errands.answer_commitment,
-        }
+        told = CommitmentCalls(partial(note_report, work), answer_commitment)
         if wanted.processes == 1:
-            return Listener(wanted, self.spool, self.store, **told)
-        return ListenerProcesses(wanted, self.settings.folder, catalogue_url(self.settings), **told)
+            return Listener(wanted, self.spool, self.catalogue, commitment=told)
+        return ListenerProcesses(wanted, self.settings.folder, catalogue_url(self.settings), told)
 
     def _scheduling(self) -> Loop:
         settings = self.settings
-        scheduler = Scheduler(
-            self.store,
-            self.plan,
-            settings.quiet_s,
-            workflows.enqueue_run,
-            workflows.enqueue_delivery,
-            settings.compare_with_prior,
-            start_fetch=self._start_fetch if settings.sources else None,
-            start_prior=errands.enqueue_prior if settings.priors else None,
-            rank=partial(priority_of, settings.priorities, self.store.instances),
-            hasten=dbos_queues.hasten,
+        rules = Rules(
+            quiet_s=settings.quiet_s,
+            compare_with_prior=settings.compare_with_prior,
+            rank=partial(priority_of, settings.priorities, self.catalogue.instances),
             fetch_again_s=settings.fetch_again_s,
             longest_wait_s=_CLOCK_SLACK_S
             + max(settings.delivery.longest_retry_s, settings.delivery.commitment_timeout_s),
         )
+        start = Starters(
+            run=enqueue_run,
+            delivery=enqueue_delivery,
+            fetch=self._start_fetch if settings.sources else None,
+            prior=enqueue_prior if settings.priors else None,
+            hasten=dbos_queues.hasten,
+        )
+        scheduler = Scheduler(self.catalogue, self.plan, rules, start)
 
         def turn() -> bool:
-            backlog = self.store.runs.under_way() + scheduler.open_studies
+            backlog = self.catalogue.runs.under_way() + scheduler.open_studies
             self.state.weigh(backlog, self.spool.free_bytes(), settings)
             scheduler.tick(time.time())
             return False
@@ -202,40 +178,40 @@ class Node:
     def _start_fetch(self, study_uid: str, series_uid: str, round_number: int) -> bool:
         if self.state.paused:
             return False
-        errands.enqueue_fetch(study_uid, series_uid, round_number)
+        enqueue_fetch(study_uid, series_uid, round_number)
         return True
 
     def _keeping_house(self, clock: ClockWatch) -> Loop:
         settings = self.settings
-        heart = Heart(self.store, SERVE_EXECUTOR, settings.worker_silent_s)
+        heart = Heart(self.catalogue, SERVE_EXECUTOR, settings.worker_silent_s)
         next_sweep = time.monotonic()
 
         def turn() -> bool:
             nonlocal next_sweep
-            if not self.store.claim.take():
+            if not self.catalogue.claim.take():
                 log.error("another node took over the catalogue while its server was away")
                 self._stopping.set()
             now = clock.look()
             heart.beat(now)
             if time.monotonic() >= next_sweep:
                 next_sweep = time.monotonic() + _RETENTION_EVERY_S
-                retention.sweep(self.spool, self.store, settings.retention, now)
+                retention.sweep(self.spool, self.catalogue, settings.retention, now)
                 keep_s = settings.retention.keep_workflow_days * _DAY_S
-                while workflows.forget_ended(now - keep_s):
+                while work_engine.forget_ended(now - keep_s):
                     pass
             return False
 
         return Loop("house", turn, rest_s=_SLOWEST_TICK_S)
 
     def _following(self) -> list[Loop]:
-        intake = Intake(self.spool, self.store)
+        intake = Intake(self.spool, self.catalogue)
         largest = self.settings.listener.max_object_mb * 1024**2
         loops = []
         for wanted in self.settings.follow:
             follower = Follower(
                 wanted,
                 intake,
-                self.store,
+                self.catalogue,
                 largest,
                 paused=lambda: bool(self.state.paused),
                 stopping=self._stopping.is_set,
@@ -259,12 +235,11 @@ class Node:
         for follower in self._followers:
             follower.close()
         self._loops, self._followers = [], []
-        workflows.shutdown()
+        work_engine.shutdown()
         if self._extractor is not None:
             self._extractor.close()
             self._extractor = None
-        if hasattr(self, "store"):
-            self.store.close()
+        self._opened.close()
         self._lock.release()
         log.info("node stopped")
 
@@ -272,6 +247,3 @@ class Node:
         """Block until `stop` is called or the process is told to end, then stop."""
         wait_for_the_end(self._stopping)
         self.stop()
-
-
-__all__ = ["AlreadyRunning", "FolderLock", "Node", "catalogue_url", "workflow_url"]

@@ -6,31 +6,37 @@ time, and one page of the log. A change of which something cannot be had is put 
 again until it is whole.
 """
 
-import json
 import math
-import re
-import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
-from pyorthanc import Orthanc
 
-from analysis.errors import Transient
 from config.settings import Followed
-from dicom_io.classes import IMAGE_CLASSES, SEGMENTATION_CLASSES
-from dicom_io.header import OWN_MANUFACTURER
+from dicom_io.classes import INPUT_CLASSES
+from dicom_io.identity import made_here
 from service.intake import Intake
 from service.log import get_logger
+from service.orthanc_source import (
+    FAULTS,
+    OrthancSource,
+    Oversized,
+    Resource,
+    class_of_file,
+    date_of,
+    is_away,
+    mark,
+    says_nothing_of_it,
+    words,
+)
 from service.state import Following
-from service.store import Position, Store
-from service.web import SECONDS, TooLarge, access, announced_size, body
+from service.store import Catalogue, Change, EventKind, Position
 
-WANTED_CLASSES = IMAGE_CLASSES | SEGMENTATION_CLASSES
-_WANTED_MODALITIES = ("CT", "MR", "PT", "SEG", "RTSTRUCT")
+WANTED_CLASSES = frozenset(one.uid for one in INPUT_CLASSES)
+_WANTED_MODALITIES = frozenset(one.modality for one in INPUT_CLASSES)
 _PAGE = 200
 # What cannot be had for so long holds up no more what comes after it: it is put off, and asked
 # for again as often. A restart or a full disk passes sooner.
@@ -42,50 +48,13 @@ _CATCH_UP_S = 10.0
 # A server in trouble is not asked for all that it has.
 _FAULTS_AT_ONCE = 3
 _KINDS = {"stable_study": "StableStudy", "new_instance": "NewInstance"}
-_NOBODY_THERE = (httpx.ConnectError, httpx.ConnectTimeout)
-_NOT_ALLOWED = (401, 403)
-_LIST_BYTES = 64 << 20
-# An answer may take as long as a line of 1 Mbit/s takes, and no longer than this.
-_SLOWEST = 128 << 10
-_LONGEST_S = 3600.0
-POSTPONED, CAUGHT_UP = "follow_postponed", "follow_caught_up"
-_ID = re.compile(r"[0-9a-f-]{1,64}")
-_CLASS_OF_FILE = struct.pack("<HH2s", 0x0002, 0x0002, b"UI")
 
-T = TypeVar("T")
 
 log = get_logger("orthanc")
 
 
-class _Refused(Exception):  # noqa: N818 - the name says what happened
-    """Orthanc answered, but not with what was asked for."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"HTTP {status}")
-        self.status = status
-
-
 class _Stopped(Exception):  # noqa: N818 - the name says what happened
     """The node ends."""
-
-
-class _Odd(Exception):  # noqa: N818 - the name says what was found
-    """An answer that is not Orthanc's."""
-
-
-class _Oversized(_Odd):
-    """An answer longer than is taken, which it will always be."""
-
-
-_FAULTS = (_Refused, _Odd, httpx.HTTPError)
-
-
-@dataclass(frozen=True, slots=True)
-class _Resource:
-    """A series or an instance as Orthanc lists it."""
-
-    identifier: str
-    tags: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -101,9 +70,7 @@ class _Failing:
 class _PutOff:
     """What was put off and has not come since."""
 
-    kind: str
-    resource: str
-    change: int
+    change: Change
     asked_at: float = -math.inf
 
 
@@ -114,7 +81,7 @@ class Follower:
     ----------
     wanted : Followed
     intake : Intake
-    store : Store
+    catalogue : Catalogue
     max_object_bytes : int
         Larger objects are not taken.
     paused : callable
@@ -131,7 +98,7 @@ class Follower:
         self,
         wanted: Followed,
         intake: Intake,
-        store: Store,
+        catalogue: Catalogue,
         max_object_bytes: int,
         paused: Callable[[], bool] = lambda: False,
         stopping: Callable[[], bool] = lambda: False,
@@ -141,7 +108,7 @@ class Follower:
         self.state = Following()
         self._wanted = wanted
         self._intake = intake
-        self._store = store
+        self._catalogue = catalogue
         self._max_object_bytes = max_object_bytes
         self._paused = paused
         self._stopping = stopping
@@ -152,11 +119,11 @@ class Follower:
         self._put_off: dict[tuple[str, str], _PutOff] | None = None
         self._left_out = set[str]()
         self._hard = set[str]()
-        self._orthanc = Orthanc(wanted.url.rstrip("/"), return_raw_response=True, **access(wanted))
+        self._source = OrthancSource(wanted)
 
     def close(self) -> None:
         """Close the connection."""
-        self._orthanc.close()
+        self._source.close()
 
     def turn(self) -> bool:
         """Deal with one page of changes; True when there are more at once.
@@ -173,8 +140,8 @@ class Follower:
             more = self._turn()
         except _Stopped:
             return False
-        except _FAULTS as fault:
-            if _says_nothing_of_it(fault):
+        except FAULTS as fault:
+            if says_nothing_of_it(fault):
                 self._note_away(fault)
             self._note_fault(
                 type(fault).__name__ if isinstance(fault, httpx.HTTPError) else str(fault)
@@ -193,7 +160,7 @@ class Follower:
         if self._away_since is not None:
             return
         self._away_since = self._steady()
-        if self._failing is not None and isinstance(fault, _NOBODY_THERE):
+        if self._failing is not None and is_away(fault):
             self._failing.losses += 1
 
     def _note_contact(self) -> None:
@@ -205,27 +172,29 @@ class Follower:
     def _turn(self) -> bool:
         if self._paused():
             return False
-        position = self._store.positions.get(self._wanted.name)
+        position = self._catalogue.positions.get(self._wanted.name)
         if position is None:
             return self._begin()
         # From one before the position: the change there must still be the one we know.
-        page = self._changes(since=max(position.number - 1, 0), limit=_PAGE)
+        page = self._source.changes(since=max(position.number - 1, 0), limit=_PAGE)
         self._note_contact()
         self.state.contact_at = self._clock()
         self.state.position, self.state.last = position.number, page["Last"]
         if self._is_another_log(position, page):
             log.warning("orthanc was reset: followed from its beginning", source=self._wanted.name)
-            self._store.events.add(self._clock(), "follow_reset", source=self._wanted.name)
+            self._catalogue.events.add(
+                self._clock(), EventKind.FOLLOW_RESET, source=self._wanted.name
+            )
             self._failing = None
             self._put(Position(0, ""))
             return True
         self.state.postponed = len(self._waiting())
         try:
             self._take_new([one for one in page["Changes"] if one["Seq"] > position.number])
-        except _FAULTS as fault:
-            if not _says_nothing_of_it(fault):
+        except FAULTS as fault:
+            if not says_nothing_of_it(fault):
                 # What is put off may come while one change holds up the log.
-                with suppress(*_FAULTS):
+                with suppress(*FAULTS):
                     self._catch_up()
             raise
         self._catch_up()
@@ -236,16 +205,16 @@ class Follower:
             if self._paused():
                 return
             if self._deal_with(change):
-                self._put(Position(change["Seq"], _mark(change)))
+                self._put(Position(change["Seq"], mark(change)))
         if new and self.state.position < new[-1]["Seq"]:
-            self._put(Position(new[-1]["Seq"], _mark(new[-1])))
+            self._put(Position(new[-1]["Seq"], mark(new[-1])))
 
     def _begin(self) -> bool:
         if self._wanted.begin == "beginning":
             self._put(Position(0, ""))
             return True
-        page = self._changes(last=True)
-        self._put(Position(page["Last"], _mark(page["Changes"][-1]) if page["Changes"] else ""))
+        page = self._source.changes(last=True)
+        self._put(Position(page["Last"], mark(page["Changes"][-1]) if page["Changes"] else ""))
         return False
 
     def _is_another_log(self, position: Position, page: dict[str, Any]) -> bool:
@@ -256,24 +225,25 @@ class Follower:
         """
         for change in page["Changes"]:
             if change["Seq"] == position.number:
-                return bool(position.mark) and _mark(change) != position.mark
+                return bool(position.mark) and mark(change) != position.mark
         if page["Last"] >= position.number:
             return False
-        ends = self._changes(last=True)["Changes"]
-        return not ends or _date(_mark(ends[-1])) > _date(position.mark)
+        ends = self._source.changes(last=True)["Changes"]
+        return not ends or date_of(mark(ends[-1])) > date_of(position.mark)
 
     def _deal_with(self, change: dict[str, Any]) -> bool:
         """Fetch what a change tells of; whether it tells of something we follow."""
         number, kind = change["Seq"], change["ChangeType"]
         if kind != _KINDS[self._wanted.on]:
             return False
+        told = Change(self._wanted.name, kind, change["ID"], number)
         try:
-            self._take_all(kind, change["ID"], number)
-        except _FAULTS as fault:
-            if _says_nothing_of_it(fault) or not self._has_failed_enough(number):
+            self._take_all(told)
+        except FAULTS as fault:
+            if says_nothing_of_it(fault) or not self._has_failed_enough(number):
                 raise
             # One object that Orthanc cannot give must not hold up all that come after it.
-            self._postpone(kind, change["ID"], number, _words(fault))
+            self._postpone(told, words(fault))
         self._failing = None
         return True
 
@@ -283,15 +253,16 @@ class Follower:
             self._failing = _Failing(change, now)
         return now - self._failing.since >= _PUT_OFF_S or self._failing.losses >= _MOST_LOSSES
 
-    def _take_all(self, kind: str, resource: str, change: int) -> None:
-        take = self._take_study if kind == _KINDS["stable_study"] else self._take_instance
-        take(resource, change)
+    def _take_all(self, change: Change) -> None:
+        of_study = change.change_type == _KINDS["stable_study"]
+        take = self._take_study if of_study else self._take_instance
+        take(change.resource, change.number)
 
-    def _postpone(self, kind: str, resource: str, change: int, why: str) -> None:
-        log.error("put off", source=self._wanted.name, change=change, why=why)
-        self._note(POSTPONED, kind, resource, change, why=why)
+    def _postpone(self, change: Change, why: str) -> None:
+        log.error("put off", source=change.source, change=change.number, why=why)
+        self._catalogue.positions.postpone(change, why, self._clock())
         waiting = self._waiting()
-        waiting[kind, resource] = _PutOff(kind, resource, change, self._steady())
+        waiting[_about(change)] = _PutOff(change, self._steady())
         self.state.postponed = len(waiting)
 
     def _catch_up(self) -> None:
@@ -309,47 +280,31 @@ class Follower:
 
     def _comes_now(self, one: _PutOff) -> bool:
         try:
-            self._take_all(one.kind, one.resource, one.change)
-        except _FAULTS as fault:
-            if _says_nothing_of_it(fault):
+            self._take_all(one.change)
+        except FAULTS as fault:
+            if says_nothing_of_it(fault):
                 raise
-            log.warning("still put off", source=self._wanted.name, why=_words(fault))
+            log.warning("still put off", source=self._wanted.name, why=words(fault))
             # Not before: what takes long would be due again as soon as it ends.
             one.asked_at = self._steady()
             return False
-        self._note(CAUGHT_UP, one.kind, one.resource, one.change)
-        del self._waiting()[one.kind, one.resource]
+        self._catalogue.positions.catch_up(one.change, self._clock())
+        del self._waiting()[_about(one.change)]
         self.state.postponed = len(self._waiting())
         return True
 
     def _waiting(self) -> dict[tuple[str, str], _PutOff]:
         """What is put off, by kind and resource; after a start as the catalogue has it."""
         if self._put_off is None:
-            found = [
-                _PutOff(one.detail["change_type"], one.detail["resource"], one.detail["change"])
-                for one in self._store.events.unsettled(POSTPONED, CAUGHT_UP)
-                if one.detail["source"] == self._wanted.name
-            ]
-            self._put_off = {(one.kind, one.resource): one for one in found}
+            known = self._catalogue.positions.postponed(self._wanted.name)
+            self._put_off = {_about(change): _PutOff(change) for change in known}
         return self._put_off
-
-    def _note(self, event: str, kind: str, resource: str, change: int, **more: str) -> None:
-        self._store.events.add(
-            self._clock(),
-            event,
-            object_uid=f"{self._wanted.name} {kind} {resource}",
-            source=self._wanted.name,
-            change_type=kind,
-            resource=resource,
-            change=change,
-            **more,
-        )
 
     def _skip(self, change: int, resource: str, why: str) -> None:
         log.error("skipped", source=self._wanted.name, change=change, why=why)
-        self._store.events.add(
+        self._catalogue.events.add(
             self._clock(),
-            "follow_skipped",
+            EventKind.FOLLOW_SKIPPED,
             source=self._wanted.name,
             change=change,
             resource=resource,
@@ -357,7 +312,7 @@ class Follower:
         )
 
     def _put(self, position: Position) -> None:
-        self._store.positions.put(self._wanted.name, position, self._clock())
+        self._catalogue.positions.put(self._wanted.name, position, self._clock())
         self.state.position = position.number
 
     # Objects
@@ -365,35 +320,35 @@ class Follower:
     def _take_study(self, study: str, change: int) -> None:
         series = [
             one
-            for one in self._resources(f"/studies/{study}/series")
+            for one in self._source.resources(f"/studies/{study}/series")
             if one.tags.get("Modality") in _WANTED_MODALITIES
-            and one.tags.get("Manufacturer") != OWN_MANUFACTURER
+            and not made_here([one.tags.get("Manufacturer")])
         ]
         taken = self._each(series, lambda one: self._take_series(one, change))
         if taken:
             log.info("fetched", source=self._wanted.name, objects=taken)
 
-    def _take_series(self, series: _Resource, change: int) -> int:
+    def _take_series(self, series: Resource, change: int) -> int:
         wanted: bool | None = None
 
-        def take(one: _Resource) -> int:
+        def take(one: Resource) -> int:
             nonlocal wanted
             if wanted is None:  # all of a series are alike
-                wanted = self._class_of(one.identifier) in WANTED_CLASSES
+                wanted = self._source.class_of(one.identifier) in WANTED_CLASSES
             return self._take(one.identifier, change) if wanted else 0
 
-        listed = self._resources(f"/series/{series.identifier}/instances")
+        listed = self._source.resources(f"/series/{series.identifier}/instances")
         return self._each([one for one in listed if not self._is_known(one)], take)
 
-    def _each(self, found: list[_Resource], take: Callable[[_Resource], int]) -> int:
+    def _each(self, found: list[Resource], take: Callable[[Resource], int]) -> int:
         """Take what can be had, and raise what the rest met; that goes last the next time."""
         taken, faults = 0, list[Exception]()
         for one in sorted(found, key=lambda one: one.identifier in self._hard):
             try:
                 taken += take(one)
-            except _FAULTS as fault:
+            except FAULTS as fault:
                 faults.append(fault)
-                if _says_nothing_of_it(fault):
+                if says_nothing_of_it(fault):
                     break
                 self._hard.add(one.identifier)
                 if len(faults) == _FAULTS_AT_ONCE:
@@ -406,13 +361,13 @@ class Follower:
         return taken
 
     def _take_instance(self, instance: str, change: int) -> None:
-        if self._class_of(instance) in WANTED_CLASSES:
-            for found in self._resources(f"/instances/{instance}"):
+        if self._source.class_of(instance) in WANTED_CLASSES:
+            for found in self._source.resources(f"/instances/{instance}"):
                 if not self._is_known(found):
                     self._take(instance, change)
 
-    def _is_known(self, instance: _Resource) -> bool:
-        row = self._store.instances.find(str(instance.tags.get("SOPInstanceUID")))
+    def _is_known(self, instance: Resource) -> bool:
+        row = self._catalogue.instances.find(str(instance.tags.get("SOPInstanceUID")))
         return row is not None and row.removed_at is None
 
     def _take(self, instance: str, change: int) -> int:
@@ -421,110 +376,19 @@ class Follower:
         if instance in self._left_out:
             return 0
         try:
-            content = self._get(f"/instances/{instance}/file", self._max_object_bytes)
-        except _Oversized as fault:
+            content = self._source.file(instance, self._max_object_bytes)
+        except Oversized as fault:
             # It will be no smaller next time; the others of its study are taken.
             self._skip(change, instance, str(fault))
             self._left_out.add(instance)
             return 0
-        if content is None or _class_of_file(content) not in WANTED_CLASSES:
+        if content is None or class_of_file(content) not in WANTED_CLASSES:
             return 0
         # Whatever the verdict: it is indexed, or in quarantine with its reason.
         self._intake.take(content, f"follow:{self._wanted.name}")
         self.state.objects += 1
         return 1
 
-    def _class_of(self, instance: str) -> str:
-        content = self._get(f"/instances/{instance}/metadata/SopClassUid", 4096)
-        return (content or b"").decode("ascii", "replace").strip()
 
-    # What Orthanc says
-
-    def _changes(self, **wanted: int | bool) -> dict[str, Any]:
-        params = {name: "" if value is True else value for name, value in wanted.items()}
-        content = self._get("/changes", _LIST_BYTES, params)
-        if content is None:
-            raise _Refused(httpx.codes.NOT_FOUND)
-        return self._read(content, _checked)
-
-    def _resources(self, path: str) -> list[_Resource]:
-        """What is listed at this path, none when it is gone."""
-        content = self._get(path, _LIST_BYTES)
-        return [] if content is None else self._read(content, _listed)
-
-    def _read(self, content: bytes, parse: Callable[[Any], T]) -> T:
-        try:
-            return parse(json.loads(content))
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as fault:
-            raise _Odd("found no answer of Orthanc's: check the url") from fault
-
-    def _get(self, path: str, limit: int, params: dict[str, Any] | None = None) -> bytes | None:
-        """What is at this path; None when it is gone: deleted since the change."""
-        with self._orthanc.stream("GET", self._orthanc.url + path, params=params) as answer:
-            if answer.status_code == httpx.codes.NOT_FOUND:
-                return None
-            if not answer.is_success:
-                raise _Refused(answer.status_code)
-            try:
-                return body(answer, limit, _patience(announced_size(answer) or limit))
-            except TooLarge as fault:
-                raise _Oversized(str(fault)) from fault
-            except Transient as fault:
-                raise _Odd(str(fault)) from fault
-
-
-def _patience(size: int) -> float:
-    return min(SECONDS + size / _SLOWEST, _LONGEST_S)
-
-
-def _words(fault: Exception) -> str:
-    return str(fault) or type(fault).__name__
-
-
-def _says_nothing_of_it(fault: Exception) -> bool:
-    """Whether a fault is not the object's: no one is there, or will not let us in."""
-    refused = isinstance(fault, _Refused) and fault.status in _NOT_ALLOWED
-    return refused or isinstance(fault, _NOBODY_THERE)
-
-
-def _checked(page: Any) -> dict[str, Any]:
-    changes = [
-        {
-            "Seq": int(one["Seq"]),
-            "ChangeType": str(one["ChangeType"]),
-            "ID": _known_id(one),
-            "Date": str(one["Date"]),
-        }
-        for one in page["Changes"]
-    ]
-    return {"Changes": changes, "Done": bool(page["Done"]), "Last": int(page["Last"])}
-
-
-def _listed(found: Any) -> list[_Resource]:
-    ones = found if isinstance(found, list) else [found]
-    return [_Resource(_known_id(one), dict(one.get("MainDicomTags") or {})) for one in ones]
-
-
-def _known_id(resource: Any) -> str:
-    """Orthanc's identifier of a resource; it becomes part of an address, so it is checked."""
-    found = str(resource["ID"])
-    if not _ID.fullmatch(found):
-        raise ValueError(f"found identifier {found[:80]!r}, wanted Orthanc's hexadecimal form")
-    return found
-
-
-def _mark(change: dict[str, Any]) -> str:
-    return f"{change['Date']} {change['ChangeType']} {change['ID']}"
-
-
-def _date(mark: str) -> str:
-    return mark.partition(" ")[0]
-
-
-def _class_of_file(content: bytes) -> str:
-    """Media Storage SOP Class UID of a Part 10 file (PS3.10 section 7.1), "" when there is none."""
-    at = content.find(_CLASS_OF_FILE, 132, 4096)
-    if at < 0:
-        return ""
-    (length,) = struct.unpack_from("<H", content, at + 6)
-    return content[at + 8 : at + 8 + length].rstrip(b"\0 ").decode("ascii", "replace")
+def _about(change: Change) -> tuple[str, str]:
+    return change.change_type, change.resource

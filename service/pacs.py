@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydicom import dcmread
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, StoragePresentationContexts, evt
 
-from analysis.errors import PeerRefused, Transient
+from analysis.errors import PeerRefused
+from config.settings import Destination
+from service.association import Proposal, associated
+from service.statuses import CLASS_NOT_SUPPORTED, SUCCESS
 
 
 class ReceivingPacs:
@@ -56,7 +58,7 @@ class ReceivingPacs:
             path = self.folder / f"{len(self._received) + 1:04d}.dcm"
             path.write_bytes(event.encoded_dataset())
             self._received.append(path)
-        return 0x0000
+        return SUCCESS
 
 
 def send_files(paths: Sequence[Path], port: int, called: str, calling: str = "DEMOSCU") -> None:
@@ -64,24 +66,17 @@ def send_files(paths: Sequence[Path], port: int, called: str, calling: str = "DE
 
     Raises
     ------
-    Transient
-        No association.
+    NoAssociation
     PeerRefused
         An object was not stored.
     """
     datasets = [dcmread(path) for path in paths]
-    ae = AE(calling)
-    wanted = {(ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.TransferSyntaxUID)
-              for ds in datasets}  # fmt: skip
-    for sop_class, syntax in sorted(wanted):
-        ae.add_requested_context(sop_class, syntax)
-    association: Any = ae.associate("127.0.0.1", port, ae_title=called)
-    if not association.is_established:
-        raise Transient(f"no association with {called} on port {port}")
-    try:
+    classes = sorted({(ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.TransferSyntaxUID)
+                      for ds in datasets})  # fmt: skip
+    peer = Destination(name="demo", ae_title=called, host="127.0.0.1", port=port)
+    proposal = Proposal([(sop_class, (syntax,)) for sop_class, syntax in classes])
+    with associated(peer, calling, proposal) as association:
         for dataset in datasets:
-            answer = association.send_c_store(dataset)
-            if answer.get("Status") != 0x0000:
-                raise PeerRefused(answer.get("Status", 0x0122), f"C-STORE to {called}")
-    finally:
-        association.release()
+            status = association.send_c_store(dataset).get("Status", CLASS_NOT_SUPPORTED)
+            if status != SUCCESS:
+                raise PeerRefused(status, f"C-STORE to {called}")

@@ -19,12 +19,13 @@ from analysis.extraction import Extractor, Limits, extract
 from analysis.feature_space import FeatureSpace, load_space
 from analysis.model import LesionResult, Provenance, StudyResult
 from analysis.response import with_response
+from config.errors import ProfileError
 from config.profiles import ExtractionProfile, load_profile
 from config.settings import Reading, Settings
 from dicom_io.assemble import assemble
 from dicom_io.matching import Selection
 from dicom_io.model import Artifact, Predecessor, QualityRow, RenderContext, StudyInput
-from dicom_io.outputs import render
+from dicom_io.outputs import check_extras, render
 from dicom_io.outputs.pictures import Window, write_quick_check
 from service.records import ResultRecord
 
@@ -75,13 +76,16 @@ def plan_from(settings: Settings, profiles: Sequence[str] = ()) -> Plan:
 
     Raises
     ------
-    ValueError
+    ProfileError, SpaceError
         A profile or space that does not exist, or two profiles of one name.
+    SettingsError
+        An extra output that does not exist.
     """
+    check_extras(settings.outputs.extras)
     loaded = tuple(load_profile(name) for name in (profiles or settings.profiles))
     names = [profile.name for profile in loaded]
     if len(set(names)) != len(names):
-        raise ValueError(f"profiles must have different names, found {', '.join(names)}")
+        raise ProfileError(f"profiles must have different names, found {', '.join(names)}")
     spaces = tuple(load_space(name) for name in settings.spaces)
     return Plan(
         profiles=loaded,
@@ -166,7 +170,7 @@ def analyse_selection(
 
 def _all_read(quality: Sequence[QualityRow]) -> bool:
     """False when a segmentation, or something drawn in one, was refused."""
-    return not any(row.outcome == "refused" and row.object_uid for row in quality)
+    return not any(row.refused and row.object_uid for row in quality)
 
 
 def _features(

@@ -10,10 +10,10 @@ from datetime import date, timedelta
 
 from analysis.errors import Reason
 from config.settings import Priors
+from dicom_io.classes import SEGMENTATION_MODALITIES
 from service.querying import FoundSeries, FoundStudy
 
 _WILDCARDS = set("*?\\")
-_SEGMENTATIONS = ("SEG", "RTSTRUCT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Candidate:
 
     def segmentations(self) -> tuple[str, ...]:
         """Series to fetch: the images they were drawn on follow by themselves."""
-        found = {one.series_uid for one in self.series if one.modality in _SEGMENTATIONS}
+        found = {one.series_uid for one in self.series if one.modality in SEGMENTATION_MODALITIES}
         return tuple(sorted(found))
 
 

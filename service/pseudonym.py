@@ -15,6 +15,7 @@ from pathlib import Path
 
 from analysis.errors import Reason
 from analysis.model import LesionResult, Measure, Pair, StudyResult, Variation
+from config.errors import BadInput
 from dicom_io.model import QualityRow
 from service.records import ResultRecord
 
@@ -26,7 +27,7 @@ def load_key(path: Path) -> bytes:
 
     Raises
     ------
-    ValueError
+    BadInput
         The file does not hold a key.
     """
     try:
@@ -34,7 +35,7 @@ def load_key(path: Path) -> bytes:
     except FileExistsError:
         key = path.read_bytes()
         if len(key) != KEY_BYTES:
-            raise ValueError(
+            raise BadInput(
                 f"pseudonym key {path.name}: found {len(key)} bytes, wanted {KEY_BYTES}"
             ) from None
         return key
@@ -140,9 +141,6 @@ class Pseudonymiser:
             lesion=self.uid(row.lesion),
             check=row.check,
             outcome=row.outcome,
-            found="",
-            wanted="",
-            detail="",
         )
 
 

@@ -3,10 +3,10 @@
 ========================================  =====================================================
 as it comes                               mended here
 ========================================  =====================================================
-a PDU may claim 4 GiB and is read         longer than `Limits.max_pdu` ends the connection
+a PDU may claim 4 GiB and is read         longer than `PeerLimits.max_pdu` ends the connection
 reads 4 KiB at a time, no time limit:     large reads under a deadline for the whole PDU
 a dripping peer holds its thread
-a data set or a command grows in memory   larger than `Limits.max_object`, or 64 KiB of command,
+a data set or a command grows in memory   larger than `PeerLimits.max_object`, or 64 KiB of command,
 unchecked                                 aborts the association
 messages, and a thread for each report,   no more is read while four wait or are served
 pile up while a handler is at work
@@ -35,17 +35,16 @@ queues and two threads                     C-STORE itself, see `service.pynetdic
 """
 
 import contextlib
-import errno
 import os
 import queue
 import resource
-import select
 import socket
 import ssl
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import AE, evt
@@ -53,8 +52,9 @@ from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from service.log import get_logger
-from service.pynetdicom_receive import BoundedReceive, Limits, at_end_of_reading
+from service.pynetdicom_receive import BoundedReceive, PeerLimits, at_end_of_reading
 from service.pynetdicom_stores import Storing, gather_stores
+from service.sockets import close_socket, readable
 
 log = get_logger("listener")
 
@@ -67,17 +67,34 @@ _MOST_UNDER_WAY = 4
 _DESCRIPTORS_EACH, _DESCRIPTORS_ELSE = 2, 512
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """On which terms peers are served.
+
+    Attributes
+    ----------
+    limits : PeerLimits
+    admits : callable
+        Peer's IP address to whether it may connect at all.
+    tls : ssl.SSLContext or None
+    storing : Storing or None
+        How C-STORE requests are stored; none: all are pynetdicom's, and the handlers'.
+    shares_port : bool
+        Whether other processes serve the same port.
+    ended : callable
+        Told of each association whose thread has come to its end, however it went.
+    """
+
+    limits: PeerLimits
+    admits: Callable[[str], bool]
+    tls: ssl.SSLContext | None
+    storing: Storing | None
+    shares_port: bool
+    ended: Callable[[Any], None]
+
+
 def start_server(
-    ae: AE,
-    address: tuple[str, int],
-    handlers: list[Any],
-    limits: Limits,
-    *,
-    admits: Callable[[str], bool] = lambda _address: True,
-    tls: ssl.SSLContext | None = None,
-    storing: Storing | None = None,
-    shares_port: bool = False,
-    ended: Callable[[Any], None] = lambda _association: None,
+    ae: AE, address: tuple[str, int], handlers: list[Any], serving: Serving
 ) -> "HardenedServer":
     """Serve an application entity; returns once it listens.
 
@@ -87,24 +104,16 @@ def start_server(
         With contexts and timeouts set.
     address : (host, port)
     handlers : list of (event, callable)
-    limits : Limits
-    admits : callable
-        Peer's IP address to whether it may connect at all.
-    tls : ssl.SSLContext, optional
-    storing : Storing, optional
-        How C-STORE requests are stored; none: all are pynetdicom's, and the handlers'.
-    shares_port : bool
-        Whether other processes serve the same port.
-    ended : callable
-        Told of each association whose thread has come to its end, however it went.
+    serving : Serving
+
+    Raises
+    ------
+    OSError
+        The address is taken or not ours.
     """
-    _allow_descriptors(_DESCRIPTORS_EACH * limits.max_connections + _DESCRIPTORS_ELSE)
-    handlers = [*handlers, (evt.EVT_PDU_RECV, _end_oversized(limits.max_object))]
-    server = HardenedServer(
-        ae, address, _Shared(ae.supported_contexts), handlers, shares_port=shares_port
-    )
-    server.limits, server.admits, server.tls = limits, admits, tls
-    server.storing, server.ended = storing, ended
+    _allow_descriptors(_DESCRIPTORS_EACH * serving.limits.max_connections + _DESCRIPTORS_ELSE)
+    handlers = [*handlers, (evt.EVT_PDU_RECV, _end_oversized(serving.limits.max_object))]
+    server = HardenedServer(ae, address, _Shared(ae.supported_contexts), handlers, serving)
     ae._servers.append(server)
     threading.Thread(
         target=server.serve_forever, args=(_POLL_S,), name="dicom-listener", daemon=True
@@ -132,14 +141,14 @@ class _Shared(list[Any]):
 class _Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is untyped
     def _create_association(self) -> Any:
         association = super()._create_association()
-        wire = association.dul.socket
-        wire.recv = BoundedReceive(wire, association, self.server.limits)
+        wire, serving = association.dul.socket, self.server.serving
+        wire.recv = BoundedReceive(wire, association, serving.limits)
         _blame_no_one_for_our_work(association)
         _end_on_fault(association)
         _wait_instead_of_polling(association)
-        if self.server.storing is not None:
-            gather_stores(association, wire.recv, self.server.storing)
-        _tell_when_ended(association, self.server.ended)
+        if serving.storing is not None:
+            gather_stores(association, wire.recv, serving.storing)
+        _tell_when_ended(association, serving.ended)
         return association
 
 
@@ -155,22 +164,16 @@ class HardenedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetd
         address: tuple[str, int],
         contexts: list[Any],
         handlers: list[Any],
-        *,
-        shares_port: bool,
+        serving: Serving,
     ) -> None:
-        self.limits = Limits()
-        self.admits: Callable[[str], bool] = lambda _address: True
-        self.tls: ssl.SSLContext | None = None
-        self.storing: Storing | None = None
-        self.ended: Callable[[Any], None] = lambda _association: None
-        self._shares_port = shares_port
+        self.serving = serving
         super().__init__(
             ae, address, ae.ae_title, contexts, None, handlers, request_handler=_Handler
         )
 
     def server_bind(self) -> None:
         """Bind, with others when the port is shared."""
-        if self._shares_port:
+        if self.serving.shares_port:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         super().server_bind()
 
@@ -180,28 +183,30 @@ class HardenedServer(ThreadedAssociationServer):  # type: ignore[misc]  # pynetd
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept, and nothing that could wait for the peer."""
         connection, address = self.socket.accept()
-        connection.settimeout(self.limits.handshake_s)
+        connection.settimeout(self.serving.limits.handshake_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Refuse strangers, and everyone when connections have run out."""
         return (
-            self.admits(client_address[0])
-            and len(self.active_associations) < self.limits.max_connections
+            self.serving.admits(client_address[0])
+            and len(self.active_associations) < self.serving.limits.max_connections
         )
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Shake hands, then serve; runs in the connection's own thread."""
-        if self.tls is not None:
+        if self.serving.tls is not None:
             request = self._shaken(request)
         super().finish_request(request, client_address)
 
     def _shaken(self, request: socket.socket) -> socket.socket:
-        assert self.tls is not None  # noqa: S101 - the only caller has looked
-        secured = self.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        assert self.serving.tls is not None  # noqa: S101 - the only caller has looked
+        secured = self.serving.tls.wrap_socket(
+            request, server_side=True, do_handshake_on_connect=False
+        )
         try:
-            with _deadline(secured, self.limits.handshake_s):
+            with _deadline(secured, self.serving.limits.handshake_s):
                 secured.do_handshake()
         except BaseException:
             secured.close()  # the plain socket has handed its descriptor over
@@ -227,49 +232,6 @@ def _deadline(connection: socket.socket, seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def _close_socket(wire: AssociationSocket) -> None:
-    if wire.socket is None:
-        return
-    with contextlib.suppress(OSError):
-        wire.socket.shutdown(socket.SHUT_RDWR)
-    wire.socket.close()
-
-
-def _is_ready(wire: AssociationSocket) -> bool:
-    """Whether data can be read now."""
-    if wire.socket is None or not wire._is_connected:
-        return False
-    if isinstance(wire.socket, ssl.SSLSocket) and wire.socket.pending():
-        return True
-    try:
-        return bool(_readable([wire.socket.fileno()], 0))
-    except (OSError, ValueError):
-        wire.event_queue.put("Evt17")
-        return False
-
-
-def _readable(descriptors: list[int], seconds: float) -> set[int]:
-    """Those of which a read would not wait.
-
-    Raises
-    ------
-    OSError, ValueError
-        One of them is closed.
-    """
-    poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    ready = dict(poll.poll(seconds * 1000))
-    if any(events & select.POLLNVAL for events in ready.values()):
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    return set(ready)
-
-
-# Requestors make their own sockets deep inside pynetdicom: there is no other place to mend this.
-AssociationSocket._shutdown_socket = _close_socket
-AssociationSocket.ready = property(_is_ready)
 
 
 def silent_s(association: Any) -> float:
@@ -343,7 +305,7 @@ def _end(association: Any, fault: Exception) -> None:
     log.warning("association ended", why=type(fault).__name__)
     association.is_aborted, association.is_established = True, False
     association._kill = association.dul._kill_thread = True
-    _close_socket(association.dul.socket)
+    close_socket(association.dul.socket)
 
 
 def _tell_when_ended(association: Any, ended: Callable[[Any], None]) -> None:
@@ -436,14 +398,14 @@ class _WaitingSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom is 
         try:
             connection = self.socket.fileno()
             # What is not read yet waits with the peer.
-            readable = _readable([self.alarm, *([] if self.is_full() else [connection])], wait)
+            ready = readable([self.alarm, *([] if self.is_full() else [connection])], wait)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")
             return False
-        if self.alarm in readable:
+        if self.alarm in ready:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self.alarm)
-        return connection in readable
+        return connection in ready
 
 
 def _end_oversized(max_object: int) -> Callable[[evt.Event], None]:

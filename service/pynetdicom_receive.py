@@ -18,7 +18,7 @@ _NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PeerLimits:
     """How much a peer may ask of the listener.
 
     Attributes
@@ -48,7 +48,7 @@ class BoundedReceive:
     What is in `unread` is read first. Once `refused` says why, nothing is read.
     """
 
-    def __init__(self, wire: AssociationSocket, association: Any, limits: Limits) -> None:
+    def __init__(self, wire: AssociationSocket, association: Any, limits: PeerLimits) -> None:
         self._wire = wire
         self._association = association
         self._limits = limits

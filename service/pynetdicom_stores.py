@@ -17,6 +17,7 @@ from dicom_io.uids import is_received_uid
 from service.log import get_logger
 from service.memory import Budget, Buffer
 from service.pynetdicom_receive import at_end_of_reading
+from service.statuses import PROCESSING_FAILURE
 
 _P_DATA = 4
 _HEAD = struct.Struct(">BxI")
@@ -26,7 +27,6 @@ _ELEMENT = struct.Struct("<HHI")
 _COMMAND, _LAST = 1, 2
 _C_STORE_REQUEST, _C_STORE_RESPONSE = 0x0001, 0x8001
 _NO_DATA_SET = 0x0101
-_PROCESSING_FAILURE = 0x0110
 _ESTABLISHED = "Sta6"
 _INVALID_PDU, _CLOSED = "Evt19", "Evt17"
 _LARGEST_COMMAND = 1024
@@ -354,7 +354,7 @@ class _Reader:
         except Exception:
             # One object met a fault of ours: its sender is told, the association goes on.
             log.exception("storing failed")
-            status, comment = _PROCESSING_FAILURE, "processing failure"
+            status, comment = PROCESSING_FAILURE, "processing failure"
         request.memory.discard()
         self._dul.socket.send(_response(request, status, comment))
 

@@ -1,22 +1,20 @@
 """What a source has of a patient or a study: QIDO-RS or C-FIND, with the same answer."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from pydicom import Dataset
-from pynetdicom import AE
 
 from analysis.errors import PeerRefused, Transient
 from config.settings import Source
-from service.tls import client_context
+from service.association import Proposal, associated
+from service.statuses import PENDING, SUCCESS
 from service.web import SECONDS, client, first_value, objects
 
 # Study Root Query/Retrieve Information Model (PS3.4 section C.6.2).
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))
-_PENDING = (0xFF00, 0xFF01)
 _MOST = 1000
 _TAGS = {
     "StudyInstanceUID": "0020000D",
@@ -103,7 +101,8 @@ def _find(
 ) -> list[dict[str, str]]:
     if source.method == "dicomweb":
         return _by_qido(source, level, query, wanted)
-    with associate(source, ae_title, [FIND]) as association:
+    proposal = Proposal([(FIND, ())], answer_s=SECONDS)
+    with associated(source, ae_title, proposal) as association:
         return _by_c_find(association, source, level, query, wanted)
 
 
@@ -141,52 +140,6 @@ def _text(found: Any, tag: str) -> str:
 # C-FIND
 
 
-@contextmanager
-def associate(
-    source: Source,
-    ae_title: str,
-    classes: Sequence[str],
-    contexts: Sequence[tuple[str, str]] = (),
-    **more: Any,
-) -> Iterator[Any]:
-    """An association with a source; released at the end.
-
-    Parameters
-    ----------
-    classes : sequence of SOP class UID
-        Proposed with every usual transfer syntax.
-    contexts : sequence of (SOP class UID, transfer syntax UID)
-        Proposed as they are.
-    more
-        As pynetdicom's ``associate`` takes it.
-
-    Raises
-    ------
-    Transient
-        There is none.
-    """
-    ae = AE(ae_title)
-    ae.connection_timeout = 10
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = SECONDS
-    for sop_class in classes:
-        ae.add_requested_context(sop_class)
-    for sop_class, syntax in contexts:
-        ae.add_requested_context(sop_class, syntax)
-    association = ae.associate(
-        source.host or "",
-        source.port or 0,
-        ae_title=source.ae_title or "",
-        tls_args=(client_context(source.tls), source.host) if source.tls else None,
-        **more,
-    )
-    if not association.is_established:
-        raise Transient(f"{source.name}: no association")
-    try:
-        yield association
-    finally:
-        association.release()
-
-
 def _by_c_find(
     association: Any, source: Source, level: str, query: Mapping[str, str], wanted: Sequence[str]
 ) -> list[dict[str, str]]:
@@ -194,11 +147,11 @@ def _by_c_find(
     last = Dataset()
     for status, identifier in association.send_c_find(find_query(level, query, wanted), FIND):
         last = status
-        if status.get("Status") in _PENDING and identifier is not None and len(found) < _MOST:
+        if status.get("Status") in PENDING and identifier is not None and len(found) < _MOST:
             found.append({name: _said(identifier, name) for name in wanted})
     if "Status" not in last:
         raise Transient(f"{source.name}: broke off")
-    if last.Status != 0x0000:
+    if last.Status != SUCCESS:
         raise PeerRefused(last.Status, f"C-FIND at {source.name}")
     return found
 

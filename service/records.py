@@ -114,7 +114,7 @@ def from_bytes(data: bytes) -> ResultRecord:
         study_date=content["study_date"],
         series_uid=content["series_uid"],
         segmentation_uids=content["segmentation_uids"],
-        quality=tuple(QualityRow(**row) for row in content["quality"]),
+        quality=tuple(QualityRow.from_fields(row) for row in content["quality"]),
         result=StudyResult(
             lesions=tuple(lesions),
             measures=tuple(Measure(**_with_reason(row)) for row in content["measures"]),

@@ -5,17 +5,17 @@ again is taken again.
 """
 
 from config.settings import Retention
-from service.clock import JUMPED
 from service.log import get_logger
 from service.spool import Spool
-from service.store import Event, Store, StudyRow
+from service.store import Catalogue, DeliveryState, Jump, RunState, StudyRow
+from service.store.states import UNDER_WAY
 
 _DAY_S = 86_400.0
 
 log = get_logger("retention")
 
 
-def sweep(spool: Spool, store: Store, wanted: Retention, now: float) -> int:
+def sweep(spool: Spool, catalogue: Catalogue, wanted: Retention, now: float) -> int:
     """Remove what may go; how many objects went.
 
     A study goes when its last object is older than `keep_days`, every current run of it has
@@ -26,53 +26,51 @@ def sweep(spool: Spool, store: Store, wanted: Retention, now: float) -> int:
     if wanted.keep_days is None and wanted.keep_unused_days is None:
         return 0
     removed = 0
-    jumps = store.events.all(kind=JUMPED, limit=1_000_000)
-    for study in store.instances.studies(limit=1_000_000):
-        runs = store.runs.all(study_uid=study.study_uid, current=True)
+    jumps = catalogue.clock.jumps()
+    for study in catalogue.studies.all():
+        runs = catalogue.runs.all(study_uid=study.study_uid, current=True)
         limit = wanted.keep_days if runs else wanted.keep_unused_days
-        if limit is None or not _is_old(store, study, limit * _DAY_S, jumps, now):
+        if limit is None or not _is_old(study, limit * _DAY_S, jumps, now):
             continue
-        if any(run.state != "finished" for run in runs):
+        if any(run.state != RunState.FINISHED for run in runs):
             continue
         undelivered = (
-            row.state not in ("delivered", "cancelled")
+            row.state not in (DeliveryState.DELIVERED, DeliveryState.CANCELLED)
             for run in runs
-            for row in store.deliveries.all(run_id=run.run_id)
+            for row in catalogue.deliveries.all(run_id=run.run_id)
         )
-        if any(undelivered) or _feeds_another(store, study.study_uid):
+        if any(undelivered) or _feeds_another(catalogue, study.study_uid):
             continue
-        removed += _remove(spool, store, study.study_uid, now)
+        removed += _remove(spool, catalogue, study.study_uid, now)
     if removed:
         log.info("old objects removed", objects=removed)
     return removed
 
 
-def _is_old(store: Store, study: StudyRow, limit_s: float, jumps: list[Event], now: float) -> bool:
+def _is_old(study: StudyRow, limit_s: float, jumps: list[Jump], now: float) -> bool:
     age_s = now - study.last_received_at
     if age_s < limit_s or not jumps:
         return age_s >= limit_s  # a clock set back makes nothing older than it says
     # By number: the times of before and after a jump cannot be compared.
-    (received,) = store.events.all(kind="received", study_uid=study.study_uid, limit=1) or (None,)
-    since = received.id if received else 0
-    jumped_s = float(sum(jump.detail["seconds"] for jump in jumps if jump.id > since))
+    jumped_s = sum(jump.seconds for jump in jumps if jump.after_seq >= study.last_seq)
     return age_s - jumped_s >= limit_s
 
 
-def _feeds_another(store: Store, study_uid: str) -> bool:
+def _feeds_another(catalogue: Catalogue, study_uid: str) -> bool:
     """Whether a segmentation links this study with one whose run has not finished."""
-    others = store.instances.group_of(study_uid) - {study_uid}
+    others = catalogue.studies.group_of(study_uid) - {study_uid}
     return any(
-        run.state in ("queued", "running")
+        run.state in UNDER_WAY
         for other in others
-        for run in store.runs.all(study_uid=other, current=True)
+        for run in catalogue.runs.all(study_uid=other, current=True)
     )
 
 
-def _remove(spool: Spool, store: Store, study_uid: str, now: float) -> int:
-    present = [row for row in store.instances.all(study_uid) if row.removed_at is None]
+def _remove(spool: Spool, catalogue: Catalogue, study_uid: str, now: float) -> int:
+    present = [row for row in catalogue.instances.all(study_uid) if row.removed_at is None]
     for row in present:
         # Row first: a crash between leaves a file without a row, which the next check finds; the
         # other order would leave a row that promises a file.
-        store.instances.remove(row.sop_instance_uid, "retention", now)
+        catalogue.instances.remove(row.sop_instance_uid, "retention", now)
         spool.remove(row.sha256)
     return len(present)

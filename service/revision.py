@@ -1,10 +1,11 @@
 """What a revision changed: the indices of both versions, side by side (R-VER-1)."""
 
+from analysis.heterogeneity import METRICS
 from analysis.model import Measure
-from dicom_io.model import QualityRow
+from dicom_io.model import QualityOutcome, QualityRow
 from service.records import ResultRecord
 
-INDICES = ("mtd", "ath_pairs", "ath_matrix", "mirv_distance_max", "mirv_dissimilarity_max")
+_COMPARED = frozenset(metric.name for metric in METRICS if metric.published)
 
 
 def index_changes(before: ResultRecord, after: ResultRecord) -> tuple[QualityRow, ...]:
@@ -18,7 +19,7 @@ def index_changes(before: ResultRecord, after: ResultRecord) -> tuple[QualityRow
     old = {
         (one.name, one.profile, one.space): one
         for one in before.result.measures
-        if one.name in INDICES
+        if one.name in _COMPARED
     }
     rows = []
     for new in after.result.measures:
@@ -29,12 +30,9 @@ def index_changes(before: ResultRecord, after: ResultRecord) -> tuple[QualityRow
             QualityRow(
                 study_uid=after.study_uid,
                 series_uid=after.series_uid,
-                object_uid="",
-                lesion="",
                 check="revision",
-                outcome="ok",
+                outcome=QualityOutcome.OK,
                 found=f"{new.name} {_shown(new)}",
-                wanted="",
                 detail=f"{_shown(was)} before this revision ({new.profile}, {new.space})"
                 + _difference(was, new),
             )

@@ -2,7 +2,7 @@
 
 A worker, or a node, whose `folder` is not the one the catalogue tells of would fail every run for
 want of its files, or take every file for lost. The name is random, written once by the node and
-never changed: into the spool, and then into the audit trail. Where objects are known before there
+never changed: into the spool, and then into the catalogue. Where objects are known before there
 is a name, it is given only to a spool that holds some of them.
 """
 
@@ -12,22 +12,21 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from analysis.errors import MirvError
+from config.errors import BadInput
 from service.spool import Spool
-from service.store import Store
+from service.store import Catalogue, EventKind, Fact
 
-NAMED = "spool_named"
 _FILE = "identity"
 _LONGEST = 200
 _SAMPLE = 100
 _AGAIN_S = 0.2
 
 
-class OtherSpool(MirvError, ValueError):  # noqa: N818 - the name says what was found
+class OtherSpool(BadInput):
     """The folder does not hold the spool that the catalogue tells of."""
 
 
-def name_spool(spool: Path, store: Store, now: float) -> None:
+def name_spool(spool: Path, catalogue: Catalogue, now: float) -> None:
     """Give spool and catalogue their name, or compare them; for the one node that serves both.
 
     Raises
@@ -37,26 +36,27 @@ def name_spool(spool: Path, store: Store, now: float) -> None:
     OSError
         The name cannot be written.
     """
-    if _recorded(store):
-        check_spool(spool, store)
+    if _recorded(catalogue):
+        check_spool(spool, catalogue)
         return
-    _check_unnamed(spool, store)
+    _check_unnamed(spool, catalogue)
     name = _found(spool)
     if not name:
         name = uuid4().hex
         _write(spool, name)  # before it is recorded: what is recorded must be there
-    store.events.add(now, NAMED, name=name)
+    catalogue.facts.put(Fact.SPOOL_NAME, name)
+    catalogue.events.add(now, EventKind.SPOOL_NAMED, name=name)
 
 
-def check_if_named(spool: Path, store: Store) -> None:
+def check_if_named(spool: Path, catalogue: Catalogue) -> None:
     """The same as `name_spool`, but what has no name gets none."""
-    if _recorded(store):
-        check_spool(spool, store)
+    if _recorded(catalogue):
+        check_spool(spool, catalogue)
     else:
-        _check_unnamed(spool, store)
+        _check_unnamed(spool, catalogue)
 
 
-def check_spool(spool: Path, store: Store, patience_s: float = 0.0) -> None:
+def check_spool(spool: Path, catalogue: Catalogue, patience_s: float = 0.0) -> None:
     """Compare the spool in this folder with the one the catalogue tells of.
 
     Parameters
@@ -70,7 +70,7 @@ def check_spool(spool: Path, store: Store, patience_s: float = 0.0) -> None:
         They differ, one of them has no name, or there is no such folder.
     """
     deadline = time.monotonic() + patience_s
-    while not (wanted := _recorded(store)):
+    while not (wanted := _recorded(catalogue)):
         if time.monotonic() >= deadline:
             raise OtherSpool("found no spool named in the catalogue, wanted a node started first")
         time.sleep(_AGAIN_S)
@@ -85,10 +85,10 @@ def check_spool(spool: Path, store: Store, patience_s: float = 0.0) -> None:
     )
 
 
-def _check_unnamed(spool: Path, store: Store) -> None:
+def _check_unnamed(spool: Path, catalogue: Catalogue) -> None:
     # A catalogue of before there were names: its objects tell whether this is its spool, not
     # storage that is not mounted.
-    sample = sorted(store.instances.contents())[:_SAMPLE]
+    sample = sorted(catalogue.instances.contents())[:_SAMPLE]
     folder = Spool(spool)
     if not sample or any(folder.path(sha256).is_file() for sha256 in sample):
         return
@@ -103,9 +103,8 @@ def _check_unnamed(spool: Path, store: Store) -> None:
     )
 
 
-def _recorded(store: Store) -> str:
-    (event,) = store.events.all(kind=NAMED, limit=1) or (None,)
-    return str(event.detail["name"]) if event else ""
+def _recorded(catalogue: Catalogue) -> str:
+    return catalogue.facts.get(Fact.SPOOL_NAME) or ""
 
 
 def _found(spool: Path) -> str:

@@ -10,11 +10,10 @@ import numpy as np
 from pydicom import DataElement, Dataset
 
 from analysis.errors import Unsuitable
-from dicom_io.classes import NATIVE
+from dicom_io.classes import BIG_ENDIAN, NATIVE
 from dicom_io.parsing import PARSE_FAULTS, parse
 
 _PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
-_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _UNTELLABLE: tuple[type[Exception], ...] = (Unsuitable, *PARSE_FAULTS)
 
 
@@ -67,6 +66,6 @@ def _same_pixels(one: Dataset, other: Dataset) -> bool:
     if "PixelData" not in one:
         return True
     syntaxes = {str(ds.file_meta.TransferSyntaxUID) for ds in (one, other)}
-    if syntaxes <= NATIVE - {_BIG_ENDIAN}:
+    if syntaxes <= NATIVE - {BIG_ENDIAN}:
         return bool(one.PixelData == other.PixelData)
     return bool(np.array_equal(one.pixel_array, other.pixel_array))

@@ -8,33 +8,79 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.errors import Transient
-from dicom_io.header import InstanceHeader
-from dicom_io.matching import MatchOutcome, Selection, match
-from dicom_io.model import QualityRow
+from dicom_io.matching import Selection
 from service.log import get_logger
 from service.pipeline import Plan, run_digest
-from service.store import RunRow, Store, StudyRow
+from service.settling import Ready, is_settled, matched, matching_fault
+from service.store import Catalogue, RunRow, RunState
 from service.store.runs import USUAL_PRIORITY, NewRun
+from service.store.states import UNDER_WAY
 
-# So many events may be recorded between an event's number and its commit.
+# So many runs may finish between a finish's number and its commit.
 _OUT_OF_ORDER = 10_000
 
 log = get_logger("scheduler")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ready:
-    """Settled studies that were matched together."""
+def _all_alike(_selection: Selection, _description: str) -> int:
+    return USUAL_PRIORITY
 
-    group: set[str]
-    counts: dict[str, int]
-    outcome: MatchOutcome
-    dates: tuple[str, ...]
-    descriptions: tuple[str, ...]
 
-    @property
-    def first_date(self) -> str:
-        return min(self.dates, default="")
+def _as_they_are(_workflow_id: str, _priority: int) -> None:
+    """Nothing is queued anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When what is due, and what goes first.
+
+    Attributes
+    ----------
+    quiet_s : float
+        A study is settled after this long without news.
+    compare_with_prior : bool
+        Measure the response since the patient's latest earlier study.
+    rank : callable
+        Priority of a selection, given its image series' description; lower goes first.
+    fetch_again_s : float
+        A new round of asking begins after so long.
+    longest_wait_s : float
+        No delivery waits for longer, whatever the clock did since.
+    """
+
+    quiet_s: float
+    compare_with_prior: bool = True
+    rank: Callable[[Selection, str], int] = _all_alike
+    fetch_again_s: float = 900
+    longest_wait_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Starters:
+    """What the scheduler starts work with; each is harmless when repeated.
+
+    Attributes
+    ----------
+    run : callable
+        Queues the workflow of a run.
+    delivery : callable
+        Queues one try of (run, destination, tries so far). False when it could not: asked again at
+        the next tick.
+    fetch : callable, optional
+        Queues asking for (study, series, round) that a segmentation waits for. False when it could
+        not: asked again at the next tick. None: there is no one to ask.
+    prior : callable, optional
+        Queues looking elsewhere for an earlier study, told (run, study, round), of which none is
+        here; round 0 is the first.
+    hasten : callable
+        Lets a queued (workflow, priority) go earlier.
+    """
+
+    run: Callable[[RunRow], None]
+    delivery: Callable[[str, str, int], bool | None]
+    fetch: Callable[[str, str, int], bool | None] | None = None
+    prior: Callable[[str, str, int], None] | None = None
+    hasten: Callable[[str, int], None] = _as_they_are
 
 
 class Scheduler:
@@ -42,33 +88,11 @@ class Scheduler:
 
     Parameters
     ----------
-    store : Store
+    catalogue : Catalogue
     plan : Plan
         What is computed for every selection.
-    quiet_s : float
-        A study is settled after this long without news.
-    start_run : callable
-        Queues the workflow of a run; harmless when repeated.
-    start_delivery : callable
-        Queues one try of (run, destination, tries so far); harmless when repeated. False when it
-        could not: asked again at the next tick.
-    compare_with_prior : bool
-        Measure the response since the patient's latest earlier study.
-    start_fetch : callable, optional
-        Queues asking for (study, series, round) that a segmentation waits for; harmless when
-        repeated. False when it could not: asked again at the next tick. None: there is no one to
-        ask.
-    start_prior : callable, optional
-        Queues looking elsewhere for an earlier study, told (run, study, round), of which none is
-        here; round 0 is the first. Harmless when repeated.
-    rank : callable, optional
-        Priority of a selection, given its image series' description; lower goes first.
-    hasten : callable
-        Lets a queued (workflow, priority) go earlier; harmless when repeated.
-    fetch_again_s : float
-        A new round begins after so long.
-    longest_wait_s : float
-        No delivery waits for longer, whatever the clock did since.
+    rules : Rules
+    start : Starters
 
     Attributes
     ----------
@@ -76,40 +100,17 @@ class Scheduler:
         Studies with news at the last tick that had not settled.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        plan: Plan,
-        quiet_s: float,
-        start_run: Callable[[RunRow], None],
-        start_delivery: Callable[[str, str, int], bool | None],
-        compare_with_prior: bool = True,
-        *,
-        start_fetch: Callable[[str, str, int], bool | None] | None = None,
-        start_prior: Callable[[str, str, int], None] | None = None,
-        rank: Callable[[Selection, str], int] = lambda *_: USUAL_PRIORITY,
-        hasten: Callable[[str, int], None] = lambda *_: None,
-        fetch_again_s: float = 900,
-        longest_wait_s: float = math.inf,
-    ) -> None:
-        self._longest_wait_s = longest_wait_s
-        self._start_prior = start_prior
-        self._rank = rank
-        self._start_fetch = start_fetch
-        self._fetch_again_s = fetch_again_s
-        self._hasten = hasten
-        self._prior_round: int | None = None
-        self._asked: set[tuple[str, int]] = set()
-        self._store = store
+    def __init__(self, catalogue: Catalogue, plan: Plan, rules: Rules, start: Starters) -> None:
+        self._catalogue = catalogue
         self._plan = plan
-        self._quiet_s = quiet_s
-        self._start_run = start_run
-        self._start_delivery = start_delivery
-        self._compare = compare_with_prior
+        self._rules = rules
+        self._start = start
+        self.open_studies = 0
         self._seen_seq = 0
         self._finishes = set[int]()
         self._replanned = False
-        self.open_studies = 0
+        self._prior_round: int | None = None
+        self._asked: set[tuple[str, int]] = set()
         self._started: set[str] = set()
         self._tried: set[tuple[str, str, int]] = set()
 
@@ -126,18 +127,20 @@ class Scheduler:
     # Studies
 
     def _match_settled(self, now: float) -> int:
-        last_seq = self._store.instances.last_seq()
-        open_studies = self._store.instances.unmatched(self._seen_seq)
+        last_seq = self._catalogue.instances.last_seq()
+        open_studies = self._catalogue.studies.unmatched(self._seen_seq)
         done = set[str]()
-        unsettled = {row.study_uid for row in open_studies if not self._settled(row, now)}
-        ready: list[_Ready] = []
+        unsettled = {
+            row.study_uid for row in open_studies if not is_settled(row, self._rules.quiet_s, now)
+        }
+        ready: list[Ready] = []
         for row in open_studies:
             if row.study_uid in done:
                 continue
-            group = self._store.instances.group_of(row.study_uid)
+            group = self._catalogue.studies.group_of(row.study_uid)
             if group & unsettled:
                 continue
-            ready.append(self._matched(group))
+            ready.append(matched(self._catalogue.studies, group, self._plan.reading))
             done |= group
         new = 0
         # By date, so that an earlier study of a patient is known when the later one is queued.
@@ -152,60 +155,38 @@ class Scheduler:
             except Exception:
                 # As above: it says so and rests; the others go on.
                 log.exception("queueing failed", studies=len(one.group))
-                fault = tuple(_matching_fault(study_uid) for study_uid in sorted(one.group))
-                self._store.instances.note_matched(one.counts, (), fault, now)
+                fault = tuple(matching_fault(study_uid) for study_uid in sorted(one.group))
+                self._catalogue.studies.note_matched(one.counts, (), fault, now)
         self.open_studies = len(unsettled)
         still_open = [row.last_seq for row in open_studies if row.study_uid not in done]
         self._seen_seq = min([last_seq, *(seq - 1 for seq in still_open)])
         return new
 
-    def _settled(self, row: StudyRow, now: float) -> bool:
-        # A time far ahead is from before the clock was set back: it says nothing.
-        age = now - row.last_received_at
-        return age >= self._quiet_s or age < -self._quiet_s
-
-    def _matched(self, group: set[str]) -> "_Ready":
-        counts = self._store.instances.count(group)  # before the headers: none is overlooked
-        texts = self._store.instances.headers(group)
-        try:
-            headers = [InstanceHeader.from_json(text) for text in texts]
-            outcome = match(headers, self._plan.reading)
-        except Exception:
-            # One study that cannot be matched must not stop the others; it says so and rests
-            # until something new arrives for it.
-            log.exception("matching failed", objects=len(texts))
-            fault = tuple(_matching_fault(study_uid) for study_uid in sorted(group))
-            return _Ready(group, counts, MatchOutcome((), (), fault), (), ())
-        of = {one.sop_instance_uid: one for one in headers}
-        dates = tuple(max(of[uid].study_date for uid in one.images) for one in outcome.selections)
-        described = tuple(of[one.images[0]].series_description for one in outcome.selections)
-        return _Ready(group, counts, outcome, dates, described)
-
-    def _awaits_prior(self, one: "_Ready") -> bool:
+    def _awaits_prior(self, one: Ready) -> bool:
         """True while an earlier study of the patient is at work: its result is wanted first.
 
         What is waited for goes no later than who waits.
         """
-        if not self._compare:
+        if not self._rules.compare_with_prior:
             return False
         awaits = False
         each = zip(one.outcome.selections, one.dates, one.descriptions, strict=True)
         for selection, date, description in each:
-            if self._store.runs.awaits_prior(selection.patient_id, date):
+            if self._catalogue.comparisons.awaits_prior(selection.patient_id, date):
                 awaits = True
-                rank = self._rank(selection, description)
-                self._store.runs.hasten_prior(selection.patient_id, date, rank, self._hasten)
+                rank = self._rules.rank(selection, description)
+                self._catalogue.comparisons.hasten_prior(
+                    selection.patient_id, date, rank, self._start.hasten
+                )
         return awaits
 
-    def _take(self, one: "_Ready", now: float) -> int:
+    def _take(self, one: Ready, now: float) -> int:
         each = zip(one.outcome.selections, one.dates, one.descriptions, strict=True)
         new = sum(
-            self._queue(selection, date, now, self._rank(selection, description))
+            self._queue(selection, date, now, self._rules.rank(selection, description))
             for selection, date, description in each
         )
-        self._store.instances.note_matched(
-            one.counts, _waiting(one.outcome), one.outcome.quality, now
-        )
+        self._catalogue.studies.note_matched(one.counts, one.waiting, one.outcome.quality, now)
         log.info(
             "study settled",
             objects=sum(one.counts.values()),
@@ -216,9 +197,9 @@ class Scheduler:
         return new
 
     def _queue(self, selection: Selection, study_date: str, now: float, priority: int) -> bool:
-        prior = self._prior(selection, study_date) if self._compare else None
+        prior = self._prior(selection, study_date) if self._rules.compare_with_prior else None
         run_id = run_digest(selection.input_digest, self._plan, prior.run_id if prior else "")
-        new = self._store.runs.queue(
+        new = self._catalogue.runs.queue(
             NewRun(
                 run_id=run_id,
                 study_uid=selection.study_uid,
@@ -233,11 +214,11 @@ class Scheduler:
             ),
             now,
         )
-        lonely = new and self._compare and prior is None
-        if lonely and self._start_prior is not None:
-            if self._store.runs.earlier(selection.patient_id, study_date):
+        lonely = new and self._rules.compare_with_prior and prior is None
+        if lonely and self._start.prior is not None:
+            if self._catalogue.comparisons.earlier(selection.patient_id, study_date):
                 return new  # there are several, and which is meant is not ours to guess
-            self._start_prior(run_id, selection.study_uid, 0)
+            self._start.prior(run_id, selection.study_uid, 0)
         return new
 
     def _prior(self, selection: Selection, study_date: str) -> RunRow | None:
@@ -248,7 +229,7 @@ class Scheduler:
         """
         alike = [
             run
-            for run in self._store.runs.earlier(selection.patient_id, study_date)
+            for run in self._catalogue.comparisons.earlier(selection.patient_id, study_date)
             if Selection.from_json(run.selection).modality == selection.modality
         ]
         latest = [run for run in alike if run.study_date == alike[0].study_date]
@@ -256,18 +237,18 @@ class Scheduler:
 
     def _revise(self, now: float) -> int:
         """Queue later studies again whose earlier study has come, or come anew, since."""
-        if not self._compare:
+        if not self._rules.compare_with_prior:
             return 0
         # By number, not by time: the clock may have been set back. PostgreSQL may show a lower
         # number after a higher one, so we look again at the last ones.
         last = max(self._finishes, default=0)
-        finishes = self._store.runs.finishes(last - _OUT_OF_ORDER)
+        finishes = self._catalogue.comparisons.finishes(last - _OUT_OF_ORDER)
         news = finishes - self._finishes
         if not news:
             return 0
         new = sum(
             self._queue(Selection.from_json(run.selection), run.study_date, now, run.priority)
-            for run in self._store.runs.later_studies(min(news) - 1)
+            for run in self._catalogue.comparisons.later_studies(min(news) - 1)
             if self._has_another_prior(run)
         )
         self._finishes = finishes  # now, so that a catalogue that is away loses none
@@ -282,7 +263,7 @@ class Scheduler:
         """Queue anew what was begun under other profiles or rules: a run's identity names them."""
         if self._replanned:
             return
-        for run in self._store.runs.all(states=("queued", "running"), current=True):
+        for run in self._catalogue.runs.all(states=UNDER_WAY, current=True):
             if run.plan_digest != self._plan.digest:
                 selection = Selection.from_json(run.selection)
                 self._queue(selection, run.study_date, now, run.priority)
@@ -291,53 +272,35 @@ class Scheduler:
     # Work
 
     def _start_queued(self) -> None:
-        queued = {run.workflow_id: run for run in self._store.runs.all(states=("queued",))}
+        queued = {
+            run.workflow_id: run for run in self._catalogue.runs.all(states=(RunState.QUEUED,))
+        }
         for workflow_id, run in queued.items():
             if workflow_id not in self._started:
-                self._start_run(run)
+                self._start.run(run)
         self._started = set(queued)
 
     def _ask_for_missing(self, now: float) -> None:
-        if self._start_fetch is None:
+        if self._start.fetch is None:
             return
-        this_round = int(now // self._fetch_again_s)
+        this_round = int(now // self._rules.fetch_again_s)
         self._asked = {asked for asked in self._asked if asked[1] == this_round}
-        for series_uid, study_uid in self._store.instances.missing_series():
+        for series_uid, study_uid in self._catalogue.studies.missing_series():
             if (series_uid, this_round) in self._asked:
                 continue
-            if self._start_fetch(study_uid, series_uid, this_round) is not False:
+            if self._start.fetch(study_uid, series_uid, this_round) is not False:
                 self._asked.add((series_uid, this_round))
 
     def _look_again_for_priors(self, now: float) -> None:
-        this_round = int(now // self._fetch_again_s)
-        if self._start_prior is None or this_round == self._prior_round:
+        this_round = int(now // self._rules.fetch_again_s)
+        if self._start.prior is None or this_round == self._prior_round:
             return
-        for run_id, study_uid in self._store.events.unanswered_priors():
-            self._start_prior(run_id, study_uid, this_round)
+        for run_id, study_uid in self._catalogue.priors.unanswered():
+            self._start.prior(run_id, study_uid, this_round)
         self._prior_round = this_round
 
     def _start_due(self, now: float) -> None:
-        due = self._store.deliveries.due(now, self._longest_wait_s)
+        due = self._catalogue.deliveries.due(now, self._rules.longest_wait_s)
         new = [one for one in due if one not in self._tried]
-        refused = {one for one in new if self._start_delivery(*one) is False}
+        refused = {one for one in new if self._start.delivery(*one) is False}
         self._tried = set(due) - refused
-
-
-def _waiting(outcome: MatchOutcome) -> list[tuple[str, str, str]]:
-    return [
-        (one.study_uid, one.object_uid or one.series_uid, one.waits_for) for one in outcome.waiting
-    ]
-
-
-def _matching_fault(study_uid: str) -> QualityRow:
-    return QualityRow(
-        study_uid=study_uid,
-        series_uid="",
-        object_uid="",
-        lesion="",
-        check="matching_failed",
-        outcome="refused",
-        found="a fault of the node while matching",
-        wanted="",
-        detail="see the log",
-    )

@@ -1,18 +1,17 @@
 """The ``mirv space`` commands: frozen feature spaces are fitted, shown and listed."""
 
-import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from analysis.errors import Unsuitable
-from config.spaces import space_names
+from analysis.choices import Fitted, Population, ReductionMode, Scaling
+from config.errors import opening
+from service.shell import AnalysisCommands
 
-Mode = Literal["paper", "code_fixed", "published_compat"]
-Population = Literal["all", "multiple"]
-
-space_app = typer.Typer(no_args_is_help=True, help="Frozen feature spaces: fit, show, list.")
+app = typer.Typer(
+    cls=AnalysisCommands, no_args_is_help=True, help="Frozen feature spaces: fit, show, list."
+)
 
 FeaturesOption = Annotated[
     Path, typer.Option("--features", help="Feature table, one row a lesion (CSV or Parquet)")
@@ -20,16 +19,11 @@ FeaturesOption = Annotated[
 PatientOption = Annotated[str, typer.Option("--patient-column", help="Column of the patient")]
 
 
-def refuse(error: Exception) -> typer.Exit:
-    """Say what cannot be used on standard error; the exit code is 2."""
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(2)
-
-
-@space_app.command("list")
+@app.command("list")
 def list_spaces() -> None:
     """Name the spaces that ship with the node, with profile, scaling, size and digest."""
     from analysis.feature_space import load_space
+    from config.spaces import space_names
 
     for name in space_names():
         space = load_space(name)
@@ -39,63 +33,62 @@ def list_spaces() -> None:
         )
 
 
-@space_app.command("show")
+@app.command("show")
 def show_space(
     name: Annotated[str, typer.Argument(help="Shipped name, or path of a .json")],
 ) -> None:
     """Print a space: features, centre, scale, provenance, reference quantiles, digest."""
     from analysis.feature_space import load_space, space_to_json
 
-    try:
-        typer.echo(space_to_json(load_space(name)), nl=False)
-    except ValueError as error:
-        raise refuse(error) from error
+    typer.echo(space_to_json(load_space(name)), nl=False)
 
 
-@space_app.command("fit")
+@app.command("fit")
 def fit(
     features: FeaturesOption,
     name: Annotated[str, typer.Option(help="Name of the new space")],
     out: Annotated[Path, typer.Option(help="Folder for <name>.json")],
     patient_column: PatientOption = "patient_id",
     profile: Annotated[str, typer.Option(help="Profile the features come from")] = "mirv2025",
-    mode: Annotated[Mode, typer.Option(help="Reduction (SPEC R-MIRV-2)")] = "paper",
+    mode: Annotated[
+        ReductionMode, typer.Option(help="Reduction (SPEC R-MIRV-2)")
+    ] = ReductionMode.PAPER,
     short_list_of: Annotated[
         str, typer.Option(help="No reduction: take the short list of this profile")
     ] = "",
-    kind: Annotated[Literal["zscore", "minmax"], typer.Option(help="Scaling")] = "zscore",
+    kind: Annotated[Fitted, typer.Option(help="Scaling")] = Scaling.ZSCORE,
     population: Annotated[
         Population, typer.Option(help="all lesions, or of patients with multiple ones")
-    ] = "all",
+    ] = Population.ALL,
     source: Annotated[str, typer.Option(help="Where the table comes from, and its licence")] = "",
     description: Annotated[str, typer.Option(help="One sentence for people")] = "",
 ) -> None:
     """Fit a feature space on a cohort and write it as JSON with its provenance."""
+    import hashlib
+
     from analysis.feature_space import fit_space, write_space
     from analysis.tables import feature_columns, identifiers, read_table
     from config.profiles import load_profile
 
-    try:
-        table = read_table(features, [patient_column])
-        patients = identifiers(table, patient_column)
-        space = fit_space(
-            table[feature_columns(table)],
-            patients,
-            name=name,
-            profile=profile,
-            mode=None if short_list_of else mode,
-            names=load_profile(short_list_of).selected if short_list_of else None,
-            kind=kind,
-            population=population,
-            source={
-                "source": source,
-                "file": features.name,
-                "file_sha256": hashlib.sha256(features.read_bytes()).hexdigest(),
-            },
-            description=description,
-        )
+    table = read_table(features, [patient_column])
+    patients = identifiers(table, patient_column)
+    space = fit_space(
+        table[feature_columns(table)],
+        patients,
+        name=name,
+        profile=profile,
+        mode=None if short_list_of else mode,
+        names=load_profile(short_list_of).selected if short_list_of else None,
+        kind=kind,
+        population=population,
+        source={
+            "source": source,
+            "file": features.name,
+            "file_sha256": hashlib.sha256(features.read_bytes()).hexdigest(),
+        },
+        description=description,
+    )
+    with opening():
         out.mkdir(parents=True, exist_ok=True)
         path = write_space(space, out)
-    except (Unsuitable, ValueError) as error:
-        raise refuse(error) from error
     typer.echo(f"{path}: {len(space.names)} features, digest {space.digest}")

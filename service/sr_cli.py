@@ -4,22 +4,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from analysis.errors import Unsuitable
-from analysis.model import StudyResult
-from dicom_io import sr_read
-from dicom_io.outputs.checker import check_report
-from service import tables
-from service.records import ResultRecord
-from service.shell import err, fail, out
+from config.errors import opening
+from service.shell import Commands, err, out
 
-sr_app = typer.Typer(no_args_is_help=True, help="Structured reports.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Structured reports.")
 
 FileArgument = Annotated[Path, typer.Argument(help="An SR document.", exists=True, dir_okay=False)]
 
 
-@sr_app.command("check")
+@app.command("check")
 def sr_check(
     file: FileArgument,
     segmentation: Annotated[
@@ -30,26 +24,31 @@ def sr_check(
 
     Exit code 0: clean; 2: faults, each with row, expected and found.
     """
-    try:
-        faults = check_report(file, segmentation or ())
-    except Unsuitable as error:
-        fail(str(error))
+    from rich.text import Text
+
+    from dicom_io.outputs.checker import check_report
+
+    faults = check_report(file, segmentation or ())
     for fault in faults:
-        err.print(Text(str(fault)))
-    out.print(f"{len(faults)} fault(s)")
+        err().print(Text(str(fault)))
+    out().print(f"{len(faults)} fault(s)")
     raise typer.Exit(2 if faults else 0)
 
 
-@sr_app.command("read")
+@app.command("read")
 def sr_read_command(
     file: FileArgument,
     folder: Annotated[Path, typer.Option("--out", help="Folder for lesions.csv, patients.csv.")],
 ) -> None:
     """Write the values of one of the node's reports as tables: exactly those that were measured."""
-    try:
-        report = sr_read.read(file)
-    except Unsuitable as error:
-        fail(str(error))
+    from rich.text import Text
+
+    from analysis.model import StudyResult
+    from dicom_io import sr_read
+    from service import tables
+    from service.records import ResultRecord
+
+    report = sr_read.read(file)
     record = ResultRecord(
         patient_id=report.patient_id,
         study_uid=report.study_uid,
@@ -59,7 +58,8 @@ def sr_read_command(
         result=StudyResult(report.lesions, report.measures, (), (), report.provenance),
         quality=(),
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    with opening():
+        folder.mkdir(parents=True, exist_ok=True)
     for name, (columns, rows) in (
         ("lesions", tables.lesion_rows([record])),
         ("patients", tables.patient_rows([record])),
@@ -67,4 +67,4 @@ def sr_read_command(
         if rows:
             path = folder / f"{name}.csv"
             path.write_bytes(tables.to_csv(columns, rows))
-            out.print(Text(str(path)))
+            out().print(Text(str(path)))

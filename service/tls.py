@@ -1,8 +1,9 @@
-"""TLS contexts after BCP 195: version 1.2 at least, a certificate from either side."""
+"""TLS contexts after BCP 195: version 1.2 at least; over DICOM a certificate from either side."""
 
 import ssl
+from pathlib import Path
 
-from config.settings import Tls
+from config.settings import Tls, WebAccess
 
 
 def server_context(wanted: Tls) -> ssl.SSLContext:
@@ -13,17 +14,40 @@ def server_context(wanted: Tls) -> ssl.SSLContext:
     OSError
         A file is missing or holds no usable certificate or key.
     """
-    return _with_identity(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), wanted)
+    return _mutual(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), wanted)
 
 
 def client_context(wanted: Tls) -> ssl.SSLContext:
-    """For the sender: the destination's certificate must be trusted and name its host."""
-    return _with_identity(ssl.create_default_context(ssl.Purpose.SERVER_AUTH), wanted)
+    """For associations we ask for: the peer's certificate must be trusted and name its host.
+
+    Raises
+    ------
+    OSError
+        As above.
+    """
+    return _mutual(ssl.create_default_context(ssl.Purpose.SERVER_AUTH), wanted)
 
 
-def _with_identity(context: ssl.SSLContext, wanted: Tls) -> ssl.SSLContext:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+def web_context(peer: WebAccess) -> ssl.SSLContext:
+    """For peers spoken to over HTTP: our own certificate is shown where the settings name one.
+
+    Raises
+    ------
+    OSError
+        As above.
+    """
+    context = ssl.create_default_context(cafile=peer.trusted)
+    return _ours(context, peer.certificate, peer.key)
+
+
+def _mutual(context: ssl.SSLContext, wanted: Tls) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(wanted.trusted)
-    context.load_cert_chain(wanted.certificate, wanted.key)
+    return _ours(context, wanted.certificate, wanted.key)
+
+
+def _ours(context: ssl.SSLContext, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
     return context

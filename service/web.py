@@ -1,7 +1,6 @@
 """HTTP to peers: who we are to them, how they prove themselves, and how much of them we read."""
 
 import json
-import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +9,7 @@ import httpx
 
 from analysis.errors import Transient
 from config.settings import WebAccess
+from service.tls import web_context
 
 SECONDS = 120.0
 _ANSWER_BYTES = 8 << 20
@@ -29,21 +29,13 @@ def access(peer: WebAccess) -> dict[str, object]:
         "headers": {"Accept-Encoding": "identity"},
         "timeout": SECONDS,
         "trust_env": False,
-        "verify": _context(peer),
+        "verify": web_context(peer),
     }
 
 
 def client(peer: WebAccess, url: str) -> httpx.Client:
     """A client for addresses below `url`; close it."""
     return httpx.Client(base_url=url.rstrip("/"), **access(peer))  # type: ignore[arg-type]
-
-
-def _context(peer: WebAccess) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=peer.trusted)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if peer.certificate is not None:
-        context.load_cert_chain(peer.certificate, peer.key)
-    return context
 
 
 def passes(status: int) -> bool:

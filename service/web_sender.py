@@ -15,22 +15,22 @@ from pydicom.errors import InvalidDicomError
 
 from analysis.errors import Transient
 from config.settings import WebDestination
-from service.commitment import NO_SUCH_INSTANCE, Reference, Report
-from service.sender import DUPLICATE, Outcome, Outgoing, judge
+from service.commitment import Reference, Report
+from service.sender import DeliveryOutcome, Outgoing, judge
+from service.statuses import DUPLICATE_INSTANCE, NO_SUCH_INSTANCE, PROCESSING_FAILURE
+from service.verdicts import DeliveryVerdict
 from service.web import body, client, first_value, objects, passes
 
 _JSON = "application/dicom+json"
 _FAILED_SEQUENCE, _FAILURE_REASON = "00081198", "00081197"
 _STORED_SEQUENCE, _STORED_UID = "00081199", "00081155"
-# Not in C-STORE. Archives give it for any fault of their own, a full disk among them.
-_PROCESSING_FAILURE = 0x0110
 _LARGEST_REASON = 0xFFFF
 _STORED_IN_ORTHANC = ("Success", "AlreadyStored")
 
 
-def send(destination: WebDestination, outgoing: Sequence[Outgoing]) -> list[Outcome]:
+def send(destination: WebDestination, outgoing: Sequence[Outgoing]) -> list[DeliveryOutcome]:
     """Send artifacts over one connection; an outcome for each, in order."""
-    outcomes: list[Outcome] = []
+    outcomes: list[DeliveryOutcome] = []
     store = _stow if destination.method == "stow-rs" else _post_to_orthanc
     with client(destination, destination.url) as web:
         for one in outgoing:
@@ -40,7 +40,10 @@ def send(destination: WebDestination, outgoing: Sequence[Outgoing]) -> list[Outc
                 detail = f"no answer: {type(fault).__name__}"
                 # The others would wait for the same silence, one after the other.
                 left = outgoing[len(outcomes) :]
-                outcomes += [Outcome(rest.delivery_id, "retry", None, detail) for rest in left]
+                outcomes += [
+                    DeliveryOutcome(rest.delivery_id, DeliveryVerdict.RETRY, None, detail)
+                    for rest in left
+                ]
                 break
     return outcomes
 
@@ -73,7 +76,7 @@ def look_up(
 # STOW-RS
 
 
-def _stow(web: httpx.Client, one: Outgoing) -> Outcome:
+def _stow(web: httpx.Client, one: Outgoing) -> DeliveryOutcome:
     boundary = uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     tail = f"\r\n--{boundary}--\r\n".encode()
@@ -94,7 +97,9 @@ def _uid_in(file: bytes) -> str:
     return str(found.get("SOPInstanceUID", ""))
 
 
-def judge_stow(delivery_id: int, sop_instance_uid: str, status: int, content: bytes) -> Outcome:
+def judge_stow(
+    delivery_id: int, sop_instance_uid: str, status: int, content: bytes
+) -> DeliveryOutcome:
     """What the answer to a STOW-RS request for one object means (PS3.18 table 10.5.3-1).
 
     Stored is what the answer names as stored, or all there is when it has no body: a portal's
@@ -114,22 +119,35 @@ def judge_stow(delivery_id: int, sop_instance_uid: str, status: int, content: by
     told = _told(content)
     reasons = _failure_reasons(told)
     if reasons:
-        if reasons[0] == DUPLICATE:  # not failed, but there
-            detail = f"HTTP {status}, failure reason 0x{DUPLICATE:04X}: it has the object"
-            return Outcome(delivery_id, "delivered", status, detail)
+        if reasons[0] == DUPLICATE_INSTANCE:  # not failed, but there
+            detail = f"HTTP {status}, failure reason 0x{DUPLICATE_INSTANCE:04X}: it has the object"
+            return DeliveryOutcome(delivery_id, DeliveryVerdict.DELIVERED, status, detail)
         outcome = judge(delivery_id, reasons[0])
-        verdict = "retry" if reasons[0] == _PROCESSING_FAILURE else outcome.verdict
+        # Not in C-STORE. Archives give it for any fault of their own, a full disk among them.
+        verdict = DeliveryVerdict.RETRY if reasons[0] == PROCESSING_FAILURE else outcome.verdict
         detail = f"HTTP {status}, failure reason 0x{reasons[0]:04X}"
         # A failure is none the less one when its reason is in the range of warnings.
-        return Outcome(delivery_id, "park" if verdict == "delivered" else verdict, status, detail)
+        return DeliveryOutcome(
+            delivery_id,
+            DeliveryVerdict.PARK if verdict == DeliveryVerdict.DELIVERED else verdict,
+            status,
+            detail,
+        )
     if status == 409:
-        return Outcome(delivery_id, "retry", status, f"HTTP {status} without a reason")
+        return DeliveryOutcome(
+            delivery_id, DeliveryVerdict.RETRY, status, f"HTTP {status} without a reason"
+        )
     if not content.strip() or sop_instance_uid in _stored_uids(told):
-        return Outcome(delivery_id, "delivered", status, f"HTTP {status}")
+        return DeliveryOutcome(delivery_id, DeliveryVerdict.DELIVERED, status, f"HTTP {status}")
     if _names_nothing(told):  # Orthanc without room says so little
-        return Outcome(delivery_id, "retry", status, f"HTTP {status}: stored nothing, and not why")
+        return DeliveryOutcome(
+            delivery_id,
+            DeliveryVerdict.RETRY,
+            status,
+            f"HTTP {status}: stored nothing, and not why",
+        )
     detail = "found no answer of a STOW-RS service: check the url"
-    return Outcome(delivery_id, "park", status, detail)
+    return DeliveryOutcome(delivery_id, DeliveryVerdict.PARK, status, detail)
 
 
 def _names_nothing(told: Any) -> bool:
@@ -168,32 +186,39 @@ def _whole(found: Any) -> int:
     return found if isinstance(found, int) and 0 <= found <= _LARGEST_REASON else 0
 
 
-def judge_http(delivery_id: int, status: int) -> Outcome:
+def judge_http(delivery_id: int, status: int) -> DeliveryOutcome:
     """What an HTTP status other than those with a meaning of their own means for a delivery."""
-    return Outcome(delivery_id, "retry" if passes(status) else "park", status, f"HTTP {status}")
+    return DeliveryOutcome(
+        delivery_id,
+        DeliveryVerdict.RETRY if passes(status) else DeliveryVerdict.PARK,
+        status,
+        f"HTTP {status}",
+    )
 
 
 # Orthanc
 
 
-def _post_to_orthanc(web: httpx.Client, one: Outgoing) -> Outcome:
+def _post_to_orthanc(web: httpx.Client, one: Outgoing) -> DeliveryOutcome:
     headers = {"Content-Type": "application/dicom"}
     with web.stream("POST", "/instances", content=one.path.read_bytes(), headers=headers) as answer:
         return judge_orthanc(one.delivery_id, answer.status_code, body(answer))
 
 
-def judge_orthanc(delivery_id: int, status: int, content: bytes) -> Outcome:
+def judge_orthanc(delivery_id: int, status: int, content: bytes) -> DeliveryOutcome:
     """What Orthanc's answer to ``POST /instances`` means."""
     if status != httpx.codes.OK:
         return judge_http(delivery_id, status)
     try:
         said = str(json.loads(content)["Status"])
     except (ValueError, TypeError, LookupError, RecursionError):
-        return Outcome(delivery_id, "park", status, "found no answer of Orthanc's: check the url")
+        return DeliveryOutcome(
+            delivery_id, DeliveryVerdict.PARK, status, "found no answer of Orthanc's: check the url"
+        )
     if said in _STORED_IN_ORTHANC:
-        return Outcome(delivery_id, "delivered", status, said)
+        return DeliveryOutcome(delivery_id, DeliveryVerdict.DELIVERED, status, said)
     # Filtered out by its own rules, which stay as they are.
-    return Outcome(delivery_id, "park", status, f"Orthanc says {said[:40]!r}")
+    return DeliveryOutcome(delivery_id, DeliveryVerdict.PARK, status, f"Orthanc says {said[:40]!r}")
 
 
 # Looking up

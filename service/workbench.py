@@ -1,16 +1,18 @@
-"""What workflows and errands work with: one workbench a process, there while the node runs."""
+"""What durable work works with: one context a process, there while the node runs."""
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from analysis.errors import Transient
 from analysis.extraction import Extractor
+from config.errors import MirvError
 from config.settings import Settings
 from dicom_io.model import StudyInput
 from service import pipeline
 from service.spool import Spool
-from service.store import Store
+from service.store import Catalogue
 
 RUNS = "runs"
 DELIVERIES = "deliveries"
@@ -18,10 +20,12 @@ FETCHES = "fetches"
 PRIORS = "priors"
 NOTICES = "notices"
 COMMITMENTS = "commitments"
+# What DBOS calls work that it will not go on with.
+ENDED_STATES = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCESS")
 
 
 @dataclass
-class Workbench:
+class WorkContext:
     """What steps work with; one a process.
 
     Attributes
@@ -29,7 +33,7 @@ class Workbench:
     settings : Settings
     plan : pipeline.Plan
     spool : Spool
-    store : Store
+    catalogue : Catalogue
     extractor : Extractor
         The pool lesions are shared out to; warm between runs.
     clock : callable
@@ -41,7 +45,7 @@ class Workbench:
     settings: Settings
     plan: pipeline.Plan
     spool: Spool
-    store: Store
+    catalogue: Catalogue
     extractor: Extractor
     clock: Callable[[], float] = time.time
     studies: dict[str, StudyInput] = field(default_factory=dict)
@@ -55,28 +59,38 @@ class Stopping(BaseException):
     """
 
 
-_bench: Workbench | None = None
+_work: WorkContext | None = None
 
 
-def set_workbench(bench: Workbench | None) -> None:
-    """Put the workbench where steps find it: DBOS calls plain functions."""
-    global _bench
-    _bench = bench
+def set_work_context(work: WorkContext | None) -> None:
+    """Put the context where steps find it: DBOS calls plain functions."""
+    global _work
+    _work = work
 
 
-def workbench() -> Workbench:
-    """The workbench.
+def work_context() -> WorkContext:
+    """The context of this process.
 
     Raises
     ------
     Stopping
         The node stops.
     """
-    if _bench is None:
+    if _work is None:
         raise Stopping
-    return _bench
+    return _work
 
 
 def worth_repeating(fault: BaseException) -> bool:
     """Whether a step that met this fault is run again."""
     return isinstance(fault, (Transient, OSError))
+
+
+def fault_code(fault: Exception) -> str:
+    """The reason's code for work that ended with this fault."""
+    return "retries_exhausted" if isinstance(fault, MirvError) else "internal_fault"
+
+
+def fault_text(fault: Exception) -> str:
+    """The fault with its traceback, cut to what a row holds."""
+    return "".join(traceback.format_exception(fault))[-8000:]

@@ -12,15 +12,17 @@ import threading
 import time
 
 from analysis.extraction import Extractor
+from config.errors import SettingsError, opening
 from config.settings import Settings
-from service import workflows
+from service import work_engine
 from service.log import get_logger
 from service.loop import Loop, wait_for_the_end
+from service.node_folder import NodeFolder, catalogue_url, workflow_url
 from service.pipeline import extractor_from, plan_from
 from service.same_spool import check_spool
 from service.spool import Spool
-from service.store import Store, sqlite_url
-from service.workbench import Workbench
+from service.store import Catalogue
+from service.workbench import WorkContext
 
 # A worker may start together with its node.
 _NODE_STARTS_S = 30.0
@@ -33,14 +35,14 @@ class Heart:
 
     Parameters
     ----------
-    store : Store
+    catalogue : Catalogue
     executor_id : str
     silent_s : float
         Who is silent for longer is taken for dead.
     """
 
-    def __init__(self, store: Store, executor_id: str, silent_s: float) -> None:
-        self._store = store
+    def __init__(self, catalogue: Catalogue, executor_id: str, silent_s: float) -> None:
+        self._catalogue = catalogue
         self._executor_id = executor_id
         self._silent_s = silent_s
         self._next = 0.0
@@ -55,12 +57,14 @@ class Heart:
         if self._next - self._silent_s < now < self._next:
             return
         self._next = now + self._silent_s / 4
-        self._store.workers.beat(self._executor_id, now)
-        for silent in self._store.workers.silent_since(now - self._silent_s, now + self._silent_s):
+        self._catalogue.workers.beat(self._executor_id, now)
+        for silent in self._catalogue.workers.silent_since(
+            now - self._silent_s, now + self._silent_s
+        ):
             if silent == self._executor_id:
                 continue
-            recovered = workflows.recover([silent])
-            self._store.workers.forget(silent)
+            recovered = work_engine.recover([silent])
+            self._catalogue.workers.forget(silent)
             log.warning("a silent worker's work is handed on", workflows=recovered)
 
 
@@ -75,7 +79,7 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         if settings.database_url is None or settings.workflow_database_url is None:
-            raise ValueError(
+            raise SettingsError(
                 "a worker needs database_url and workflow_database_url: SQLite files serve one "
                 "process only"
             )
@@ -85,7 +89,7 @@ class Worker:
         self._stopping = threading.Event()
         self._beating: Loop | None = None
         self._extractor: Extractor | None = None
-        self._store: Store | None = None
+        self._catalogue: Catalogue | None = None
 
     def start(self) -> None:
         """Open what the node shares and begin; returns at once.
@@ -96,18 +100,20 @@ class Worker:
             The folder does not hold the spool of the node.
         """
         settings = self.settings
-        spool = settings.folder / "spool"
-        self._store = Store(catalogue_url(settings))
+        spool = NodeFolder(settings.folder).spool
+        self._catalogue = Catalogue(catalogue_url(settings))
         try:
-            check_spool(spool, self._store, _NODE_STARTS_S)
+            check_spool(spool, self._catalogue, _NODE_STARTS_S)
         except BaseException:
-            self._store.close()
+            self._catalogue.close()
             raise
         self._extractor = extractor_from(settings)
-        bench = Workbench(settings, self.plan, Spool(spool), self._store, self._extractor)
-        self._store.workers.beat(self.executor_id, time.time())
-        workflows.launch(bench, workflow_url(settings), self.executor_id)
-        heart = Heart(self._store, self.executor_id, settings.worker_silent_s)
+        with opening():
+            opened = Spool(spool)
+        work = WorkContext(settings, self.plan, opened, self._catalogue, self._extractor)
+        self._catalogue.workers.beat(self.executor_id, time.time())
+        work_engine.launch(work, workflow_url(settings), self.executor_id)
+        heart = Heart(self._catalogue, self.executor_id, settings.worker_silent_s)
         self._beating = Loop("heart", heart.turn, rest_s=1)
         self._beating.start()
         log.info("worker started", executor=self.executor_id)
@@ -118,23 +124,13 @@ class Worker:
         if self._beating is not None:
             self._beating.stop()
             self._beating = None
-        workflows.shutdown()
+        work_engine.shutdown()
         if self._extractor is not None:
             self._extractor.close()
-        if self._store is not None:
-            self._store.close()
+        if self._catalogue is not None:
+            self._catalogue.close()
 
     def wait(self) -> None:
         """Block until told to end, then stop."""
         wait_for_the_end(self._stopping)
         self.stop()
-
-
-def catalogue_url(settings: Settings) -> str:
-    """Where the catalogue is."""
-    return settings.database_url or sqlite_url(settings.folder / "catalogue.sqlite")
-
-
-def workflow_url(settings: Settings) -> str:
-    """Where DBOS keeps its checkpoints."""
-    return settings.workflow_database_url or sqlite_url(settings.folder / "workflows.sqlite")

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-import typer.main
 import yaml
 
-from config.settings import load_settings
-from service.cli import app
+from config.settings import Settings, load_settings
+from service.cli import ENTRIES
+from tests.doc_tables import pages
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -16,11 +16,8 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 def commands() -> dict[str, set[str]]:
     """Names of commands, with those of their sub-commands."""
-    top = typer.main.get_command(app)
-    return {
-        name: set(getattr(command, "commands", {}))
-        for name, command in top.commands.items()  # type: ignore[attr-defined]
-    }
+    loaded = {name: entry.load(name) for name, entry in ENTRIES.items()}
+    return {name: set(getattr(command, "commands", {})) for name, command in loaded.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -45,6 +42,23 @@ def test_the_settings_in_the_readme_load(tmp_path: Path) -> None:
     path.write_text(block)
     settings = load_settings(path)
     assert settings.destinations[0].name == yaml.safe_load(block)["destinations"][0]["name"]
+
+
+def test_generated_pages_and_tables_are_what_the_program_gives() -> None:
+    """Refresh with ``make docs``."""
+    stale = [page.name for page, text in pages().items() if page.read_text("utf-8") != text]
+    assert stale == []
+
+
+def test_every_setting_says_what_it_is() -> None:
+    schema = Settings.model_json_schema()
+    silent = [
+        f"{section['title']}.{name}"
+        for section in (schema, *schema["$defs"].values())
+        for name, field in section["properties"].items()
+        if "description" not in field
+    ]
+    assert silent == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -38,6 +38,23 @@ class Distances:
         return upper(self.euclidean)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sums:
+    """What is kept of the pairs of many samples, each of `m` lesions.
+
+    Attributes
+    ----------
+    largest, total : float64, one value a sample
+        Largest distance and sum of distances over the pairs i < j.
+    m : int
+        At least 2.
+    """
+
+    largest: FloatArray
+    total: FloatArray
+    m: int
+
+
 def upper(matrix: FloatArray) -> FloatArray:
     """The entries i < j of a square matrix, row by row."""
     values: FloatArray = matrix[np.triu_indices(matrix.shape[0], k=1)]

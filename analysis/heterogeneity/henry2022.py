@@ -8,6 +8,7 @@ computed and named apart: ``ath_matrix = (n - 1) / n * ath_pairs``.
 
 import math
 
+from analysis.heterogeneity.distances import Sums
 from analysis.model import FloatArray
 
 
@@ -25,6 +26,23 @@ def ath_matrix(pairs: FloatArray) -> float:
     """Mean over the whole n x n matrix, zero diagonal included."""
     n = n_from_pairs(pairs)
     return float(2.0 * pairs.sum() / n**2)
+
+
+def mtd_from_sums(sums: Sums) -> FloatArray:
+    """`mtd` of each sample."""
+    return sums.largest
+
+
+def ath_pairs_from_sums(sums: Sums) -> FloatArray:
+    """`ath_pairs` of each sample."""
+    result: FloatArray = 2 * sums.total / (sums.m * (sums.m - 1))
+    return result
+
+
+def ath_matrix_from_sums(sums: Sums) -> FloatArray:
+    """`ath_matrix` of each sample."""
+    result: FloatArray = 2 * sums.total / sums.m**2
+    return result
 
 
 def n_from_pairs(pairs: FloatArray) -> int:

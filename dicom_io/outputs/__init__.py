@@ -1,32 +1,111 @@
 """What the node writes: one function an output, listed in `OUTPUTS`.
 
 To add an output, write ``render(study, result, context) -> tuple[Artifact, ...]`` and list it here
-under its role.
+with its role. It is made when the setting ``outputs.extras`` names it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from analysis.model import StudyResult
+from config.errors import SettingsError
 from dicom_io.model import Artifact, RenderContext, StudyInput
-from dicom_io.outputs.headline_sr import headline_sr
-from dicom_io.outputs.lesion_sr import lesion_sr
-from dicom_io.outputs.patient_sr import patient_sr
-from dicom_io.outputs.report_pdf import report_pdf
-from dicom_io.outputs.report_sc import report_sc
-from dicom_io.outputs.segmentation import lesion_seg
+from dicom_io.outputs.derived import DERIVED_MEASUREMENTS
+from dicom_io.outputs.document import Role
+from dicom_io.outputs.headline_sr import HEADLINE_SR, headline_sr
+from dicom_io.outputs.lesion_sr import LESION_SR, lesion_sr
+from dicom_io.outputs.patient_sr import PATIENT_SR, patient_sr
+from dicom_io.outputs.report_pdf import REPORT_PDF, report_pdf
+from dicom_io.outputs.report_sc import REPORT_SC, report_sc
+from dicom_io.outputs.segmentation import LABELMAP_SEG, LESION_SEG, lesion_seg
 
-Output = Callable[[StudyInput, StudyResult, RenderContext], tuple[Artifact, ...]]
+Render = Callable[[StudyInput, StudyResult, RenderContext], tuple[Artifact, ...]]
 
-OUTPUTS: tuple[tuple[str, Output], ...] = (
-    ("lesion_sr", lesion_sr),
-    ("patient_sr", patient_sr),
-    ("lesion_seg", lesion_seg),
-    ("headline_sr", headline_sr),
-    ("report_pdf", report_pdf),
-    ("report_sc", report_sc),
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One kind of object the node writes.
+
+    Attributes
+    ----------
+    role : Role
+    render : callable
+        Its bytes follow from its arguments alone.
+    what, readers : str
+        For the documentation: which object it is, and whom it is for.
+    templates : str
+        Numbers of the SR templates it is made of.
+    always : bool
+        Made of every result; others when `RenderContext.extras` names them.
+    variants : tuple of Role
+        The same role as an object of another class, by setting.
+    """
+
+    role: Role
+    render: Render
+    what: str
+    readers: str
+    templates: str = ""
+    always: bool = False
+    variants: tuple[Role, ...] = ()
+
+
+OUTPUTS: tuple[Output, ...] = (
+    # The first three refer to each other.
+    Output(
+        LESION_SR,
+        lesion_sr,
+        "Comprehensive 3D SR, TID 1500, one TID 1411 group a lesion",
+        "programs: all features",
+        "1500, 1204, 1002, 1004, 1600, 1411, 1419, 1502, 4019; 1420 by setting",
+        always=True,
+    ),
+    Output(
+        PATIENT_SR,
+        patient_sr,
+        "Comprehensive 3D SR, TID 1500, one TID 1501 group a profile and space",
+        "programs: indices",
+        "1500, 1204, 1002, 1004, 1600, 1501, 300, 1502, 4019",
+        always=True,
+    ),
+    Output(
+        LESION_SEG,
+        lesion_seg,
+        "Segmentation, one segment a lesion",
+        "viewers, programs",
+        always=True,
+        variants=(LABELMAP_SEG,),
+    ),
+    Output(
+        HEADLINE_SR,
+        headline_sr,
+        "Comprehensive 3D SR, TID 1500, one TID 1410 group a lesion",
+        "viewers: diameters drawn",
+        "1500, 1204, 1002, 1004, 1600, 1410, 1419, 1502, 4019",
+    ),
+    Output(REPORT_PDF, report_pdf, "Encapsulated PDF, two pages up to 40 lesions", "people"),
+    Output(
+        REPORT_SC,
+        report_sc,
+        "Multi-frame Grayscale Byte Secondary Capture: the same pages at 150 dpi, 2.2 MB each",
+        "people whose archive shows no PDF",
+    ),
 )
-ALWAYS = frozenset({"lesion_sr", "patient_sr", "lesion_seg"})
-"""These refer to each other; the others are made when `RenderContext.extras` names them."""
+
+
+def check_extras(extras: Iterable[str]) -> None:
+    """Check the names of what is made beside the outputs that always are.
+
+    Raises
+    ------
+    SettingsError
+        A name that no output has.
+    """
+    known = [*(output.role.name for output in OUTPUTS if not output.always), DERIVED_MEASUREMENTS]
+    if unknown := [name for name in extras if name not in known]:
+        raise SettingsError(
+            f"outputs.extras: found {', '.join(unknown)}, wanted some of {', '.join(known)}"
+        )
 
 
 def render(study: StudyInput, result: StudyResult, context: RenderContext) -> tuple[Artifact, ...]:
@@ -36,10 +115,7 @@ def render(study: StudyInput, result: StudyResult, context: RenderContext) -> tu
     """
     return tuple(
         artifact
-        for role, output in OUTPUTS
-        if role in ALWAYS or role in context.extras
-        for artifact in output(study, result, context)
+        for output in OUTPUTS
+        if output.always or output.role.name in context.extras
+        for artifact in output.render(study, result, context)
     )
-
-
-__all__ = ["ALWAYS", "OUTPUTS", "Output", "render"]

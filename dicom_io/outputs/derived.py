@@ -21,6 +21,8 @@ from dicom_io.outputs.items import (
 )
 from dicom_io.outputs.measures import measure_code, measure_modifiers, measure_unit
 
+DERIVED_MEASUREMENTS = "derived_measurements"
+"""Names this part of the lesion report among the extras."""
 VOLUME_NAME = "volume_ml"
 _OF_VOLUMES = frozenset({"volume_total_ml", "volume_range_ml", "volume_sd_ml"})
 

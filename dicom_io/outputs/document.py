@@ -12,6 +12,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_io.codes import code_sequence
+from dicom_io.identity import IMPLEMENTATION_CLASS_UID, MANUFACTURER, MODEL_NAME
 from dicom_io.model import Artifact, Code, RenderContext, StudyInput
 from dicom_io.outputs import concepts
 from dicom_io.outputs.concepts import dcm
@@ -19,9 +20,6 @@ from dicom_io.outputs.encoding import clean
 from dicom_io.outputs.items import is_urn
 from dicom_io.uids import derive_uid
 
-MANUFACTURER = "mirv-node"
-MODEL_NAME = "mirv-node"
-IMPLEMENTATION_CLASS_UID = derive_uid("mirv-node", "implementation class")
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")

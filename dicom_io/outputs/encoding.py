@@ -18,7 +18,25 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def element(tag: int, vr: str, value: bytes) -> bytes:
-    """One data element; `value` is padded to even length as its VR wants."""
+    """One data element; `value` is padded to even length as its VR wants.
+
+    Parameters
+    ----------
+    tag : int
+        Group and element, 0xggggeeee.
+    vr : str
+    value : bytes
+        Little endian.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ValueError
+        The value is longer than its VR can say.
+    """
     if len(value) % 2:
         value += b"\0" if vr in {"UI", "OB"} else b" "
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode())
@@ -36,6 +54,15 @@ def text(tag: int, vr: str, value: str) -> bytes:
 
 def uid(tag: int, value: str) -> bytes:
     """A UI element: any the reading side lets in, since references repeat what was received.
+
+    Parameters
+    ----------
+    tag : int
+    value : str
+
+    Returns
+    -------
+    bytes
 
     Raises
     ------
@@ -73,6 +100,20 @@ def decimal_string(value: float) -> str:
     """The most precise decimal string of at most 16 characters (PS3.5 6.2, DS).
 
     At least nine significant digits survive, whatever the magnitude.
+
+    Parameters
+    ----------
+    value : float
+        Finite.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        The value does not fit: it is no finite number.
     """
     # Rounding up here would pass the largest double.
     if abs(value) > 1.79769313e308:

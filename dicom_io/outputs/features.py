@@ -61,6 +61,15 @@ def _table() -> Mapping[tuple[str, str], _Row]:
 def split_name(name: str) -> tuple[str, str, str]:
     """Split ``wavelet-HLL_glcm_Idm`` in image type, class and feature.
 
+    Parameters
+    ----------
+    name : str
+        As PyRadiomics writes it.
+
+    Returns
+    -------
+    image type, class, feature : str
+
     Raises
     ------
     ValueError
@@ -87,6 +96,15 @@ def feature_form(
         Says how grey levels were made; None: not stated.
     unit : str
         Of the image (``Volume.unit``).
+
+    Returns
+    -------
+    FeatureForm
+
+    Raises
+    ------
+    ValueError
+        The name has not three parts.
     """
     image_type, family, feature = split_name(name)
     modifiers = [

@@ -65,7 +65,17 @@ def labelmap_frames(n_planes: int, segments: Sequence[Drawn], *, empty: bool) ->
 
 
 def planes_of(part: Masked) -> list[int]:
-    """Planes of the volume in which a lesion, or a part of one, has voxels."""
+    """Planes of the volume in which a lesion, or a part of one, has voxels.
+
+    Parameters
+    ----------
+    part : Masked
+
+    Returns
+    -------
+    list of int
+        Slice indices of the volume, upwards.
+    """
     there = np.flatnonzero(part.mask.values.any(axis=(1, 2)))
     planes: list[int] = (there + part.mask.start[0]).tolist()
     return planes
@@ -121,6 +131,16 @@ def packed(frames: Sequence[Frame]) -> bytes:
     """BINARY frames as bits, first pixel in the lowest bit, one after another without gaps.
 
     One plane is unpacked at a time: the memory is that of the bits.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        Of one segment each.
+
+    Returns
+    -------
+    bytes
+        The last byte filled with zeros.
     """
     bits = bytearray()
     left_over: NDArray[np.bool_] = np.zeros(0, bool)
@@ -134,7 +154,19 @@ def packed(frames: Sequence[Frame]) -> bytes:
 
 
 def labelled(shape: tuple[int, int], frames: Sequence[Frame], dtype: str) -> bytes:
-    """LABELMAP frames: segment numbers as pixels."""
+    """LABELMAP frames: segment numbers as pixels.
+
+    Parameters
+    ----------
+    shape : (rows, columns)
+    frames : sequence of Frame
+    dtype : str
+        Of a pixel, little endian: wide enough for the largest segment number.
+
+    Returns
+    -------
+    bytes
+    """
     pixels = bytearray()
     for frame in frames:
         plane = np.zeros(shape, dtype)
@@ -145,7 +177,19 @@ def labelled(shape: tuple[int, int], frames: Sequence[Frame], dtype: str) -> byt
 
 
 def plane_of(part: Masked, plane: int) -> BoolArray:
-    """One whole plane (rows, columns) of a mask."""
+    """One whole plane (rows, columns) of a mask.
+
+    Parameters
+    ----------
+    part : Masked
+    plane : int
+        Slice index of the volume.
+
+    Returns
+    -------
+    bool array (rows, columns)
+        Empty where the mask does not reach.
+    """
     full = np.zeros(part.mask.grid_shape[1:], bool)
     offset = plane - part.mask.start[0]
     if 0 <= offset < part.mask.values.shape[0]:

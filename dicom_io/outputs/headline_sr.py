@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.axes import Axes, axial_axes
+from analysis.heterogeneity import METRICS
 from analysis.model import FloatArray, Lesion, Measure, StudyResult
 from dicom_io.model import Artifact, Code, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, templates
@@ -27,7 +28,7 @@ from dicom_io.outputs.items import (
     text_item,
 )
 from dicom_io.outputs.lesion_sr import finding_items
-from dicom_io.outputs.measures import measure_code
+from dicom_io.outputs.measures import measure_title
 from dicom_io.outputs.segmentation import drawn_lesions
 
 HEADLINE_SR = Role(
@@ -35,14 +36,8 @@ HEADLINE_SR = Role(
 )
 VIEWER_TAG = "Cornerstone3DTools@^0.1.0:Bidirectional"
 """What OHIF's loader knows a pair of axes by; the lesion's own identifier follows it."""
-_INDICES = (
-    "n_lesions",
-    "n_sites",
-    "volume_total_ml",
-    "mtd",
-    "ath_pairs",
-    "mirv_distance_max",
-    "mirv_dissimilarity_max",
+_SAID = frozenset(
+    ("n_lesions", "n_sites", "volume_total_ml", *(one.name for one in METRICS if one.headline))
 )
 
 
@@ -72,12 +67,12 @@ def headlines(measures: Sequence[Measure]) -> list[str]:
     """The patient's indices as lines for people: rounded, with profile and space."""
     lines = []
     for measure in measures:
-        if measure.name not in _INDICES:
+        if measure.name not in _SAID:
             continue
         view = " / ".join(name for name in (measure.profile, measure.space) if name)
         value = f"none ({measure.reason})" if measure.value is None else f"{measure.value:.4g}"
         unit = measure.unit if measure.value is not None and measure.unit in {"ml", "%"} else ""
-        said = f"{measure_code(measure.name).meaning}: {value} {unit}".rstrip()
+        said = f"{measure_title(measure.name)}: {value} {unit}".rstrip()
         lines.append(f"{said} [{view}]" if view else said)
     return lines
 

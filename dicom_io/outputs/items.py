@@ -33,7 +33,23 @@ _CONTENT = 0x0040A730
 
 @lru_cache(maxsize=8192)
 def code(tag: int, concept: Code) -> bytes:
-    """A code sequence of one concept (PS3.3 table 8.8-1)."""
+    """A code sequence of one concept (PS3.3 table 8.8-1).
+
+    Parameters
+    ----------
+    tag : int
+        Of the sequence.
+    concept : Code
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ValueError
+        The concept has no value, or no scheme and a value that names none.
+    """
     value, scheme = clean(concept.value, 1024), clean(concept.scheme, 16)
     if not value or not (scheme or is_urn(value)):
         raise ValueError(f"{concept!r}: a code needs value and scheme")

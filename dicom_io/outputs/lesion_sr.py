@@ -8,7 +8,7 @@ from analysis.errors import Reason
 from analysis.model import Lesion, LesionResult, StudyResult
 from dicom_io.model import Artifact, Code, LesionSource, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, templates
-from dicom_io.outputs.derived import VOLUME_NAME, Places, derived_measurements
+from dicom_io.outputs.derived import DERIVED_MEASUREMENTS, VOLUME_NAME, Places, derived_measurements
 from dicom_io.outputs.document import Reference, Role
 from dicom_io.outputs.features import FeatureForm, feature_form
 from dicom_io.outputs.items import (
@@ -44,7 +44,7 @@ def lesion_sr(
         CONTAINS, concepts.IMAGING_MEASUREMENTS, [*before, *builder.groups()]
     )
     body = [measurements]
-    if "derived_measurements" in context.extras:
+    if DERIVED_MEASUREMENTS in context.extras:
         path = (1, len(templates.preamble(study, context)) + 1, len(before))
         body.append(derived_measurements(result, context, builder.places.under(path)))
     unmeasured = [

@@ -1,5 +1,6 @@
 """Patient-level measures as coded concepts, wherever a report states them."""
 
+from analysis.heterogeneity import metric_of
 from analysis.model import Measure, StudyResult
 from dicom_io.model import Code
 from dicom_io.outputs import concepts, templates
@@ -12,7 +13,7 @@ from dicom_io.outputs.items import (
     text_item,
 )
 
-MEANINGS = {
+TITLES = {
     "n_lesions": "Number of lesions",
     "n_sites": "Number of metastatic sites",
     "volume_total_ml": "Total volume of lesions",
@@ -32,26 +33,26 @@ MEANINGS = {
     "cv_selected_mean_percent": "Mean coefficient of variation of selected features",
     "n_clipped": "Feature values clipped to the reference",
     "n_outside_reference": "Feature values outside the reference",
-    "mtd": "Maximum tumoral dissimilarity",
-    "ath_pairs": "Average tumoral heterogeneity over pairs",
-    "ath_matrix": "Average tumoral heterogeneity over the matrix",
-    "mirv_distance_max": "Inter-lesion distance, maximum",
-    "mirv_distance_mean": "Inter-lesion distance, mean",
-    "mirv_distance_median": "Inter-lesion distance, median",
-    "mirv_distance_sd": "Inter-lesion distance, SD",
-    "mirv_dissimilarity_max": "Inter-lesion dissimilarity, maximum",
-    "mirv_dissimilarity_mean": "Inter-lesion dissimilarity, mean",
-    "mirv_dissimilarity_median": "Inter-lesion dissimilarity, median",
-    "mirv_dissimilarity_sd": "Inter-lesion dissimilarity, SD",
 }
+"""Of what is no index of heterogeneity: those have theirs in `METRICS`."""
 _COUNT = ucum("{count}", "count")
 
 
+def measure_title(name: str, *, narrow: bool = False) -> str:
+    """What people call a measure; `narrow` where there is little room."""
+    metric, percentile = metric_of(name)
+    if metric is None:
+        return TITLES.get(name, name.replace("_", " "))
+    title = metric.narrow_title if narrow and metric.narrow_title else metric.title
+    return f"{title}, percentile" if percentile else title
+
+
 def measure_code(name: str) -> Code:
-    """A patient-level measure as concept."""
-    base = name.removesuffix("_percentile")
-    meaning = MEANINGS.get(base, base.replace("_", " "))
-    return own(name, meaning if base == name else f"{meaning}, percentile")
+    """A patient-level measure as concept: the node's own unless its index has a public one."""
+    metric, percentile = metric_of(name)
+    if metric is not None and metric.code is not None and not percentile:
+        return Code(metric.code.value, metric.code.scheme, metric.code.meaning)
+    return own(name, measure_title(name))
 
 
 def measure_unit(unit: str) -> Code:

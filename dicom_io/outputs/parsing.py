@@ -105,10 +105,22 @@ def same(first: Code, second: Code) -> bool:
 def read_report(source: Path | bytes) -> tuple[Dataset, Node]:
     """Read an SR document: its header and the root of its content tree.
 
+    Parameters
+    ----------
+    source : Path or bytes
+        A Part 10 file or its content.
+
+    Returns
+    -------
+    header : Dataset
+    root : Node
+
     Raises
     ------
     Unsuitable
         ``not_dicom``, ``not_a_report`` or ``damaged_report``.
+    OSError
+        The file cannot be read.
     """
     content = source if isinstance(source, bytes) else source.read_bytes()
     try:

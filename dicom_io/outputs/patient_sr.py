@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from analysis.heterogeneity import metric_of
 from analysis.model import Measure, StudyResult
 from analysis.study import divergent_pair
 from dicom_io.model import Artifact, RenderContext, StudyInput
@@ -24,8 +25,6 @@ from dicom_io.uids import derive_uid
 PATIENT_SR = Role(
     "patient_sr", document.COMPREHENSIVE_3D_SR, "SR", 9003, "Patient heterogeneity (research use)"
 )
-
-_SET_BY_A_PAIR = frozenset({"mtd", "mirv_distance_max", "mirv_dissimilarity_max"})
 
 
 def patient_sr(
@@ -105,9 +104,10 @@ def _measure(measure: Measure, result: StudyResult) -> bytes:
 
 def _pair(measure: Measure, result: StudyResult) -> list[bytes]:
     """The two lesions furthest apart, below the measure their distance sets."""
-    if measure.name not in _SET_BY_A_PAIR:
+    metric, percentile = metric_of(measure.name)
+    if metric is None or percentile or not metric.set_by_a_pair:
         return []
-    pair = divergent_pair(result, measure.profile, measure.space, measure.name)
+    pair = divergent_pair(result, measure.profile, measure.space, metric.distance)
     if pair is None:
         return []
     names = {lesion.tracking_uid: lesion.tracking_id for lesion in result.lesions}

@@ -24,7 +24,17 @@ class Window:
     width: float
 
     def grey(self, values: NDArray[np.generic]) -> FloatArray:
-        """Values from 0 (black) to 1 (white)."""
+        """Values from 0 (black) to 1 (white).
+
+        Parameters
+        ----------
+        values : array
+            In the unit of the image.
+
+        Returns
+        -------
+        float64 array of the same shape
+        """
         low = self.centre - self.width / 2
         return np.clip((values.astype(float) - low) / self.width, 0, 1)
 
@@ -34,7 +44,19 @@ _SITES = {"lung": LUNG, "lymphangitis": LUNG, "bone": BONE}
 
 
 def window_for(volume: Volume, site: str) -> Window:
-    """The usual CT window of a site; for other images the middle 98 % of the values."""
+    """The usual CT window of a site; for other images the middle 98 % of the values.
+
+    Parameters
+    ----------
+    volume : Volume
+    site : str
+        One of ``config.sites.SITES``.
+
+    Returns
+    -------
+    Window
+        In the unit of the volume.
+    """
     if volume.unit == "HU":
         return _SITES.get(site, SOFT_TISSUE)
     low, high = np.percentile(volume.values.astype(float), (1, 99))
@@ -42,7 +64,16 @@ def window_for(volume: Volume, site: str) -> Window:
 
 
 def edge_of(mask: BoolArray) -> BoolArray:
-    """Pixels of a plane's mask that touch its outside."""
+    """Pixels of a plane's mask that touch its outside.
+
+    Parameters
+    ----------
+    mask : bool array (rows, columns)
+
+    Returns
+    -------
+    bool array (rows, columns)
+    """
     inner: BoolArray = ndimage.binary_erosion(mask)
     return mask & ~inner
 
@@ -67,8 +98,13 @@ def quick_check(study: StudyInput, window: Window | None = None) -> Iterator[Qui
 
     Parameters
     ----------
+    study : StudyInput
     window : Window, optional
         The same for all; none: by site.
+
+    Yields
+    ------
+    QuickCheck
     """
     for lesion in study.lesions:
         if lesion.mask.n_voxels == 0:
@@ -84,7 +120,24 @@ def quick_check(study: StudyInput, window: Window | None = None) -> Iterator[Qui
 
 
 def write_quick_check(study: StudyInput, folder: Path, window: Window | None = None) -> int:
-    """Write the quick-check images as PNG into `folder`, made when missing; how many."""
+    """Write the quick-check images as PNG into `folder`, made when missing; how many.
+
+    Parameters
+    ----------
+    study : StudyInput
+    folder : Path
+    window : Window, optional
+        The same for all; none: by site.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    OSError
+        The folder or a file cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
     for image in quick_check(study, window):
@@ -96,7 +149,22 @@ def write_quick_check(study: StudyInput, folder: Path, window: Window | None = N
 def around(
     lesion: Lesion, shape: tuple[int, ...], spacing: FloatArray, reach_mm: float
 ) -> tuple[slice, slice]:
-    """Rows and columns of a square of at least `reach_mm` around a lesion, within the image."""
+    """Rows and columns of a square of at least `reach_mm` around a lesion, within the image.
+
+    Parameters
+    ----------
+    lesion : Lesion
+    shape : (slices, rows, columns)
+        Of the image.
+    spacing : float array (2,)
+        Between rows, between columns, mm.
+    reach_mm : float
+        Side of the square.
+
+    Returns
+    -------
+    rows, columns : slice
+    """
     result = []
     for axis in (0, 1):
         start, size = lesion.mask.start[1 + axis], lesion.mask.values.shape[1 + axis]

@@ -17,11 +17,12 @@ from matplotlib.textpath import text_to_path
 from analysis.axes import axial_axes
 from analysis.model import Lesion, LesionResult, Measure, StudyResult
 from analysis.study import divergent_pair
-from dicom_io.model import RenderContext, StudyInput
-from dicom_io.outputs import concepts, document
+from dicom_io.identity import MODEL_NAME
+from dicom_io.model import QualityOutcome, RenderContext, StudyInput
+from dicom_io.outputs import concepts
 from dicom_io.outputs.encoding import clean
 from dicom_io.outputs.frames import plane_of
-from dicom_io.outputs.measures import measure_code
+from dicom_io.outputs.measures import measure_title
 from dicom_io.outputs.pictures import around, window_for
 from dicom_io.outputs.segmentation import drawn_lesions
 
@@ -32,7 +33,7 @@ _LINE, _SMALL = 0.0135, 0.0125
 """Distance of lines in tables and in the small print, in heights of the page."""
 _ROWS_FIRST, _ROWS_NEXT = 40, 60
 _MOST_INDICES, _MOST_VIEWS, _MOST_FLAGS, _MOST_NOTES, _COLUMN = 19, 3, 6, 4, 0.175
-_FLAGGED = {"refused": 0, "warn": 1, "unknown": 2}
+_FLAGGED = {QualityOutcome.REFUSED: 0, QualityOutcome.WARN: 1, QualityOutcome.UNKNOWN: 2}
 """Outcomes of quality checks that a reader must see, the worst first; not configured is none."""
 _REACH_MM = 80
 _MOST_MARKS = 2
@@ -91,7 +92,7 @@ def _page(study: StudyInput, context: RenderContext, number: int) -> Figure:
         figure.text(_LEFT, place, _fitted(line, 8, _RIGHT - _LEFT), size=8)
     figure.text(_LEFT, 0.918, concepts.RESEARCH_USE_TEXT, size=9, weight="bold")
     made = context.created.strftime("%Y-%m-%d %H:%M %Z")
-    foot = f"{document.MODEL_NAME} {context.software_version}   |   {made}   |   page {number}"
+    foot = f"{MODEL_NAME} {context.software_version}   |   {made}   |   page {number}"
     figure.text(_LEFT, 0.025, foot, size=7, color="0.25")
     return figure
 
@@ -151,7 +152,7 @@ def _said(figure: Figure, title: str, measures: Sequence[Measure], place: float)
     figure.text(_LEFT, place, title, size=10, weight="bold")
     lines: list[str] = []
     for measure in measures:
-        said = f"{measure_code(measure.name).meaning}: {_value(measure)}"
+        said = f"{measure_title(measure.name)}: {_value(measure)}"
         if lines and len(lines[-1]) + len(said) < 110:
             lines[-1] += f"   |   {said}"
         else:
@@ -169,8 +170,7 @@ def _index_rows(
     names = list(dict.fromkeys(measure.name for measure in measures if measure.profile))
     for name in names[:_MOST_INDICES]:
         place -= _LINE
-        # "over the matrix, percentile" would run into the first column.
-        label = measure_code(name).meaning.replace(" over the matrix", " (matrix)")
+        label = measure_title(name, narrow=True)
         figure.text(_LEFT, place, _fitted(label, 7.5, 0.36), size=7.5)
         for column, (profile, space) in enumerate(views):
             # A measure of the profile alone stands under each of its spaces.

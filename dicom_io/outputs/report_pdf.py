@@ -6,6 +6,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_pdf import PdfPages
 
 from analysis.model import StudyResult
+from dicom_io.identity import MODEL_NAME
 from dicom_io.model import Artifact, RenderContext, StudyInput
 from dicom_io.outputs import document
 from dicom_io.outputs.document import Role
@@ -40,7 +41,7 @@ def pdf(study: StudyInput, result: StudyResult, context: RenderContext) -> bytes
     buffer = io.BytesIO()
     metadata = {
         "Title": TITLE,
-        "Creator": f"{document.MODEL_NAME} {context.software_version}",
+        "Creator": f"{MODEL_NAME} {context.software_version}",
         "Producer": None,
         "CreationDate": context.created,
         "ModDate": context.created,

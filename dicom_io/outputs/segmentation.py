@@ -9,7 +9,9 @@ from pydicom import Dataset
 
 from analysis.model import Lesion, StudyResult
 from config.sites import load_site_rules
+from dicom_io.classes import LABELMAP_CLASS, SEG_CLASS
 from dicom_io.codes import code_sequence
+from dicom_io.identity import MODEL_NAME
 from dicom_io.model import Artifact, Code, LesionSource, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document, frames
 from dicom_io.outputs.document import Role
@@ -24,13 +26,13 @@ from dicom_io.uids import derive_uid
 
 LESION_SEG = Role(
     "lesion_seg",
-    "1.2.840.10008.5.1.4.1.1.66.4",
+    SEG_CLASS,
     "SEG",
     9002,
     "Lesions as analysed (research use)",
 )
 
-LABELMAP_SEG = replace(LESION_SEG, sop_class_uid="1.2.840.10008.5.1.4.1.1.66.7")
+LABELMAP_SEG = replace(LESION_SEG, sop_class_uid=LABELMAP_CLASS)
 
 
 def drawn_lesions(study: StudyInput) -> tuple[Lesion, ...]:
@@ -145,7 +147,7 @@ def _background() -> Dataset:
     segment = Dataset()
     segment.SegmentNumber, segment.SegmentLabel = 0, "Background"
     segment.SegmentAlgorithmType = "AUTOMATIC"
-    segment.SegmentAlgorithmName = document.MODEL_NAME
+    segment.SegmentAlgorithmName = MODEL_NAME
     segment.SegmentedPropertyCategoryCodeSequence = code_sequence(background)
     segment.SegmentedPropertyTypeCodeSequence = code_sequence(background)
     return segment

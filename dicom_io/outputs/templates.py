@@ -8,6 +8,7 @@ from pydicom import Dataset
 from analysis.errors import Reason
 from analysis.model import StudyResult
 from config.profiles import ExtractionProfile
+from dicom_io.identity import MANUFACTURER, MODEL_NAME
 from dicom_io.model import Code, RenderContext, StudyInput
 from dicom_io.outputs import concepts, document
 from dicom_io.outputs.concepts import own
@@ -61,8 +62,8 @@ def device_observer(context: RenderContext) -> list[bytes]:
         code_item(HAS_OBS_CONTEXT, concepts.OBSERVER_TYPE, concepts.DEVICE),
         uid_item(HAS_OBS_CONTEXT, concepts.DEVICE_UID, document.device_uid(context)),
         text_item(HAS_OBS_CONTEXT, concepts.DEVICE_NAME, ae_title),
-        text_item(HAS_OBS_CONTEXT, concepts.DEVICE_MANUFACTURER, document.MANUFACTURER),
-        text_item(HAS_OBS_CONTEXT, concepts.DEVICE_MODEL, document.MODEL_NAME),
+        text_item(HAS_OBS_CONTEXT, concepts.DEVICE_MANUFACTURER, MANUFACTURER),
+        text_item(HAS_OBS_CONTEXT, concepts.DEVICE_MODEL, MODEL_NAME),
         text_item(HAS_OBS_CONTEXT, concepts.DEVICE_SERIAL, ae_title),
     ]
 
@@ -148,7 +149,7 @@ def space_code(space: str, result: StudyResult) -> Code:
 def algorithm(context: RenderContext, parameters: Iterable[str]) -> list[bytes]:
     """TID 4019: name, version, parameters."""
     return [
-        text_item(HAS_CONCEPT_MOD, concepts.ALGORITHM_NAME, document.MODEL_NAME),
+        text_item(HAS_CONCEPT_MOD, concepts.ALGORITHM_NAME, MODEL_NAME),
         text_item(HAS_CONCEPT_MOD, concepts.ALGORITHM_VERSION, context.software_version),
         *(text_item(HAS_CONCEPT_MOD, concepts.ALGORITHM_PARAMETERS, text) for text in parameters),
     ]

@@ -1,33 +1,34 @@
-"""Runs on features: variation, robustness, reduction, clusters."""
+"""Analyses of features: variation, robustness, reduction, clusters."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from analysis import plots
+from analysis.choices import ReductionMode
 from analysis.clustering import cluster_features
 from analysis.cohort import one_sample_t, rank_sum
 from analysis.errors import Unsuitable
 from analysis.model import FloatArray, Variation
-from analysis.reduction import Mode, reduce_features
+from analysis.reduction import reduce_features
 from analysis.robustness import judge
 from analysis.tables import numeric, require_columns
 from analysis.variation import variation
-from service.cohort.sink import Sink, left_out, watched
+from service.cohort.sink import Sink, left_out
 from service.cohort.source import Cohort
 
 
-def run_variation(cohort: Cohort, sink: Sink, selected: Sequence[str], group: str = "") -> None:
+def write_variation(cohort: Cohort, sink: Sink, selected: Sequence[str], group: str = "") -> None:
     """CV of each feature in each patient and site; tests over patients (R-CV-1, H 1.5, 1.12)."""
     lesions = cohort.lesions(cohort.features)
     if group:
         require_columns(cohort.table, [group])
     rows: list[dict[str, Any]] = []
     means: list[dict[str, Any]] = []
-    for unit_rows in watched(list(cohort.rows().values()), "variation"):
+    for unit_rows in sink.watch(list(cohort.rows().values()), "variation"):
         key = cohort.key(unit_rows)
         found = variation([lesions[row] for row in unit_rows])
         rows += [{**key, **_variation_row(row)} for row in found]
@@ -132,7 +133,7 @@ def _feature_tests(whole: pd.DataFrame, groups: "pd.Series[str] | None") -> pd.D
     return pd.DataFrame(rows)
 
 
-def run_robustness(
+def write_robustness(
     original: Cohort, eroded: Cohort, dilated: Cohort, sink: Sink, keep_at: float, fewest: int
 ) -> None:
     """Concordance of every feature with itself on the eroded and dilated masks (R-CCC)."""
@@ -171,7 +172,7 @@ def _aligned(original: Cohort, other: Cohort, features: Sequence[str]) -> FloatA
 # --- reduction ----------------------------------------------------------------------------------
 
 
-def run_reduce(cohort: Cohort, sink: Sink, mode: Mode) -> None:
+def write_reduction(cohort: Cohort, sink: Sink, mode: ReductionMode) -> None:
     """Which features the published reduction keeps (R-MIRV-2)."""
     values = cohort.values(cohort.features)
     found = reduce_features(values, cohort.features, mode)
@@ -192,25 +193,40 @@ def run_reduce(cohort: Cohort, sink: Sink, mode: Mode) -> None:
     left_out(cohort, sink)
 
 
-def run_clusters(
-    cohort: Cohort,
-    sink: Sink,
-    *,
-    n_clusters: int | None,
-    height: float | None,
-    method: Literal["pearson", "spearman"],
-    preference: Sequence[str],
-    only: Sequence[str] | None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class ClusterRule:
+    """How features are clustered.
+
+    Attributes
+    ----------
+    n_clusters : int or None
+    height : float or None
+        Of the cut through the tree, 1 - abs(rho); one of the two.
+    method : {"pearson", "spearman"}
+    preference : sequence of str
+        Features to represent their cluster, most wanted first.
+    only : sequence of str or None
+        Features to cluster; None: all.
+    """
+
+    n_clusters: int | None
+    height: float | None
+    method: Literal["pearson", "spearman"]
+    preference: Sequence[str]
+    only: Sequence[str] | None
+
+
+def write_clusters(cohort: Cohort, sink: Sink, rule: ClusterRule) -> None:
     """Clusters of correlated features, one representative each (R-CLU-1)."""
-    names = [name for name in cohort.features if only is None or name in set(only)]
+    wanted = None if rule.only is None else set(rule.only)
+    names = [name for name in cohort.features if wanted is None or name in wanted]
     found = cluster_features(
         cohort.values(names),
         names,
-        n_clusters=n_clusters,
-        height=height,
-        method=method,
-        preference=preference,
+        n_clusters=rule.n_clusters,
+        height=rule.height,
+        method=rule.method,
+        preference=rule.preference,
     )
     sink.table(
         "clusters",

@@ -1,42 +1,42 @@
-"""Runs on lesion distances: MIRV, Henry indices, what explains them."""
+"""Analyses of lesion distances: MIRV, Henry indices, what explains them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis import plots
+from analysis.choices import CohortScaling, Fitted, Population, ReductionMode, Scaling
 from analysis.errors import Unsuitable
 from analysis.explain import cosine_terms, furthest_pair, leave_one_out
-from analysis.feature_space import FeatureSpace, fit_space, space_to_json, vectors
-from analysis.heterogeneity import distances, henry2022
+from analysis.feature_space import PATIENT_MINMAX, FeatureSpace, fit_space, space_to_json, vectors
+from analysis.heterogeneity import METRICS, IndexSet, distances
 from analysis.model import FloatArray, LesionResult
-from analysis.reduction import Mode
 from analysis.study import counts_and_volumes, heterogeneity
 from analysis.tables import require_columns
-from service.cohort.sink import Sink, left_out, watched, wide
+from service.cohort.sink import Sink, left_out, wide
 from service.cohort.source import Cohort, check_profile
 
-Scaling = Literal["reference_minmax", "patient_minmax", "reference_zscore", "none"]
 MOST_MAPS = 200
 PAIR_COLUMNS = ("space", "lesion_a", "lesion_b", "cosine", "euclidean", "reason")
 SHARE_COLUMNS = (
     *("distance", "lesion_a", "lesion_b", "value"),
     *("feature", "share", "term", "scaled_a", "scaled_b"),
 )
-CHANGE_COLUMNS = ("mtd_change", "ath_pairs_change", "ath_matrix_change")
+_LEFT_ONE_OUT = tuple(metric for metric in METRICS if metric.index_set is IndexSet.HENRY)
+CHANGE_COLUMNS = tuple(f"{metric.name}_change" for metric in _LEFT_ONE_OUT)
 
 
 def fitted_space(
     cohort: Cohort,
     *,
     name: str,
-    mode: Mode | None = None,
+    mode: ReductionMode | None = None,
     names: Sequence[str] | None = None,
-    kind: Literal["zscore", "minmax"] = "zscore",
-    population: Literal["all", "multiple"] = "all",
+    kind: Fitted = Scaling.ZSCORE,
+    population: Population = Population.ALL,
 ) -> FeatureSpace:
     """A space fitted on the cohort itself."""
     wanted = list(cohort.features) if names is None else list(names)
@@ -54,23 +54,25 @@ def fitted_space(
     )
 
 
-def scaled_space(cohort: Cohort, scaling: Scaling, names: Sequence[str]) -> FeatureSpace:
+def scaled_space(cohort: Cohort, scaling: CohortScaling, names: Sequence[str]) -> FeatureSpace:
     """A space of a given list of features under one of the scalings of R-HET-2."""
     require_columns(cohort.table, names)
-    if scaling in ("reference_minmax", "reference_zscore"):
-        kind: Literal["zscore", "minmax"] = "minmax" if scaling == "reference_minmax" else "zscore"
+    fitted: dict[CohortScaling, Fitted] = {
+        CohortScaling.REFERENCE_MINMAX: Scaling.MINMAX,
+        CohortScaling.REFERENCE_ZSCORE: Scaling.ZSCORE,
+    }
+    if kind := fitted.get(scaling):
         return fitted_space(cohort, name=f"cohort-{scaling}", names=names, kind=kind)
-    if scaling == "patient_minmax":
+    if scaling == CohortScaling.PATIENT_MINMAX:
         empty = np.zeros(0)
         return FeatureSpace(
-            "patient-minmax", cohort.profile, "patient_minmax", tuple(names), empty, empty
+            PATIENT_MINMAX, cohort.profile, Scaling.PATIENT_MINMAX, tuple(names), empty, empty
         )
-    return FeatureSpace(
-        "unscaled", cohort.profile, "none", tuple(names), np.zeros(len(names)), np.ones(len(names))
-    )
+    centre, scale = np.zeros(len(names)), np.ones(len(names))
+    return FeatureSpace("unscaled", cohort.profile, Scaling.NONE, tuple(names), centre, scale)
 
 
-def run_indices(
+def write_indices(
     cohort: Cohort, sink: Sink, space: FeatureSpace, *, explain: bool, maps: bool
 ) -> None:
     """Every index of every patient in one space, the pairs, and what explains them."""
@@ -81,7 +83,7 @@ def run_indices(
     shares: list[dict[str, Any]] = []
     changes: list[dict[str, Any]] = []
     drawn: list[dict[str, Any]] = []
-    for rows in watched(list(cohort.rows().values()), "indices"):
+    for rows in sink.watch(list(cohort.rows().values()), "indices"):
         key = cohort.key(rows)
         own = [lesions[row] for row in rows]
         measures, between = heterogeneity(space, own)
@@ -126,7 +128,7 @@ def run_indices(
 def _feature_table(space: FeatureSpace) -> pd.DataFrame:
     """The features of a space, in order, with centre and scale where they are frozen."""
     table = pd.DataFrame({"feature": space.names})
-    if space.kind != "patient_minmax":
+    if space.kind != Scaling.PATIENT_MINMAX:
         table = table.assign(centre=space.centre, scale=space.scale)
     return table
 
@@ -175,10 +177,9 @@ def _changes(
     used, scaled = scaled_vectors(space, own)
     if len(used) < 2:
         return []
-    summaries = (henry2022.mtd, henry2022.ath_pairs, henry2022.ath_matrix)
     changes = {
-        name: leave_one_out(scaled, summary)
-        for name, summary in zip(CHANGE_COLUMNS, summaries, strict=True)
+        name: leave_one_out(scaled, metric.summarise, metric.distance)
+        for name, metric in zip(CHANGE_COLUMNS, _LEFT_ONE_OUT, strict=True)
     }
     return [
         {

@@ -1,25 +1,27 @@
-"""Runs on patients: correlation, survival, exploration."""
+"""Analyses of patients: correlation, survival, exploration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from analysis import plots
+from analysis.choices import Aggregate
 from analysis.clustering import cluster_features
 from analysis.cohort import kruskal_wallis, spearman_table
 from analysis.errors import Unsuitable
-from analysis.exploration import Aggregate, aggregate, clean, describe
+from analysis.exploration import aggregate, clean, describe
 from analysis.survival import Cox, Split, cox, kaplan_meier, split_at_median
 from analysis.tables import FEATURE_NAME, identifiers, numeric, require_columns
-from service.cohort.sink import Sink, watched
+from service.cohort.sink import Sink
 
 LARGEST_MATRIX = 400
 
 # --- correlation --------------------------------------------------------------------------------
 
 
-def run_correlate(
+def write_correlation(
     table: pd.DataFrame, sink: Sink, columns: Sequence[str], patient: str, category: str = ""
 ) -> None:
     """Spearman and q of every pair of columns; Kruskal-Wallis of each column by a category."""
@@ -74,28 +76,63 @@ def _numeric_columns(table: pd.DataFrame, patient: str) -> list[str]:
 # --- survival -----------------------------------------------------------------------------------
 
 
-def run_survival(
-    table: pd.DataFrame,
-    sink: Sink,
-    *,
-    duration: str,
-    event: str,
-    terms: Sequence[str],
-    categories: dict[str, str | None],
-    interactions: Sequence[tuple[str, str]],
-    split: Sequence[str],
-    split_rule: Split,
-    subgroup: str,
-    unit: str,
+@dataclass(frozen=True, slots=True)
+class SurvivalTime:
+    """The columns of a survival time, and its unit for the axes.
+
+    Attributes
+    ----------
+    duration, event : str
+    unit : str
+        "": not said.
+    """
+
+    duration: str
+    event: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CoxTerms:
+    """What a Cox model is made of, as `analysis.survival.design` takes it."""
+
+    terms: Sequence[str]
+    categories: Mapping[str, str | None]
+    interactions: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """Columns whose median splits the patients.
+
+    Attributes
+    ----------
+    columns : sequence of str
+        Empty: one curve for all.
+    rule : {">=", ">"}
+        On which side the median itself falls.
+    subgroup : str
+        Column within each level of which the halves are made again; "": none.
+    """
+
+    columns: Sequence[str]
+    rule: Split
+    subgroup: str
+
+
+def write_survival(
+    table: pd.DataFrame, sink: Sink, time: SurvivalTime, model: CoxTerms, halves: Halves
 ) -> None:
     """Cox model, Kaplan-Meier and log-rank by median halves, and the same within subgroups."""
-    if terms:
-        _write_cox(cox(table, duration, event, terms, categories, interactions), sink)
-    if not split:
-        _write_curves([("all", "", table, None)], duration, event, sink, unit)
+    split_rule, subgroup = halves.rule, halves.subgroup
+    if model.terms:
+        given = (model.terms, model.categories, model.interactions)
+        _write_cox(cox(table, time.duration, time.event, *given), sink)
+    if not halves.columns:
+        _write_curves([("all", "", table, None)], time, sink)
         return
     parts: list[tuple[str, str, pd.DataFrame, str | None]] = []
-    for column in split:
+    for column in halves.columns:
         values = numeric(table, [column], missing_allowed=True)[column]
         # The median is that of the patients compared, as in the published subgroup code.
         parts.append((column, "", table.assign(_half=split_at_median(values, split_rule)), "_half"))
@@ -104,9 +141,9 @@ def run_survival(
             for level in sorted(table[subgroup].dropna().astype(str).unique()):
                 inside = table[table[subgroup].astype(str) == level].reset_index(drop=True)
                 own = numeric(inside, [column], missing_allowed=True)[column]
-                halves = inside.assign(_half=split_at_median(own, split_rule))
-                parts.append((column, level, halves, "_half"))
-    _write_curves(parts, duration, event, sink, unit)
+                split = inside.assign(_half=split_at_median(own, split_rule))
+                parts.append((column, level, split, "_half"))
+    _write_curves(parts, time, sink)
 
 
 def _write_cox(found: Cox, sink: Sink) -> None:
@@ -128,18 +165,14 @@ def _write_cox(found: Cox, sink: Sink) -> None:
 
 
 def _write_curves(
-    parts: Sequence[tuple[str, str, pd.DataFrame, str | None]],
-    duration: str,
-    event: str,
-    sink: Sink,
-    unit: str,
+    parts: Sequence[tuple[str, str, pd.DataFrame, str | None]], time: SurvivalTime, sink: Sink
 ) -> None:
     curves, groups = [], []
     tests: list[dict[str, Any]] = []
     for number, (column, level, table, group) in enumerate(parts):
         label = {"split": column, "subgroup": level}
         try:
-            found = kaplan_meier(table, duration, event, group)
+            found = kaplan_meier(table, time.duration, time.event, group)
         except Unsuitable as error:
             tests.append({**label, "statistic": None, "p": None, "reason": str(error.reason)})
             continue
@@ -148,7 +181,7 @@ def _write_curves(
         reason = None if found.p is not None else "one_group: nothing to compare"
         tests.append({**label, "statistic": found.statistic, "p": found.p, "reason": reason})
         title = f"{column}{f', {level}' if level else ''}"
-        made = plots.kaplan_meier_plot(found, unit=unit, title=title)
+        made = plots.kaplan_meier_plot(found, unit=time.unit, title=title)
         sink.figure(f"kaplan_meier_{number:02d}", made)
     if curves:
         sink.table("curves", pd.concat(curves, ignore_index=True))
@@ -159,23 +192,40 @@ def _write_curves(
 # --- exploration --------------------------------------------------------------------------------
 
 
-def run_explore(
-    table: pd.DataFrame,
-    sink: Sink,
-    *,
-    patient: str,
-    outcome: str,
-    pair: tuple[str, str] | None,
-    volume: str,
-    how: Aggregate | None,
-    n_bootstrap: int,
-    seed: int,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """What is looked at in a feature table.
+
+    Attributes
+    ----------
+    patient : str
+        Column of the patient.
+    outcome, volume : str
+        Columns of the class and the volume; "": none.
+    pair : (negative, positive) or None
+        Needed when there are more than two classes.
+    how : {"max", "mean", "any", "volume_weighted"} or None
+        First make one row a patient of its lesions.
+    n_bootstrap, seed : int
+        For the limits of the AUC.
+    """
+
+    patient: str
+    outcome: str
+    pair: tuple[str, str] | None
+    volume: str
+    how: Aggregate | None
+    n_bootstrap: int
+    seed: int
+
+
+def write_exploration(table: pd.DataFrame, sink: Sink, wanted: Exploration) -> None:
     """Clean a feature table, describe every feature, and see which tell two classes apart."""
+    outcome, volume = wanted.outcome, wanted.volume
     features = [str(name) for name in table.columns if FEATURE_NAME.match(str(name))]
     if not features:
-        skip = {patient, outcome, volume}
-        features = [n for n in _numeric_columns(table, patient) if n not in skip]
+        skip = {wanted.patient, outcome, volume}
+        features = [n for n in _numeric_columns(table, wanted.patient) if n not in skip]
     needed = [name for name in (outcome, volume) if name]
     require_columns(table, needed)
     cleaned = clean(table, features)
@@ -186,16 +236,17 @@ def run_explore(
         sink.note(f"{len(cleaned.dropped)} feature(s) dropped: see dropped")
     used = pd.concat([cleaned.table, table[[n for n in needed if n not in cleaned.table]]], axis=1)
     names = [str(name) for name in cleaned.table]
-    if how is not None:
-        used = _to_patients(used, names, table, patient, how, volume, outcome)
+    if wanted.how is not None:
+        owners = identifiers(table, wanted.patient)
+        used = _to_patients(used, names, owners, wanted.how, wanted, sink)
     found = describe(
         used,
         names,
         volume=volume or None,
         outcome=used[outcome] if outcome else None,
-        pair=pair,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
+        pair=wanted.pair,
+        n_bootstrap=wanted.n_bootstrap,
+        seed=wanted.seed,
     )
     sink.table("features", found)
     _correlation(used, names, sink)
@@ -206,21 +257,22 @@ def run_explore(
 def _to_patients(
     used: pd.DataFrame,
     features: Sequence[str],
-    table: pd.DataFrame,
-    patient: str,
+    owners: list[str],
     how: Aggregate,
-    volume: str,
-    outcome: str,
+    wanted: Exploration,
+    sink: Sink,
 ) -> pd.DataFrame:
-    owners = identifiers(table, patient)
+    volume, outcome = wanted.volume, wanted.outcome
     weights = numeric(used, [volume])[volume].to_numpy(float) if volume else None
     made = {
         name: aggregate(used[name].to_numpy(float), owners, how, weights)
-        for name in watched(features, "patients")
+        for name in sink.watch(features, "patients")
     }
     patients = pd.DataFrame(made)
     if volume and volume not in patients:
-        patients[volume] = pd.Series(aggregate(used[volume].to_numpy(float), owners, "mean"))
+        patients[volume] = pd.Series(
+            aggregate(used[volume].to_numpy(float), owners, Aggregate.MEAN)
+        )
     if outcome:
         first = pd.Series(used[outcome].to_numpy(), index=owners)
         levels = first.groupby(level=0).nunique()

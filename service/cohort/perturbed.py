@@ -11,10 +11,10 @@ from analysis.model import LesionResult, StudyResult
 from config.profiles import ExtractionProfile
 from config.settings import Settings
 from dicom_io.assemble import assemble
-from dicom_io.header import headers_of_folder, is_own_output
+from dicom_io.folder import headers_of_folder
 from dicom_io.matching import match
 from service import pipeline, tables
-from service.cohort.sink import Sink, watched
+from service.cohort.sink import Sink
 from service.cohort.source import Cohort, Columns, cohort_of
 from service.records import ResultRecord, record_of
 
@@ -34,12 +34,12 @@ def extract_perturbed(
         No study of the folders can be analysed.
     """
     found = headers_of_folder(paths)
-    matched = match([h for h in found.headers if not is_own_output(h)], settings.reading)
+    matched = match([h for h in found.headers if not h.own], settings.reading)
     plan = pipeline.Plan(profiles=(profile,), spaces=(), reading=settings.reading)
     limits = Limits(settings.extraction.lesion_timeout_s, settings.extraction.lesion_memory_mb)
     by_mask: dict[str, list[ResultRecord]] = {mask: [] for mask in MASKS}
     with Extractor(workers=settings.extraction.workers, limits=limits) as extractor:
-        for selection in watched(matched.selections, "studies"):
+        for selection in sink.watch(matched.selections, "studies"):
             try:
                 study = assemble(selection, lambda uid: found.paths[uid], plan.reading)
             except Unsuitable as error:

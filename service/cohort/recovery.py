@@ -1,6 +1,7 @@
-"""Run of ``mirv cohort sampling``: what a sample of lesions recovers."""
+"""Analysis of ``mirv cohort sampling``: what a sample of lesions recovers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,34 @@ from analysis.heterogeneity import distances
 from analysis.model import FloatArray, LesionResult
 from analysis.tables import require_columns
 from service.cohort.indices import scaled_vectors
-from service.cohort.sink import Sink, left_out, watched
+from service.cohort.sink import Sink, left_out
 from service.cohort.source import Cohort, check_profile
 
 DIAMETER = "original_shape_Maximum2DDiameterSlice"
 
 
-def run_sampling(
-    cohort: Cohort,
-    sink: Sink,
-    space: FeatureSpace,
-    *,
-    n_draws: int,
-    seed: int,
-    largest: int,
-    min_lesions: int,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class SamplingRule:
+    """How lesions are sampled.
+
+    Attributes
+    ----------
+    n_draws : int
+        Samples of each strategy.
+    seed : int
+    largest : int
+        Lesions in the largest sample of the recovery curve.
+    min_lesions : int
+        Patients with fewer are not sampled; at least 2.
+    """
+
+    n_draws: int
+    seed: int
+    largest: int
+    min_lesions: int
+
+
+def write_sampling(cohort: Cohort, sink: Sink, space: FeatureSpace, rule: SamplingRule) -> None:
     """What each sampling strategy recovers, by patient and pooled, and the curve (R-SAMP)."""
     check_profile(cohort, space)
     require_columns(cohort.table, space.names)
@@ -37,17 +50,18 @@ def run_sampling(
     pooled: dict[tuple[str, str], list[sampling.Recovery]] = {}
     curves: dict[str, sampling.Curve] = {}
     refused: list[dict[str, Any]] = []
-    for unit, positions in watched(list(cohort.rows().items()), "sampling"):
+    for unit, positions in sink.watch(list(cohort.rows().items()), "sampling"):
         key = cohort.key(positions)
         own = [lesions[row] for row in positions]
         used, scaled = scaled_vectors(space, own)
-        if len(used) < max(2, min_lesions):
-            detail = f"found {len(used)} lesion(s), wanted at least {max(2, min_lesions)}"
+        fewest = max(2, rule.min_lesions)
+        if len(used) < fewest:
+            detail = f"found {len(used)} lesion(s), wanted at least {fewest}"
             refused.append({**key, "reason": f"too_few_lesions: {detail}"})
             continue
         D = distances(scaled).cosine
         try:
-            found, curve = _sampled(D, [own[i] for i in used], unit, n_draws, seed, largest)
+            found, curve = _sampled(D, [own[i] for i in used], unit, rule)
         except Unsuitable as error:
             refused.append({**key, "reason": str(error.reason)})
             continue
@@ -75,18 +89,20 @@ def run_sampling(
 
 
 def _sampled(
-    D: FloatArray, own: Sequence[LesionResult], unit: str, n_draws: int, seed: int, largest: int
+    D: FloatArray, own: Sequence[LesionResult], unit: str, rule: SamplingRule
 ) -> tuple[list[sampling.Recovery], sampling.Curve]:
     sites = [lesion.site for lesion in own]
     strategies = [*sampling.STRATEGIES, *sampling.WITHIN_SITE]
-    random = sampling.generator(seed, unit)
-    found = sampling.recover(D, sites, strategies, n_draws=n_draws, random=random)
+    random = sampling.generator(rule.seed, unit)
+    found = sampling.recover(D, sites, strategies, n_draws=rule.n_draws, random=random)
     measured = [_measured(lesion) for lesion in own]
     if all(lesion.volume_ml > 0 for lesion in own):
         found += sampling.recover_fixed(D, "dominant", sampling.dominant(measured))
     if set(sites) != {"unknown"} and all(one.long_axis_mm is not None for one in measured):
         found += sampling.recover_fixed(D, "recist_targets", sampling.recist_targets(measured))
-    return found, sampling.recovery_curve(D, largest=largest, n_draws=n_draws, random=random)
+    return found, sampling.recovery_curve(
+        D, largest=rule.largest, n_draws=rule.n_draws, random=random
+    )
 
 
 def _measured(lesion: LesionResult) -> sampling.Measured:

@@ -1,7 +1,7 @@
-"""Run of ``mirv cohort response``: volumes at two time points."""
+"""Analysis of ``mirv cohort response``: volumes at two time points."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,39 +27,68 @@ from service.cohort.source import Cohort, input_of
 Missing = Literal["unknown", "vanished", "as_published"]
 
 
-def run_response_volumes(
-    path: Path,
-    sink: Sink,
-    *,
-    patient: str,
-    previous: str,
-    current: str,
-    site: str,
-    missing: Missing,
-    threshold: float,
-    min_lesions: int,
+@dataclass(frozen=True, slots=True)
+class ResponseRule:
+    """When a response is complete.
+
+    Attributes
+    ----------
+    threshold : float
+        Of TSRC, in percent.
+    min_lesions : int
+        Patients with fewer have no response.
+    """
+
+    threshold: float
+    min_lesions: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeColumns:
+    """A table with both volumes of a lesion in one row.
+
+    Attributes
+    ----------
+    patient, previous, current : str
+        Columns of the patient, the earlier and the later volume.
+    site : str
+        Column of the site; "": unknown.
+    missing : {"unknown", "vanished", "as_published"}
+        What an empty later volume means.
+    """
+
+    patient: str
+    previous: str
+    current: str
+    site: str
+    missing: Missing
+
+
+def write_response_of_volumes(
+    path: Path, sink: Sink, columns: VolumeColumns, rule: ResponseRule
 ) -> None:
     """Response from a table with both volumes of each lesion in one row."""
-    table = read_table(path, [patient])
+    previous, current = columns.previous, columns.current
+    table = read_table(path, [columns.patient])
     sink.inputs([input_of(path, len(table))])
-    owners = identifiers(table, patient)
+    owners = identifiers(table, columns.patient)
     volumes = numeric(table, [previous, current], missing_allowed=True)
     _positive(volumes[previous].to_numpy(float), previous)
-    if site:
-        require_columns(table, [site])
+    if columns.site:
+        require_columns(table, [columns.site])
     changes: dict[str, list[LesionChange]] = {}
     for row, owner in enumerate(owners):
-        where = str(table[site].iloc[row]) if site else "unknown"
+        where = str(table[columns.site].iloc[row]) if columns.site else "unknown"
         change = _paired(
             row,
             where,
             float(volumes[previous].iloc[row]),
             float(volumes[current].iloc[row]),
-            missing,
+            columns.missing,
         )
         changes.setdefault(owner, []).append(change)
-    published = missing == "as_published"
-    _write_response(changes, patient, sink, threshold, min_lesions, published=published)
+    published = columns.missing == "as_published"
+    _write_response(changes, columns.patient, sink, rule, published=published)
 
 
 def _positive(values: FloatArray, column: str) -> None:
@@ -83,17 +112,17 @@ def _paired(row: int, site: str, before: float, after: float, missing: Missing) 
     return LesionChange(label, label, site, "matched", "row", before, after, change)
 
 
-def run_response_cohorts(
-    previous: Cohort,
-    current: Cohort,
-    sink: Sink,
-    *,
-    threshold: float,
-    min_lesions: int,
-    long_axis: str,
-    short_axis: str,
+def write_response_of_cohorts(
+    previous: Cohort, current: Cohort, sink: Sink, rule: ResponseRule, axes: tuple[str, str]
 ) -> None:
-    """Response from the lesions of two time points, matched by tracking UID, then by name."""
+    """Response from the lesions of two time points, matched by tracking UID, then by name.
+
+    Parameters
+    ----------
+    axes : (str, str)
+        Columns of the long and the short axis in mm, for RECIST 1.1; "": no short axis.
+    """
+    long_axis, short_axis = axes
     sink.inputs([*previous.inputs, *current.inputs])
     patient = str(previous.keys.columns[0])
     sides = [_volumes_by_patient(cohort) for cohort in (previous, current)]
@@ -106,7 +135,7 @@ def run_response_cohorts(
         sink.note(f"{len(single)} patient(s) have one time point only: no response")
     if not changes:
         raise Unsuitable("no_patients", "no patient stands in both tables")
-    _write_response(changes, patient, sink, threshold, min_lesions)
+    _write_response(changes, patient, sink, rule)
     if long_axis in previous.table and long_axis in current.table:
         sizes = [_sizes(cohort, long_axis, short_axis) for cohort in (previous, current)]
         rows = [{patient: owner, **_recist(owner, own, *sizes)} for owner, own in changes.items()]
@@ -164,11 +193,11 @@ def _write_response(
     changes: dict[str, list[LesionChange]],
     patient: str,
     sink: Sink,
-    threshold: float,
-    min_lesions: int,
+    rule: ResponseRule,
     *,
     published: bool = False,
 ) -> None:
+    min_lesions = rule.min_lesions
     rows = [
         {
             patient: owner,
@@ -181,7 +210,7 @@ def _write_response(
     sink.table("lesions", pd.DataFrame(rows))
     patients = []
     for owner, own in changes.items():
-        measures = response_measures(own, threshold)
+        measures = response_measures(own, rule.threshold)
         if len(own) < min_lesions:
             reason = Reason("too_few_lesions", f"found {len(own)} lesion(s), wanted {min_lesions}")
             measures = tuple(_without(measure, reason) for measure in measures)
@@ -196,7 +225,7 @@ def _write_response(
         counts.append(
             {
                 "definition": definition,
-                "threshold_percent": threshold,
+                "threshold_percent": rule.threshold,
                 "n_patients": int((table["n_lesions"] >= min_lesions).sum()),
                 "complete": int((met == 1).sum()),
                 "not_complete": int((met == 0).sum()),

@@ -2,26 +2,37 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from rich.progress import track
 
 from analysis.model import Measure
 from analysis.plots import save
+from config.errors import opening
 from service.cohort.source import Cohort, Input
 from service.export import NOTICE
-from service.shell import err
 from service.tables import to_csv
 
 PACKAGES = ("mirv-node", "numpy", "scipy", "pandas", "lifelines", "matplotlib")
 T = TypeVar("T")
+
+
+class Watch(Protocol):
+    """Shows how far an iteration is: where there is a terminal, a bar."""
+
+    def __call__(self, sequence: Sequence[T], what: str, /) -> Iterable[T]:
+        """The same members, in the same order."""
+
+
+def unwatched(sequence: Sequence[T], _what: str, /) -> Iterable[T]:
+    """Shows nothing."""
+    return sequence
 
 
 class Sink:
@@ -36,6 +47,13 @@ class Sink:
         Name of the command, for the provenance.
     options : mapping
         Everything that can change a number.
+    watch : Watch
+        What long iterations go through.
+
+    Attributes
+    ----------
+    notes : list of str
+        What a reader of the numbers must know; who opened the sink tells the user.
     """
 
     def __init__(
@@ -44,10 +62,14 @@ class Sink:
         table_format: Literal["csv", "parquet"],
         command: str,
         options: Mapping[str, Any],
+        watch: Watch = unwatched,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        with opening():
+            folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.written: list[Path] = []
+        self.notes: list[str] = []
+        self.watch = watch
         self._format = table_format
         self._provenance: dict[str, Any] = {
             "notice": NOTICE,
@@ -55,7 +77,7 @@ class Sink:
             "options": dict(options),
             "versions": {name: version(name) for name in PACKAGES},
             "inputs": [],
-            "notes": [],
+            "notes": self.notes,
         }
 
     def inputs(self, found: Iterable[Input]) -> None:
@@ -63,9 +85,8 @@ class Sink:
         self._provenance["inputs"] += [asdict(one) for one in found]
 
     def note(self, text: str) -> None:
-        """Something a reader of the numbers must know: into the provenance and to the user."""
-        self._provenance["notes"].append(text)
-        err.print(f"note: {text}", highlight=False, markup=False, soft_wrap=True)
+        """Something a reader of the numbers must know: into the provenance and `notes`."""
+        self.notes.append(text)
 
     def fact(self, name: str, content: Any) -> None:
         """One more entry of the provenance."""
@@ -110,11 +131,6 @@ def _plain(value: Any) -> Any:
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return None
     return int(value) if isinstance(value, bool) else value
-
-
-def watched(sequence: Sequence[T], what: str) -> Iterator[T]:
-    """Iterate with a progress bar on a terminal."""
-    yield from track(sequence, what, console=err, transient=True, disable=not err.is_terminal)
 
 
 def wide(rows: Sequence[tuple[Mapping[str, Any], Sequence[Measure]]]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""A cohort's lesions from a CSV or Parquet table, or from the node's own store."""
+"""A cohort's lesions, from a CSV or Parquet table or from results of the node."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from analysis.feature_space import FeatureSpace
 from analysis.model import BoolArray, FloatArray, LesionResult
 from analysis.reduction import VOLUME
 from analysis.tables import FEATURE_NAME, identifiers, numeric, read_table, require_columns
+from service import tables
+from service.records import ResultRecord
 
-STORE = "store"
 LESION_COLUMNS = ("tracking_uid", "lesion")
 
 
@@ -144,20 +145,8 @@ def _lacks(names: Sequence[str], holes: BoolArray) -> Reason:
     return Reason("feature_missing", f"lacks {int(holes.sum())} feature(s), first {first}")
 
 
-def open_cohort(
-    features: str, columns: Columns, config: Path | None = None, *, identified: bool = False
-) -> Cohort:
-    """Read lesions with their features.
-
-    Parameters
-    ----------
-    features : str
-        Path of a CSV or Parquet table, or ``store``: the node's current results.
-    columns : Columns
-    config : Path, optional
-        Settings of the node, for ``store``.
-    identified : bool
-        Patients of the store by their own identifiers, not by pseudonyms.
+def lesions_of_table(path: Path, columns: Columns) -> Cohort:
+    """Read lesions with their features from a CSV or Parquet table.
 
     Raises
     ------
@@ -165,17 +154,27 @@ def open_cohort(
         A column is missing, an identifier is empty, a lesion stands there twice, several profiles
         and none chosen, no lesion left: names column and row.
     """
-    if features == STORE:
-        table, inputs = _from_store(config, identified), []
-    else:
-        path = Path(features)
-        table = read_table(path, [columns.patient, columns.study or "study_uid"])
-        inputs = [input_of(path, len(table))]
-    return cohort_of(table, columns, inputs)
+    table = read_table(path, [columns.patient, columns.study or "study_uid"])
+    return cohort_of(table, columns, [input_of(path, len(table))])
+
+
+def lesions_of_results(found: Iterable[ResultRecord], columns: Columns) -> Cohort:
+    """The lesions of results of the node, under the names of its own tables.
+
+    Raises
+    ------
+    Unsuitable
+        As `lesions_of_table`; or there is no result.
+    """
+    results = tables.in_order(found)
+    if not results:
+        raise Unsuitable("no_lesions", "the store holds no finished result")
+    names, rows = tables.lesion_rows(results)
+    return cohort_of(pd.DataFrame(rows, columns=list(names)), columns, [])
 
 
 def cohort_of(table: pd.DataFrame, columns: Columns, inputs: list[Input]) -> Cohort:
-    """A table as a cohort; refuses as `open_cohort` says."""
+    """A table as a cohort; refuses as `lesions_of_table` says."""
     table, profile = _one_profile(table, columns.profile)
     table, left_out = _with_features(table, columns)
     patients = identifiers(table, columns.patient)
@@ -219,26 +218,6 @@ def check_profile(cohort: Cohort, space: FeatureSpace) -> None:
             f"space {space.name} is made of features of profile {space.profile}; "
             f"the table holds profile {cohort.profile}",
         )
-
-
-def _from_store(config: Path | None, identified: bool) -> pd.DataFrame:
-    from service import records, tables
-    from service.operate_cli import catalogue
-    from service.pseudonym import Pseudonymiser, load_key
-
-    with catalogue(config) as (settings, store, spool):
-        found = [
-            records.from_bytes(spool.path(run.result_sha256).read_bytes())
-            for run in store.runs.all(states=("finished",), current=True)
-            if run.result_sha256
-        ]
-        if not identified:
-            hide = Pseudonymiser(load_key(settings.folder / "pseudonym.key"))
-            found = [hide.record(record) for record in found]
-    if not found:
-        raise Unsuitable("no_lesions", "the store holds no finished result")
-    names, rows = tables.lesion_rows(tables.in_order(found))
-    return pd.DataFrame(rows, columns=list(names))
 
 
 def _one_profile(table: pd.DataFrame, wanted: str) -> tuple[pd.DataFrame, str]:

@@ -9,28 +9,28 @@ from prometheus_client.registry import Collector
 
 from service.spool import Spool
 from service.state import Following, NodeState
-from service.store import Store
+from service.store import Catalogue, DeliveryState, RunState
 
 
-class _Catalogue(Collector):
-    def __init__(self, store: Store, spool: Spool, state: NodeState) -> None:
-        self._store = store
+class _NodeCollector(Collector):
+    def __init__(self, catalogue: Catalogue, spool: Spool, state: NodeState) -> None:
+        self._catalogue = catalogue
         self._spool = spool
         self._state = state
 
     def collect(self) -> Iterator[Metric]:
-        store = self._store
-        yield _by_state("mirv_runs", "Runs by state", store.runs.counts())
-        yield _by_state("mirv_deliveries", "Deliveries by state", store.deliveries.counts())
+        catalogue = self._catalogue
+        yield _by_state("mirv_runs", "Runs by state", catalogue.runs.counts())
+        yield _by_state("mirv_deliveries", "Deliveries by state", catalogue.deliveries.counts())
         yield GaugeMetricFamily(
             "mirv_waiting_objects",
             "Objects that wait for another object",
-            value=len(store.instances.waiting()),
+            value=len(catalogue.studies.waiting()),
         )
         yield GaugeMetricFamily(
             "mirv_quarantined_objects",
             "Objects put aside with a reason",
-            value=len(store.instances.quarantined()),
+            value=len(catalogue.quarantine.all()),
         )
         yield GaugeMetricFamily(
             "mirv_spool_free_bytes", "Free bytes where the spool is", value=self._spool.free_bytes()
@@ -45,7 +45,7 @@ class _Catalogue(Collector):
             labels=["run"],
         )
         total = GaugeMetricFamily("mirv_run_lesions", "Lesions of a run at work", labels=["run"])
-        for run in self._store.runs.all(states=("running",), limit=100):
+        for run in self._catalogue.runs.all(states=(RunState.RUNNING,), limit=100):
             if run.lesions_total is not None:
                 done.add_metric([run.run_id[:12]], run.lesions_done or 0)
                 total.add_metric([run.run_id[:12]], run.lesions_total)
@@ -88,15 +88,17 @@ _FOLLOWING: tuple[tuple[str, str, Callable[[Following], float]], ...] = (
 )
 
 
-def _by_state(name: str, text: str, counts: dict[str, int]) -> GaugeMetricFamily:
+def _by_state(
+    name: str, text: str, counts: dict[RunState, int] | dict[DeliveryState, int]
+) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=["state"])
     for state, count in sorted(counts.items()):
         family.add_metric([state], count)
     return family
 
 
-def render_metrics(store: Store, spool: Spool, state: NodeState) -> tuple[bytes, str]:
+def render_metrics(catalogue: Catalogue, spool: Spool, state: NodeState) -> tuple[bytes, str]:
     """The metrics and their media type."""
     registry = CollectorRegistry()
-    registry.register(_Catalogue(store, spool, state))
+    registry.register(_NodeCollector(catalogue, spool, state))
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4

@@ -5,6 +5,7 @@ import threading
 import uvicorn
 from fastapi import FastAPI
 
+from config.errors import Unavailable
 from config.settings import Http
 
 
@@ -30,7 +31,7 @@ class HttpServer:
 
         Raises
         ------
-        RuntimeError
+        Unavailable
             It does not listen: the port is taken, most often.
         """
         self._thread.start()
@@ -41,7 +42,7 @@ class HttpServer:
             if not self._thread.is_alive():
                 break
             waited.wait(0.05)
-        raise RuntimeError("the status page did not start: is its port in use?")
+        raise Unavailable("the status page did not start: is its port in use?")
 
     def stop(self) -> None:
         """Stop and wait for the thread."""

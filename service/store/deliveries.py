@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from service.store import schema
 from service.store.engine import Database
-from service.store.events import record
+from service.store.events import EventKind, record
+from service.store.states import Commitment, DeliveryState
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,7 @@ class DeliveryRow:
     ----------
     id : int
     run_id, role, destination : str
-    state : str
-        ``waiting``, ``delivered``, ``parked`` (given up until told otherwise) or ``cancelled``.
+    state : DeliveryState
     attempts : int
         Tries so far, over all rounds.
     attempts_left : int
@@ -31,9 +31,7 @@ class DeliveryRow:
     detail : str
         What the last try met, for people.
     delivered_at : float or None
-    commitment : str
-        "" (none asked), ``asked``, ``committed``, ``refused`` or ``unavailable`` (the destination
-        would not take the question).
+    commitment : Commitment
     transaction_uid : str or None
         Of the storage commitment request.
     """
@@ -42,14 +40,14 @@ class DeliveryRow:
     run_id: str
     role: str
     destination: str
-    state: str
+    state: DeliveryState
     attempts: int
     attempts_left: int
     next_attempt_at: float
     last_status: int | None
     detail: str
     delivered_at: float | None
-    commitment: str
+    commitment: Commitment
     transaction_uid: str | None
 
 
@@ -77,7 +75,7 @@ class Deliveries:
                 sa.exists().where(
                     table.c.run_id == every.c.run_id,
                     table.c.destination == every.c.destination,
-                    table.c.state == "waiting",
+                    table.c.state == DeliveryState.WAITING,
                     sa.or_(
                         table.c.next_attempt_at <= now,
                         table.c.next_attempt_at > now + furthest_s,
@@ -104,10 +102,15 @@ class Deliveries:
         query = sa.select(schema.deliveries).where(schema.deliveries.c.id == delivery_id)
         with self._database.read() as connection:
             row = connection.execute(query).mappings().first()
-        return DeliveryRow(**row) if row else None
+        return _row(row) if row else None
 
     def all(
-        self, *, state: str = "", run_id: str = "", destination: str = "", limit: int = 10_000
+        self,
+        *,
+        state: str = "",
+        run_id: str = "",
+        destination: str = "",
+        limit: int | None = None,
     ) -> list[DeliveryRow]:
         """Deliveries in order of their making, filtered by what is not empty."""
         table = schema.deliveries
@@ -116,31 +119,36 @@ class Deliveries:
             if wanted:
                 query = query.where(table.c[column] == wanted)
         with self._database.read() as connection:
-            return [DeliveryRow(**row) for row in connection.execute(query).mappings()]
+            return [_row(row) for row in connection.execute(query).mappings()]
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[DeliveryState, int]:
         """How many deliveries are in each state."""
         table = schema.deliveries
         query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
         with self._database.read() as connection:
-            return {state: count for state, count in connection.execute(query)}
+            return {DeliveryState(state): count for state, count in connection.execute(query)}
 
     def undelivered(self, *, limit: int = 1000) -> list[DeliveryRow]:
         """What has not reached its destination, newest first."""
         table = schema.deliveries
         query = (
             sa.select(table)
-            .where(table.c.state != "delivered")
+            .where(table.c.state != DeliveryState.DELIVERED)
             .order_by(table.c.id.desc())
             .limit(limit)
         )
         with self._database.read() as connection:
-            return [DeliveryRow(**row) for row in connection.execute(query).mappings()]
+            return [_row(row) for row in connection.execute(query).mappings()]
 
     def delivered(self, delivery_id: int, status: int, detail: str, now: float) -> None:
         """The destination has it."""
         self._note(
-            delivery_id, "delivered", now, last_status=status, detail=detail, delivered_at=now
+            delivery_id,
+            DeliveryState.DELIVERED,
+            now,
+            last_status=status,
+            detail=detail,
+            delivered_at=now,
         )
 
     def retry_at(self, delivery_id: int, at: float, status: int | None, detail: str) -> None:
@@ -149,7 +157,7 @@ class Deliveries:
         with self._database.write() as connection:
             connection.execute(
                 table.update()
-                .where(table.c.id == delivery_id, table.c.state == "waiting")
+                .where(table.c.id == delivery_id, table.c.state == DeliveryState.WAITING)
                 .values(
                     attempts=table.c.attempts + 1,
                     attempts_left=table.c.attempts_left - 1,
@@ -188,7 +196,7 @@ class Deliveries:
                 table.update()
                 .where(table.c.id == delivery_id)
                 .values(
-                    commitment="asked",
+                    commitment=Commitment.ASKED,
                     transaction_uid=transaction_uid,
                     attempts_left=table.c.attempts_left - used,
                 )
@@ -200,8 +208,8 @@ class Deliveries:
         with self._database.write() as connection:
             connection.execute(
                 table.update()
-                .where(table.c.id == delivery_id, table.c.commitment == "asked")
-                .values(commitment="unavailable", detail=detail)
+                .where(table.c.id == delivery_id, table.c.commitment == Commitment.ASKED)
+                .values(commitment=Commitment.UNAVAILABLE, detail=detail)
             )
 
     def answered(
@@ -229,24 +237,26 @@ class Deliveries:
                 artifacts,
                 sa.and_(artifacts.c.run_id == table.c.run_id, artifacts.c.role == table.c.role),
             )
-            .where(table.c.transaction_uid == transaction_uid, table.c.commitment == "asked")
+            .where(
+                table.c.transaction_uid == transaction_uid, table.c.commitment == Commitment.ASKED
+            )
         )
         noted = 0
         with self._database.write() as connection:
             for row in connection.execute(query).all():
                 if row.sop_instance_uid in committed:
                     values: dict[str, str | float] = {
-                        "commitment": "committed",
-                        "state": "delivered",
+                        "commitment": Commitment.COMMITTED,
+                        "state": DeliveryState.DELIVERED,
                     }
-                    if row.state != "delivered":
+                    if row.state != DeliveryState.DELIVERED:
                         values["delivered_at"] = now
                 elif row.sop_instance_uid in failed:
                     reason = failed[row.sop_instance_uid]
                     left = row.attempts_left > 0
                     values = {
-                        "commitment": "refused",
-                        "state": "waiting" if left else "parked",
+                        "commitment": Commitment.REFUSED,
+                        "state": DeliveryState.WAITING if left else DeliveryState.PARKED,
                         "next_attempt_at": now + delay(row.attempts - 1),
                         "detail": f"commitment refused, reason 0x{reason:04X}",
                     }
@@ -256,16 +266,16 @@ class Deliveries:
                 record(
                     connection,
                     now,
-                    f"commitment_{values['commitment']}",
+                    EventKind(f"commitment_{values['commitment']}"),
                     run_id=row.run_id,
                     object_uid=row.sop_instance_uid,
                     destination=row.destination,
                 )
-                if row.state != values["state"] == "delivered":
+                if row.state != values["state"] == DeliveryState.DELIVERED:
                     record(
                         connection,
                         now,
-                        "delivered",
+                        EventKind.DELIVERED,
                         run_id=row.run_id,
                         destination=row.destination,
                         role=row.role,
@@ -276,12 +286,16 @@ class Deliveries:
 
     def park(self, delivery_id: int, status: int | None, detail: str, now: float) -> None:
         """Give up until someone asks for another try."""
-        self._note(delivery_id, "parked", now, last_status=status, detail=detail)
+        self._note(delivery_id, DeliveryState.PARKED, now, last_status=status, detail=detail)
 
     def cancel(self, delivery_id: int, now: float) -> bool:
         """Stop trying; False when it was delivered already."""
         return self._note(
-            delivery_id, "cancelled", now, states=("waiting", "parked"), detail="by the operator"
+            delivery_id,
+            DeliveryState.CANCELLED,
+            now,
+            states=(DeliveryState.WAITING, DeliveryState.PARKED),
+            detail="by the operator",
         )
 
     def retry(self, delivery_id: int, attempts: int, now: float) -> bool:
@@ -291,31 +305,34 @@ class Deliveries:
         next one is known from it by the number.
         """
         table = schema.deliveries
-        uncounted = sa.case((table.c.state == "cancelled", 1), else_=0)
+        uncounted = sa.case((table.c.state == DeliveryState.CANCELLED, 1), else_=0)
         with self._database.write() as connection:
             changed = connection.execute(
                 table.update()
-                .where(table.c.id == delivery_id, table.c.state.in_(("parked", "cancelled")))
+                .where(
+                    table.c.id == delivery_id,
+                    table.c.state.in_((DeliveryState.PARKED, DeliveryState.CANCELLED)),
+                )
                 .values(
-                    state="waiting",
+                    state=DeliveryState.WAITING,
                     attempts=table.c.attempts + uncounted,
                     attempts_left=attempts,
                     next_attempt_at=now,
-                    commitment="",
+                    commitment=Commitment.NONE,
                     transaction_uid=None,
                 )
             )
             if changed.rowcount:
-                record(connection, now, "delivery_retried", delivery=delivery_id)
+                record(connection, now, EventKind.DELIVERY_RETRIED, delivery=delivery_id)
         return bool(changed.rowcount)
 
     def _note(
         self,
         delivery_id: int,
-        state: str,
+        state: DeliveryState,
         now: float,
         *,
-        states: tuple[str, ...] = ("waiting",),
+        states: tuple[DeliveryState, ...] = (DeliveryState.WAITING,),
         **values: int | float | str | None,
     ) -> bool:
         table = schema.deliveries
@@ -328,17 +345,22 @@ class Deliveries:
                 .where(table.c.id == delivery_id)
                 .values(
                     state=state,
-                    attempts=table.c.attempts + (0 if state == "cancelled" else 1),
+                    attempts=table.c.attempts + (0 if state == DeliveryState.CANCELLED else 1),
                     **values,
                 )
             )
             record(
                 connection,
                 now,
-                state,
+                EventKind(state),
                 run_id=row.run_id,
                 destination=row.destination,
                 role=row.role,
                 status=values.get("last_status"),
             )
         return True
+
+
+def _row(found: sa.RowMapping) -> DeliveryRow:
+    state, commitment = DeliveryState(found["state"]), Commitment(found["commitment"])
+    return DeliveryRow(**{**found, "state": state, "commitment": commitment})

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
 from analysis.errors import Transient
 
@@ -100,6 +98,16 @@ class Database:
             yield connection
 
 
+def put(
+    connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
+    """Give the row of this key these values; there is one afterwards."""
+    is_it = (table.c[name] == value for name, value in key.items())
+    changed = connection.execute(table.update().where(*is_it).values(**values))
+    if changed.rowcount == 0:
+        connection.execute(table.insert().values(**key, **values))
+
+
 @contextlib.contextmanager
 def passing_faults() -> Iterator[None]:
     """Name what may pass: a lock held too long, a full disk, a server that restarts."""
@@ -181,12 +189,28 @@ def _driver(connection: sa.Connection) -> sqlite3.Connection:
     return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 
-def migrate(database: Database) -> None:
+def migrate(database: Database, revision: str = "head") -> None:
     """Bring the schema to this version; of several that start at once, one does it."""
+    if _is_current(database):
+        return
+    # Only now: alembic takes as long to load as all else a command needs of the catalogue.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with database.write() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
+
+
+def _is_current(database: Database) -> bool:
+    """Whether the last migration there is has been made."""
+    last = max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    with database.read() as connection:
+        if not sa.inspect(connection).has_table("alembic_version"):
+            return False
+        found = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return bool(found == last)

@@ -2,12 +2,51 @@
 
 import json
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
 from service.store import schema
 from service.store.engine import Database
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    # Objects
+    RECEIVED = "received"  # indexed, whichever way it came
+    QUARANTINED = "quarantined"  # kept apart
+    REMOVED = "removed"  # its file is gone
+    FETCHED = "fetched"  # a series came from a source
+    # Runs
+    QUEUED = "queued"  # for the first time, or again
+    STARTED = "started"  # or started again after a crash
+    FINISHED = "finished"
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"  # a run or a delivery
+    SUPERSEDED = "superseded"  # another run took its place
+    # Earlier studies
+    PRIOR_FOUND = "prior_found"  # a source has one: its study is named
+    PRIOR_MISSING = "prior_missing"  # a source has none, and why
+    PRIOR_UNANSWERED = "prior_unanswered"  # a source was away
+    # Deliveries
+    DELIVERED = "delivered"
+    PARKED = "parked"
+    DELIVERY_RETRIED = "delivery_retried"  # by the operator
+    COMMITMENT_COMMITTED = "commitment_committed"
+    COMMITMENT_REFUSED = "commitment_refused"
+    # A followed Orthanc
+    FOLLOW_RESET = "follow_reset"  # its log began anew
+    FOLLOW_POSTPONED = "follow_postponed"  # a change was put off
+    FOLLOW_CAUGHT_UP = "follow_caught_up"  # what was put off has come
+    FOLLOW_SKIPPED = "follow_skipped"  # an object is never asked for again
+    # The node
+    NODE_STARTED = "node_started"
+    SPOOL_NAMED = "spool_named"
+    CLOCK_JUMPED = "clock_jumped"
+    EXPORTED = "exported"  # tables were written
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +59,7 @@ class Event:
         Grows with time.
     at : float
         Seconds since 1970.
-    kind : str
-        ``received``, ``quarantined``, ``settled``, ``queued``, ``started``, ``finished``,
-        ``refused``, ``failed``, ``superseded``, ``delivered``, ``parked`` ...
+    kind : EventKind
     study_uid, run_id, object_uid : str
         "" where not about one.
     detail : dict
@@ -31,7 +68,7 @@ class Event:
 
     id: int
     at: float
-    kind: str
+    kind: EventKind
     study_uid: str
     run_id: str
     object_uid: str
@@ -43,7 +80,7 @@ COLUMNS = ("at", "kind", "study_uid", "run_id", "object_uid", "detail")
 
 def row(
     at: float,
-    kind: str,
+    kind: EventKind,
     *,
     study_uid: str = "",
     run_id: str = "",
@@ -61,7 +98,7 @@ def row(
     }
 
 
-def record(connection: sa.Connection, at: float, kind: str, **what: Any) -> None:
+def record(connection: sa.Connection, at: float, kind: EventKind, **what: Any) -> None:
     """Add an event inside the transaction of what it tells about; see `row`."""
     connection.execute(schema.events.insert().values(row(at, kind, **what)))
 
@@ -75,7 +112,7 @@ class Events:
     def add(
         self,
         at: float,
-        kind: str,
+        kind: EventKind,
         *,
         study_uid: str = "",
         run_id: str = "",
@@ -95,7 +132,12 @@ class Events:
             )
 
     def all(
-        self, *, kind: str = "", study_uid: str = "", run_id: str = "", limit: int = 1000
+        self,
+        *,
+        kind: EventKind | None = None,
+        study_uid: str = "",
+        run_id: str = "",
+        limit: int | None = None,
     ) -> list[Event]:
         """Newest first, filtered by what is not empty."""
         query = sa.select(schema.events).order_by(schema.events.c.id.desc()).limit(limit)
@@ -106,40 +148,7 @@ class Events:
             rows = connection.execute(query).mappings().all()
         return [_event(row) for row in rows]
 
-    def unsettled(self, kind: str, settled_by: str) -> list[Event]:
-        """Events of a kind with none of the other about the same object since, oldest first."""
-        table, later = schema.events, schema.events.alias("later")
-        settled = sa.exists().where(
-            later.c.kind == settled_by,
-            later.c.object_uid == table.c.object_uid,
-            later.c.id > table.c.id,
-        )
-        query = sa.select(table).where(table.c.kind == kind, sa.not_(settled)).order_by(table.c.id)
-        with self._database.read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [_event(row) for row in rows]
-
-    def unanswered_priors(self) -> list[tuple[str, str]]:
-        """(run, study) whose earlier study was looked for last when a source was away."""
-        table, later, runs = schema.events, schema.events.alias("later"), schema.runs
-        answered = sa.exists().where(
-            later.c.run_id == table.c.run_id,
-            later.c.kind.in_(("prior_found", "prior_missing")),
-            later.c.id > table.c.id,
-        )
-        query = (
-            sa.select(table.c.run_id, table.c.study_uid)
-            .distinct()
-            .join(runs, runs.c.run_id == table.c.run_id)
-            .where(
-                table.c.kind == "prior_unanswered",
-                runs.c.superseded_by.is_(None),
-                sa.not_(answered),
-            )
-        )
-        with self._database.read() as connection:
-            return [(run_id, study_uid) for run_id, study_uid in connection.execute(query)]
-
 
 def _event(found: sa.RowMapping) -> Event:
-    return Event(**{**found, "detail": json.loads(found["detail"])})
+    known = {"kind": EventKind(found["kind"]), "detail": json.loads(found["detail"])}
+    return Event(**{**found, **known})

@@ -1,11 +1,12 @@
-"""How far the changes of each followed Orthanc have been dealt with."""
+"""How far the changes of each followed Orthanc have been dealt with, and which were put off."""
 
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from service.store import schema
-from service.store.engine import Database
+from service.store.engine import Database, put
+from service.store.events import EventKind, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,28 @@ class Position:
     mark: str
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An entry of a followed server's log, and what it tells of.
+
+    Attributes
+    ----------
+    source : str
+        Name of the followed server.
+    change_type, resource : str
+        As the server calls them.
+    number : int
+        Its place in the log.
+    """
+
+    source: str
+    change_type: str
+    resource: str
+    number: int
+
+
 class Positions:
-    """Positions by name of the followed server."""
+    """Positions and what was put off, by name of the followed server."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -40,11 +61,37 @@ class Positions:
 
     def put(self, source: str, position: Position, now: float) -> None:
         """Note where we are."""
-        table = schema.positions
         values = {"number": position.number, "mark": position.mark, "updated_at": now}
         with self._database.write() as connection:
-            changed = connection.execute(
-                table.update().where(table.c.source == source).values(values)
+            put(connection, schema.positions, {"source": source}, values)
+
+    def postpone(self, one: Change, why: str, now: float) -> None:
+        """Note a change that is asked for again later."""
+        with self._database.write() as connection:
+            put(connection, schema.postponed, _key(one), {"number": one.number})
+            _tell(connection, EventKind.FOLLOW_POSTPONED, one, now, why=why)
+
+    def catch_up(self, one: Change, now: float) -> None:
+        """Note that what was put off has come, or is no more."""
+        table = schema.postponed
+        with self._database.write() as connection:
+            connection.execute(
+                table.delete().where(*(table.c[name] == value for name, value in _key(one).items()))
             )
-            if changed.rowcount == 0:
-                connection.execute(table.insert().values(source=source, **values))
+            _tell(connection, EventKind.FOLLOW_CAUGHT_UP, one, now)
+
+    def postponed(self, source: str) -> list[Change]:
+        """What is put off, in order of the server's log."""
+        table = schema.postponed
+        query = sa.select(table).where(table.c.source == source).order_by(table.c.number)
+        with self._database.read() as connection:
+            return [Change(**row) for row in connection.execute(query).mappings()]
+
+
+def _key(one: Change) -> dict[str, str]:
+    return {"source": one.source, "change_type": one.change_type, "resource": one.resource}
+
+
+def _tell(connection: sa.Connection, kind: EventKind, one: Change, now: float, **more: str) -> None:
+    about = f"{one.source} {one.change_type} {one.resource}"
+    record(connection, now, kind, object_uid=about, **_key(one), change=one.number, **more)

@@ -1,6 +1,6 @@
 """Runs: one image with its lesion set under one plan, from queued to finished."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -8,10 +8,17 @@ import sqlalchemy as sa
 from analysis.errors import Reason
 from service.store import schema
 from service.store.engine import Database
-from service.store.events import record
+from service.store.events import EventKind, record
+from service.store.states import (
+    ENDED,
+    REPEATABLE,
+    UNDER_WAY,
+    Commitment,
+    DeliveryState,
+    RunState,
+)
 
 USUAL_PRIORITY = 100
-ENDED = ("finished", "refused", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +38,7 @@ class RunRow:
         What is analysed, as JSON.
     created_at : int
         Whole seconds since 1970 when the run was queued: the date of its outputs.
-    state : str
-        ``queued``, ``running``, ``finished``, ``refused``, ``failed`` or ``cancelled``.
+    state : RunState
     round : int
         How often it was started again by hand.
     reason_code, reason_detail : str
@@ -62,7 +68,7 @@ class RunRow:
     plan_digest: str
     selection: str
     created_at: int
-    state: str
+    state: RunState
     round: int
     reason_code: str
     reason_detail: str
@@ -131,11 +137,11 @@ class Runs:
             current = sa.and_(table.c.series_uid == new.series_uid, table.c.superseded_by.is_(None))
             finished = connection.execute(
                 sa.select(table.c.run_id)
-                .where(current, table.c.state == "finished")
+                .where(current, table.c.state == RunState.FINISHED)
                 .order_by(table.c.finished_at.desc())
             ).first()
             unfinished = connection.scalars(
-                sa.select(table.c.run_id).where(current, table.c.state != "finished")
+                sa.select(table.c.run_id).where(current, table.c.state != RunState.FINISHED)
             ).all()
             connection.execute(
                 table.insert().values(
@@ -148,14 +154,14 @@ class Runs:
                     plan_digest=new.plan_digest,
                     selection=new.selection,
                     created_at=int(now),
-                    state="queued",
+                    state=RunState.QUEUED,
                     round=0,
                     predecessor=finished.run_id if finished else None,
                     prior=new.prior,
                     priority=new.priority,
                 )
             )
-            record(connection, now, "queued", study_uid=new.study_uid, run_id=new.run_id)
+            record(connection, now, EventKind.QUEUED, study_uid=new.study_uid, run_id=new.run_id)
             for run_id in unfinished:
                 _supersede(connection, run_id, new.run_id, new.study_uid, now)
         return True
@@ -170,17 +176,19 @@ class Runs:
             run = connection.execute(sa.select(table).where(table.c.run_id == run_id)).one()
             if run.state in ENDED:
                 return False
-            if run.state == "queued" and run.superseded_by is not None:
+            if run.state == RunState.QUEUED and run.superseded_by is not None:
                 reason = Reason("superseded", f"by run {run.superseded_by} before it began")
-                _end(connection, run_id, "cancelled", reason, now)
-                record(connection, now, "cancelled", study_uid=run.study_uid, run_id=run_id)
+                _end(connection, run_id, RunState.CANCELLED, reason, now)
+                record(connection, now, EventKind.CANCELLED, study_uid=run.study_uid, run_id=run_id)
                 return False
             connection.execute(
                 table.update()
                 .where(table.c.run_id == run_id)
-                .values(state="running", started_at=now, lesions_done=None, lesions_total=None)
+                .values(
+                    state=RunState.RUNNING, started_at=now, lesions_done=None, lesions_total=None
+                )
             )
-            record(connection, now, "started", study_uid=run.study_uid, run_id=run_id)
+            record(connection, now, EventKind.STARTED, study_uid=run.study_uid, run_id=run_id)
         return True
 
     def note_progress(self, run_id: str, done: int, total: int) -> None:
@@ -189,7 +197,7 @@ class Runs:
         with self._database.write() as connection:
             connection.execute(
                 table.update()
-                .where(table.c.run_id == run_id, table.c.state == "running")
+                .where(table.c.run_id == run_id, table.c.state == RunState.RUNNING)
                 .values(lesions_done=done, lesions_total=total)
             )
 
@@ -234,16 +242,17 @@ class Runs:
                         {name: getattr(artifact, name) for name in ArtifactRow.__dataclass_fields__}
                     )
                 )
-            _end(connection, run_id, "finished", Reason("", ""), now)
+            _end(connection, run_id, RunState.FINISHED, Reason("", ""), now)
             record(
                 connection,
                 now,
-                "finished",
+                EventKind.FINISHED,
                 study_uid=run.study_uid,
                 run_id=run_id,
                 result_sha256=run.result_sha256,
                 outputs={artifact.role: artifact.sop_instance_uid for artifact in artifacts},
             )
+            connection.execute(schema.finishes.insert().values(run_id=run_id))
             if run.superseded_by is not None:
                 return False
             if run.predecessor is not None:
@@ -254,27 +263,28 @@ class Runs:
                         run_id=run_id,
                         role=role,
                         destination=destination,
-                        state="waiting",
+                        state=DeliveryState.WAITING,
                         attempts=0,
                         attempts_left=attempts,
                         next_attempt_at=now,
                         detail="",
-                        commitment="",
+                        commitment=Commitment.NONE,
                     )
                 )
         return True
 
     def refuse(self, run_id: str, reason: Reason, now: float) -> None:
         """End a run whose input cannot be analysed."""
-        self._end_with(run_id, "refused", reason, now)
+        self._end_with(run_id, RunState.REFUSED, reason, now)
 
     def fail(self, run_id: str, reason: Reason, now: float) -> None:
         """End a run that met a fault of the node."""
-        self._end_with(run_id, "failed", reason, now)
+        self._end_with(run_id, RunState.FAILED, reason, now)
 
     def cancel(self, run_id: str, now: float) -> bool:
         """End a run that has not ended; False when it has."""
-        return self._end_with(run_id, "cancelled", Reason("cancelled", "by the operator"), now)
+        reason = Reason("cancelled", "by the operator")
+        return self._end_with(run_id, RunState.CANCELLED, reason, now)
 
     def again(self, run_id: str, now: float) -> bool:
         """Queue a refused, failed or cancelled run anew; False when it is none of these."""
@@ -284,11 +294,11 @@ class Runs:
                 table.update()
                 .where(
                     table.c.run_id == run_id,
-                    table.c.state.in_(("refused", "failed", "cancelled")),
+                    table.c.state.in_(REPEATABLE),
                     table.c.superseded_by.is_(None),
                 )
                 .values(
-                    state="queued",
+                    state=RunState.QUEUED,
                     round=table.c.round + 1,
                     reason_code="",
                     reason_detail="",
@@ -296,10 +306,10 @@ class Runs:
                 )
             )
             if changed.rowcount:
-                record(connection, now, "queued", run_id=run_id, again=True)
+                record(connection, now, EventKind.QUEUED, run_id=run_id, again=True)
         return bool(changed.rowcount)
 
-    def _end_with(self, run_id: str, state: str, reason: Reason, now: float) -> bool:
+    def _end_with(self, run_id: str, state: RunState, reason: Reason, now: float) -> bool:
         with self._database.write() as connection:
             table = schema.runs
             run = connection.execute(sa.select(table).where(table.c.run_id == run_id)).first()
@@ -309,7 +319,7 @@ class Runs:
             record(
                 connection,
                 now,
-                state,
+                EventKind(state),
                 study_uid=run.study_uid,
                 run_id=run_id,
                 code=reason.code,
@@ -329,7 +339,7 @@ class Runs:
         with self._database.read() as connection:
             query = sa.select(schema.runs).where(schema.runs.c.run_id == run_id)
             row = connection.execute(query).mappings().first()
-        return RunRow(**row) if row else None
+        return run_row(row) if row else None
 
     def all(
         self,
@@ -338,18 +348,18 @@ class Runs:
         study_uid: str = "",
         series_uid: str = "",
         current: bool = False,
-        limit: int | None = 10_000,
+        limit: int | None = None,
     ) -> list[RunRow]:
         """Runs, newest first.
 
         Parameters
         ----------
-        states : sequence of str
-            Only these; empty: all.
+        states : sequence of RunState
+            Only these; empty: all. A text from outside that is none of them finds nothing.
         current : bool
             Leave out what was superseded.
         limit : int or None
-            At most so many; None: all.
+            At most so many, for showing; None: all.
         """
         table = schema.runs
         query = sa.select(table).order_by(table.c.created_at.desc(), table.c.run_id).limit(limit)
@@ -362,114 +372,34 @@ class Runs:
         if current:
             query = query.where(table.c.superseded_by.is_(None))
         with self._database.read() as connection:
-            return [RunRow(**row) for row in connection.execute(query).mappings()]
+            return [run_row(row) for row in connection.execute(query).mappings()]
 
-    def earlier(self, patient_id: str, study_date: str) -> list[RunRow]:
-        """The current finished runs of a patient's studies before a date, latest first.
-
-        None without a patient's ID or a date: studies are never joined by guess.
-        """
-        if not patient_id or not study_date:
-            return []
+    def current_results(self) -> list[str]:
+        """SHA-256 of the results that hold: of finished runs not superseded, newest first."""
         table = schema.runs
         query = (
-            sa.select(table)
-            .where(_before(table, patient_id, study_date), table.c.state == "finished")
-            .order_by(table.c.study_date.desc(), table.c.series_uid, table.c.run_id)
-        )
-        with self._database.read() as connection:
-            return [RunRow(**row) for row in connection.execute(query).mappings()]
-
-    def awaits_prior(self, patient_id: str, study_date: str) -> bool:
-        """True while a run of an earlier study of the patient is under way."""
-        if not patient_id or not study_date:
-            return False
-        table = schema.runs
-        query = sa.select(table.c.run_id).where(
-            _before(table, patient_id, study_date), table.c.state.in_(("queued", "running"))
-        )
-        with self._database.read() as connection:
-            return connection.execute(query).first() is not None
-
-    def hasten_prior(
-        self, patient_id: str, study_date: str, priority: int, hasten: Callable[[str, int], None]
-    ) -> None:
-        """Let queued runs of earlier studies of the patient go no later than one that waits.
-
-        Parameters
-        ----------
-        hasten : callable
-            Told (workflow, priority) before it is noted; harmless when repeated.
-        """
-        table = schema.runs
-        slower = sa.and_(
-            _before(table, patient_id, study_date),
-            table.c.state == "queued",
-            table.c.priority > priority,
-        )
-        with self._database.read() as connection:
-            found = [
-                RunRow(**row)
-                for row in connection.execute(sa.select(table).where(slower)).mappings()
-            ]
-        for run in found:
-            hasten(run.workflow_id, priority)
-            with self._database.write() as connection:
-                connection.execute(
-                    table.update().where(table.c.run_id == run.run_id).values(priority=priority)
-                )
-
-    def finishes(self, since: int) -> set[int]:
-        """Numbers of the events that tell of a finished run, above a number."""
-        table = schema.events
-        query = sa.select(table.c.id).where(table.c.kind == "finished", table.c.id > since)
-        with self._database.read() as connection:
-            return set(connection.scalars(query))
-
-    def later_studies(self, since: int) -> list[RunRow]:
-        """Current finished runs of patients of whom an earlier study's run has finished since.
-
-        Parameters
-        ----------
-        since : int
-            Number of an event; numbers grow with every event, whatever the clock does.
-        """
-        table, other, events = schema.runs, schema.runs.alias("other"), schema.events
-        news = (
-            sa.select(other.c.patient_id, sa.func.min(other.c.study_date).label("first"))
-            .join(events, events.c.run_id == other.c.run_id)
+            sa.select(table.c.result_sha256)
             .where(
-                events.c.kind == "finished",
-                events.c.id > since,
-                other.c.study_date != "",
-                other.c.patient_id != "",
-            )
-            .group_by(other.c.patient_id)
-            .subquery()
-        )
-        query = (
-            sa.select(table)
-            .join(news, news.c.patient_id == table.c.patient_id)
-            .where(
-                table.c.state == "finished",
+                table.c.state == RunState.FINISHED,
                 table.c.superseded_by.is_(None),
-                table.c.study_date > news.c.first,
+                table.c.result_sha256.is_not(None),
             )
+            .order_by(table.c.created_at.desc(), table.c.run_id)
         )
         with self._database.read() as connection:
-            return [RunRow(**row) for row in connection.execute(query).mappings()]
+            return list(connection.scalars(query))
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[RunState, int]:
         """How many runs are in each state."""
         table = schema.runs
         query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
         with self._database.read() as connection:
-            return {state: count for state, count in connection.execute(query)}
+            return {RunState(state): count for state, count in connection.execute(query)}
 
     def under_way(self) -> int:
         """How many runs are queued or at work."""
         table = schema.runs
-        query = sa.select(sa.func.count()).where(table.c.state.in_(("queued", "running")))
+        query = sa.select(sa.func.count()).where(table.c.state.in_(UNDER_WAY))
         with self._database.read() as connection:
             return int(connection.scalar(query) or 0)
 
@@ -490,19 +420,14 @@ class Runs:
             return {sha256 for query in queries for sha256 in connection.scalars(query)}
 
 
-def _before(
-    table: sa.FromClause, patient_id: str | sa.ColumnElement[str], date: str | sa.ColumnElement[str]
-) -> sa.ColumnElement[bool]:
-    """Current runs of a patient's earlier studies."""
-    return sa.and_(
-        table.c.patient_id == patient_id,
-        table.c.superseded_by.is_(None),
-        table.c.study_date != "",
-        table.c.study_date < date,
-    )
+def run_row(found: sa.RowMapping) -> RunRow:
+    """A row of the table as a run."""
+    return RunRow(**{**found, "state": RunState(found["state"])})
 
 
-def _end(connection: sa.Connection, run_id: str, state: str, reason: Reason, now: float) -> None:
+def _end(
+    connection: sa.Connection, run_id: str, state: RunState, reason: Reason, now: float
+) -> None:
     connection.execute(
         schema.runs.update()
         .where(schema.runs.c.run_id == run_id)
@@ -513,4 +438,4 @@ def _end(connection: sa.Connection, run_id: str, state: str, reason: Reason, now
 def _supersede(connection: sa.Connection, run_id: str, by: str, study_uid: str, now: float) -> None:
     table = schema.runs
     connection.execute(table.update().where(table.c.run_id == run_id).values(superseded_by=by))
-    record(connection, now, "superseded", study_uid=study_uid, run_id=run_id, by=by)
+    record(connection, now, EventKind.SUPERSEDED, study_uid=study_uid, run_id=run_id, by=by)

@@ -171,6 +171,53 @@ workers = Table(
     Column("heartbeat_at", Float, nullable=False),
 )
 
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+clock_jumps = Table(
+    "clock_jumps",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("after_seq", BigInteger, nullable=False),
+)
+
+finishes = Table(
+    "finishes",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=True),
+    Column("run_id", Text, ForeignKey("runs.run_id"), nullable=False),
+)
+
+run_priors = Table(
+    "run_priors",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("search", Text, nullable=False),
+)
+
+prior_studies = Table(
+    "prior_studies",
+    metadata,
+    Column("study_uid", Text, primary_key=True),
+    Column("run_id", Text, primary_key=True),
+    Column("found_at", Float, nullable=False),
+)
+
+postponed = Table(
+    "postponed",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("change_type", Text, primary_key=True),
+    Column("resource", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+
 positions = Table(
     "positions",
     metadata,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from analysis.model import LesionResult, Provenance, Reason
+from analysis.errors import Reason
+from analysis.model import LesionResult, Provenance
 
 # The machine may be busy: no example is wrong for being slow.
 settings.register_profile("untimed", deadline=None)

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.features import DEPRECATED, FEATURES, feature_names
+from analysis.features import feature_names
+from config.feature_names import DEPRECATED, FEATURES
 from config.profiles import load_profile
 
 HENRY = load_profile("henry2022")

@@ -47,7 +47,7 @@ def test_counts_volumes_and_indices(lesions, provenance):
         ("2.25.1", "2.25.3"),
         ("2.25.2", "2.25.3"),
     ]
-    furthest = divergent_pair(result, "mirv2025", "unit", "mirv_distance_max")
+    furthest = divergent_pair(result, "mirv2025", "unit", "euclidean")
     assert furthest is not None
     assert (furthest.tracking_uid_a, furthest.tracking_uid_b) == ("2.25.1", "2.25.3")
 

@@ -8,7 +8,8 @@ import sys
 import time
 
 MODULES = (
-    "line", "extraction", "reading", "mutants", "analyses", "outputs", "ingest", "sizing",
+    "starting", "line", "extraction", "reading", "mutants", "analyses", "outputs", "ingest",
+    "sizing",
 )  # fmt: skip
 LONG = ("load", "service", "powercut", "crash", "attack")
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cosine, euclidean, pdist
 
+from analysis.choices import Scaling
 from analysis.feature_space import FeatureSpace, groups
 from analysis.heterogeneity import distances
 from analysis.reduction import VOLUME, reduce_features
@@ -116,10 +117,10 @@ def _published(table: pd.DataFrame, patients: list[str]) -> tuple[list[str], pd.
 def _ours(table: pd.DataFrame, patients: list[str]) -> tuple[list[str], dict[str, float]]:
     values = table.to_numpy()
     names = list(table.columns)
-    reduction = reduce_features(values, names, "paper")
+    reduction = reduce_features(values, names)
     chosen = values[:, [names.index(name) for name in reduction.names]]
     space = FeatureSpace(
-        "bench", "made", "zscore", reduction.names, chosen.mean(axis=0), chosen.std(axis=0)
+        "bench", "made", Scaling.ZSCORE, reduction.names, chosen.mean(axis=0), chosen.std(axis=0)
     )
     scaled = space.scaled(chosen)
     found = {}

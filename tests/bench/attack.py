@@ -27,7 +27,7 @@ import yaml
 from config.settings import Tls
 from service import doctor
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Catalogue, RunState, sqlite_url
 from tests.bench import hostile
 from tests.peers import free_port, stop, storescu, wait_until
 from tests.service import certificates
@@ -456,7 +456,7 @@ def _store_all(
 
 def _lures(node: Node, folder: Path, size: Size, report: Report) -> str:
     """Studies with a real segmentation, so that the node does read their pixels."""
-    store = Store(sqlite_url(node.folder / "node" / "catalogue.sqlite"))
+    store = Catalogue(sqlite_url(node.folder / "node" / "catalogue.sqlite"))
     states: Counter[str] = Counter()
     for name, study_uid, study in hostile.lures(folder, size.lures):
         report.counts["huge images"] += 1
@@ -468,16 +468,16 @@ def _lures(node: Node, folder: Path, size: Size, report: Report) -> str:
             states[wait_until(lambda uid=study_uid: _end_of(store, uid), 120, name, 0.1)] += 1
         except AssertionError:
             report.faults.append(f"{name}: its study came to no end")
-        for run in store.runs.all(study_uid=study_uid, states=("failed",)):
+        for run in store.runs.all(study_uid=study_uid, states=(RunState.FAILED,)):
             report.faults.append(f"{name}: a fault of the node: {run.reason_detail[-300:]}")
     store.close()
     return f"studies ended as {_told(states)}"
 
 
-def _end_of(store: Store, study_uid: str) -> str:
+def _end_of(store: Catalogue, study_uid: str) -> str:
     """How a study ended, "" while it has not."""
-    for row in store.instances.quality(study_uid):
-        if row.outcome == "refused":
+    for row in store.studies.quality(study_uid):
+        if row.refused:
             return f"refused {row.check}"
     for run in store.runs.all(study_uid=study_uid, current=True):
         if run.state not in ("queued", "running"):
@@ -543,7 +543,7 @@ def _judge_leftovers(
 
 
 def _judge_disk(report: Report, node: Node) -> None:
-    store = Store(sqlite_url(node.folder / "node" / "catalogue.sqlite"))
+    store = Catalogue(sqlite_url(node.folder / "node" / "catalogue.sqlite"))
     spool = Spool(node.folder / "node" / "spool")
     spool.sweep()
     findings = doctor.check(spool, store, thorough=True, in_flight_s=0)

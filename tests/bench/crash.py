@@ -33,11 +33,11 @@ from config.settings import Settings, load_settings
 from dicom_io import phantom
 from dicom_io.header import read_header
 from service import doctor, records, workflows
+from service.node_folder import NodeFolder, catalogue_url, workflow_url
 from service.pipeline import extractor_from, plan_from
 from service.spool import Spool
-from service.store import Store
-from service.workbench import Workbench
-from service.worker import catalogue_url, workflow_url
+from service.store import Catalogue, DeliveryState, RunState
+from service.workbench import WorkContext
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 from tests.service.postgres import create_database, postgres
 
@@ -201,18 +201,18 @@ def crash(
                 tally.killed[hit.kind] += 1
             sender.finish(studies, time.monotonic() + patience_s)
             tally.acknowledged = len(sender.acknowledged)
-            store = Store(catalogue_url(settings))
+            catalogue = Catalogue(catalogue_url(settings))
             try:
-                wait_until(lambda: _settled(store, studies), patience_s, "all work done", 0.5)
+                wait_until(lambda: _settled(catalogue, studies), patience_s, "all work done", 0.5)
             except AssertionError as late:
                 tally.faults.append(str(late))
-        spool = Spool(settings.folder / "spool")
-        _count_kept(tally, store, spool, sender)
+        spool = Spool(NodeFolder(settings.folder).spool)
+        _count_kept(tally, catalogue, spool, sender)
         for study_uid in sender.study_uids:
-            _count_results(tally, store, spool, study_uid, peer)
+            _count_results(tally, catalogue, spool, study_uid, peer)
         _count_workflows(tally, settings)
-        _compare_with_undisturbed(tally, settings, store, spool, sender)
-        store.close()
+        _compare_with_undisturbed(tally, settings, catalogue, spool, sender)
+        catalogue.close()
     tally.seconds = time.monotonic() - started
     return tally
 
@@ -337,44 +337,48 @@ class _Sender(threading.Thread):
             association.release()
 
 
-def _settled(store: Store, studies: int) -> bool:
-    runs = store.runs.all(current=True)
+def _settled(catalogue: Catalogue, studies: int) -> bool:
+    runs = catalogue.runs.all(current=True)
     if len(runs) < studies or any(run.state not in ("finished", "refused") for run in runs):
         return False
-    return not store.instances.unmatched() and not store.deliveries.all(state="waiting")
+    return not catalogue.studies.unmatched() and not catalogue.deliveries.all(
+        state=DeliveryState.WAITING
+    )
 
 
-def _count_kept(tally: Tally, store: Store, spool: Spool, sender: _Sender) -> None:
+def _count_kept(tally: Tally, catalogue: Catalogue, spool: Spool, sender: _Sender) -> None:
     """Everything acknowledged is there as it was sent, and nothing else is."""
     if missing := set(sender.sent) - sender.acknowledged:
         tally.faults.append(f"{len(missing)} objects were never acknowledged")
     spool.sweep()
-    findings = doctor.check(spool, store, thorough=True, in_flight_s=0)
+    findings = doctor.check(spool, catalogue, thorough=True, in_flight_s=0)
     if findings != doctor.Findings():
         tally.faults.append(f"spool and index differ: {findings}")
     if left := list((spool.folder / "incoming").iterdir()):
         tally.faults.append(f"{len(left)} temporary files left")
     for uid in sender.acknowledged:
-        row = store.instances.find(uid)
+        row = catalogue.instances.find(uid)
         if row is None or not spool.path(row.sha256).is_file():
             tally.faults.append(f"acknowledged and lost: {uid}")
         elif _content(spool.path(row.sha256)) != _content(sender.sent[uid]):
             tally.faults.append(f"kept otherwise than sent: {uid}")
 
 
-def _count_results(tally: Tally, store: Store, spool: Spool, study_uid: str, peer: Orthanc) -> None:
+def _count_results(
+    tally: Tally, catalogue: Catalogue, spool: Spool, study_uid: str, peer: Orthanc
+) -> None:
     """One current result; each of its outputs once at the destination, and as it was made."""
-    runs = store.runs.all(study_uid=study_uid)
+    runs = catalogue.runs.all(study_uid=study_uid)
     current = [run for run in runs if run.superseded_by is None]
     tally.revisions += len(runs) - len(current)
     if [run.state for run in current] != ["finished"]:
         tally.faults.append(f"study {study_uid}: {[run.state for run in current]}")
         return
-    wanted = {one.sop_instance_uid for one in store.runs.artifacts(current[0].run_id)}
+    wanted = {one.sop_instance_uid for one in catalogue.runs.artifacts(current[0].run_id)}
     made = {
         one.sop_instance_uid: spool.path(one.sha256)
         for run in runs
-        for one in store.runs.artifacts(run.run_id)
+        for one in catalogue.runs.artifacts(run.run_id)
     }
     there = [
         _content(io.BytesIO(peer.file(one)))
@@ -407,7 +411,7 @@ def _count_workflows(tally: Tally, settings: Settings) -> None:
 
 
 def _compare_with_undisturbed(
-    tally: Tally, settings: Settings, store: Store, spool: Spool, sender: _Sender
+    tally: Tally, settings: Settings, catalogue: Catalogue, spool: Spool, sender: _Sender
 ) -> None:
     """Each finished run computed once more, undisturbed, from the files of the sender.
 
@@ -415,14 +419,14 @@ def _compare_with_undisturbed(
     it revises. Every byte of result and outputs must be the same.
     """
     extractor = extractor_from(settings)
-    bench = Workbench(settings, plan_from(settings), spool, store, extractor)
+    work = WorkContext(settings, plan_from(settings), spool, catalogue, extractor)
     try:
-        for run in store.runs.all(states=("finished",), limit=None):
-            study, record = workflows.analysed(bench, run, sender.sent.__getitem__)
+        for run in catalogue.runs.all(states=(RunState.FINISHED,), limit=None):
+            study, record = workflows.analysed(work, run, sender.sent.__getitem__)
             if _sha256(records.to_bytes(record)) != run.result_sha256:
                 tally.faults.append(f"run {run.run_id}: another result than undisturbed")
-            kept = {one.role: one.sha256 for one in store.runs.artifacts(run.run_id)}
-            made = workflows.rendered(bench, run, study, record)
+            kept = {one.role: one.sha256 for one in catalogue.runs.artifacts(run.run_id)}
+            made = workflows.rendered(work, run, study, record)
             differing = {
                 one.role for one in made if kept.pop(one.role, "") != _sha256(one.content)
             } | set(kept)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.store import Store, sqlite_url
+from service.store import Catalogue, sqlite_url
 from tests.integration.node import node
 from tests.peers import PEER_ENVIRONMENT, free_port, orthanc, stop, wait_until
 from tests.service.wire import ct_slice, part10
@@ -174,8 +174,8 @@ def _echoes(port: int) -> bool:
 
 def _check_all_there(folder: Path, wanted: int) -> None:
     for name in ("node", "node in processes"):
-        store = Store(sqlite_url(folder / name / "node" / "catalogue.sqlite"))
-        found = sum(study.n_instances for study in store.instances.studies())
+        store = Catalogue(sqlite_url(folder / name / "node" / "catalogue.sqlite"))
+        found = sum(study.n_instances for study in store.studies.all())
         store.close()
         if found != wanted:
             raise RuntimeError(f"{name}: {found} objects indexed, {wanted} were acknowledged")

@@ -13,7 +13,7 @@ import pydicom
 from config.profiles import load_profile
 from config.settings import Reading
 from dicom_io.assemble import assemble
-from dicom_io.header import headers_of_folder
+from dicom_io.folder import headers_of_folder
 from dicom_io.matching import match
 from tests.analysis.extraction_reference import plain
 from tests.conftest import SHARED

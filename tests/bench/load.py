@@ -17,7 +17,7 @@ import httpx
 import sqlalchemy as sa
 from pydicom import Dataset
 
-from service.store import Store, schema, sqlite_url
+from service.store import Catalogue, schema, sqlite_url
 from tests.integration.node import NodeProcess, node
 from tests.peers import PEER_ENVIRONMENT, free_port, wait_until
 from tests.service.wire import ct_slice, part10
@@ -70,7 +70,7 @@ def _large_study(folder: Path) -> str:
         send(served.port, folder / "sent", STUDY, study=lambda _association: 1)
         seconds = time.perf_counter() - started
         matchings: set[tuple[int, float]] = set()
-        catalogue = Store(sqlite_url(folder / "node" / "catalogue.sqlite"))
+        catalogue = Catalogue(sqlite_url(folder / "node" / "catalogue.sqlite"))
 
         def matched() -> bool:
             table = schema.matchings.c
@@ -83,7 +83,7 @@ def _large_study(folder: Path) -> str:
         settled = time.perf_counter() - started - seconds
         time.sleep(7)  # longer than the quiet period: it must not be matched again
         matched()
-        (study,) = catalogue.instances.studies()
+        (study,) = catalogue.studies.all()
         catalogue.close()
     return (
         f"a study of {STUDY} instances over {AT_ONCE} associations: {study.n_instances} indexed in "
@@ -122,8 +122,8 @@ def traffic(served: NodeProcess, folder: Path, objects: int) -> Load:
     )
     load.seconds = time.perf_counter() - started
     load.late_mb = memory_mb(served)
-    catalogue = Store(sqlite_url(folder / "node" / "catalogue.sqlite"))
-    load.indexed = sum(one.n_instances for one in catalogue.instances.studies())
+    catalogue = Catalogue(sqlite_url(folder / "node" / "catalogue.sqlite"))
+    load.indexed = sum(one.n_instances for one in catalogue.studies.all())
     catalogue.close()
     return load
 

@@ -18,7 +18,7 @@ from service import doctor
 from service.intake import Intake
 from service.memory import Budget, Buffer
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Catalogue, sqlite_url
 from tests.service.wire import ct_slice, part10
 
 OBJECTS, CUTS, MEGABYTES = 200, 20, 256
@@ -47,7 +47,7 @@ def _cut(folder: Path, disk: Path) -> tuple[list[str], int, int]:
     acknowledged: list[str] = []
     copies: list[tuple[Path, list[str]]] = []
     with _mounted(disk, folder / "live") as live:
-        spool, store = Spool(live / "spool"), Store(sqlite_url(live / "catalogue.sqlite"))
+        spool, store = Spool(live / "spool"), Catalogue(sqlite_url(live / "catalogue.sqlite"))
         intake = Intake(spool, store)
         for number in range(OBJECTS):
             # No zeros: they are what a block that was never written holds. Every other one goes by
@@ -73,7 +73,7 @@ def _cut(folder: Path, disk: Path) -> tuple[list[str], int, int]:
 
 def _start_up(folder: Path, expected: list[str], faults: list[str]) -> int:
     """What a start after the cut makes of it; how many rows it had to make again."""
-    spool, store = Spool(folder / "spool"), Store(sqlite_url(folder / "catalogue.sqlite"))
+    spool, store = Spool(folder / "spool"), Catalogue(sqlite_url(folder / "catalogue.sqlite"))
     spool.sweep()
     before = len(store.instances.all())
     doctor.repair(spool, store, doctor.check(spool, store, in_flight_s=0))

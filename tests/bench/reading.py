@@ -11,7 +11,7 @@ from pathlib import Path
 
 from config.settings import Reading
 from dicom_io.assemble import assemble
-from dicom_io.header import headers_of_folder
+from dicom_io.folder import headers_of_folder
 from dicom_io.matching import match
 from dicom_io.model import StudyInput
 from dicom_io.phantom_objects import SEG_STORAGE

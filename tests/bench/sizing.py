@@ -20,12 +20,12 @@ from dbos import DBOS, SetWorkflowID
 
 from config.settings import Settings
 from dicom_io import phantom
-from dicom_io.header import headers_of_folder
+from dicom_io.folder import headers_of_folder
 from dicom_io.matching import match
-from service import pipeline, records, workflows
+from service import pipeline, records, work_engine
 from service.spool import Spool
-from service.store import Store, sqlite_url
-from service.workbench import DELIVERIES, RUNS, Workbench
+from service.store import Catalogue, sqlite_url
+from service.workbench import DELIVERIES, RUNS, WorkContext
 from tests.conftest import SHARED
 from tests.service.postgres import create_database, postgres
 from tests.service.test_store import instance
@@ -144,13 +144,13 @@ def _books(folder: Path, server: str) -> Iterator[str]:
 def _working(folder: Path, url: str, executor: str = "bench") -> Iterator[None]:
     settings = Settings(folder=folder)
     folder.mkdir(parents=True, exist_ok=True)
-    store = Store(sqlite_url(folder / f"{executor}.sqlite"))
-    bench = Workbench(settings, None, Spool(folder / "spool"), store, None)  # type: ignore[arg-type]
-    workflows.launch(bench, url, executor)
+    store = Catalogue(sqlite_url(folder / f"{executor}.sqlite"))
+    bench = WorkContext(settings, None, Spool(folder / "spool"), store, None)  # type: ignore[arg-type]
+    work_engine.launch(bench, url, executor)
     try:
         yield
     finally:
-        workflows.shutdown()
+        work_engine.shutdown()
         store.close()
 
 
@@ -201,7 +201,7 @@ def _index(folder: Path, server: str) -> Iterator[str]:
         "PostgreSQL": create_database(server, "catalogue"),
     }
     for name, url in urls.items():
-        store = Store(url)
+        store = Catalogue(url)
         first = 0
         for threads in (1, 8):
             rate = _rows_a_second(store, first, threads)
@@ -210,11 +210,11 @@ def _index(folder: Path, server: str) -> Iterator[str]:
         store.close()
 
 
-def _rows_a_second(store: Store, first: int, threads: int) -> float:
+def _rows_a_second(store: Catalogue, first: int, threads: int) -> float:
     def add(which: int) -> Callable[[], None]:
         def work() -> None:
             for number in range(first + which, first + _ROWS, threads):
-                store.instances.add(instance(number), float(number))
+                store.arrivals.add(instance(number), float(number))
 
         return work
 

@@ -9,7 +9,7 @@ import pydicom
 from analysis.model import Mask
 from config.settings import Reading
 from dicom_io.assemble import assemble
-from dicom_io.header import headers_of_folder
+from dicom_io.folder import headers_of_folder
 from dicom_io.matching import match
 from dicom_io.model import StudyInput
 from dicom_io.phantom import write_study

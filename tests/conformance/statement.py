@@ -8,28 +8,19 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from dicom_io.outputs import concepts, document, segmentation, template_rows
+from dicom_io import identity
+from dicom_io.classes import INPUT_CLASSES
+from dicom_io.outputs import OUTPUTS, concepts, template_rows
 from dicom_io.outputs.document import Role
-from dicom_io.outputs.headline_sr import HEADLINE_SR
-from dicom_io.outputs.lesion_sr import LESION_SR
-from dicom_io.outputs.patient_sr import PATIENT_SR
-from dicom_io.outputs.report_pdf import REPORT_PDF
-from dicom_io.outputs.report_sc import REPORT_SC
-from service.listener import (
-    IMPLEMENTATION_NAME,
-    IMPLEMENTATION_UID,
-    STORAGE_CLASSES,
-    TRANSFER_SYNTAXES,
-)
+from service.commitment import PUSH_MODEL
+from service.entity import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from service.querying import FIND, GET, MOVE
 
 TARGET = Path(__file__).parents[2] / "docs" / "conformance.md"
-ROLES = (LESION_SR, PATIENT_SR, segmentation.LESION_SEG, segmentation.LABELMAP_SEG, HEADLINE_SR,
-         REPORT_PDF, REPORT_SC)  # fmt: skip
+ROLES = tuple(role for output in OUTPUTS for role in (output.role, *output.variants))
 _VERIFICATION = "1.2.840.10008.1.1"
-_COMMITMENT = "1.2.840.10008.1.20.1"
-# pydicom 3.0 does not know its name yet.
-_NEW_NAMES = {segmentation.LABELMAP_SEG.sop_class_uid: "Label Map Segmentation Storage"}
+# pydicom 3.0 does not know all of them.
+_NAMES = {one.uid: one.name for one in INPUT_CLASSES}
 
 
 def statement() -> str:
@@ -45,7 +36,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _name(uid: str) -> str:
-    return _NEW_NAMES.get(uid, UID(uid).name)
+    return _NAMES.get(uid, UID(uid).name)
 
 
 def _sent(role: Role) -> tuple[str, str, str]:
@@ -57,8 +48,9 @@ def _overview() -> list[str]:
         (_name(_VERIFICATION), "no", "yes"),
         *((_name(uid), "when it is an output" if uid in {r.sop_class_uid for r in ROLES} else "no",
            "yes") for uid in STORAGE_CLASSES),
-        *((_name(role.sop_class_uid), "yes", "no") for role in (LESION_SR, REPORT_PDF, REPORT_SC)),
-        (_name(_COMMITMENT), "yes", "yes"),
+        *((_name(uid), "yes", "no")
+          for uid in dict.fromkeys(r.sop_class_uid for r in ROLES) if uid not in STORAGE_CLASSES),
+        (_name(PUSH_MODEL), "yes", "yes"),
         *((_name(uid), "where a source is set", "no") for uid in (FIND, MOVE, GET)),
         *((name, "where set", "no") for name in ("QIDO-RS", "WADO-RS", "STOW-RS")),
     ]  # fmt: skip
@@ -106,8 +98,8 @@ def _network() -> list[str]:
             ("item", "value"),
             [
                 ("application context", "`1.2.840.10008.3.1.1.1`"),
-                ("implementation class UID", f"`{IMPLEMENTATION_UID}`"),
-                ("implementation version name", IMPLEMENTATION_NAME),
+                ("implementation class UID", f"`{identity.IMPLEMENTATION_CLASS_UID}`"),
+                ("implementation version name", identity.IMPLEMENTATION_VERSION_NAME),
                 ("asynchronous operations", "none"),
                 ("transfer syntax proposed when sending", "Explicit VR Little Endian"),
             ],
@@ -145,7 +137,7 @@ def _objects() -> list[str]:
             [
                 ("Patient, General Study", "those of the images; over-long or malformed values "
                  "other than patient name and identifiers are cut or emptied"),
-                ("General Equipment", f"Manufacturer `{document.MANUFACTURER}`, Device Serial "
+                ("General Equipment", f"Manufacturer `{identity.MANUFACTURER}`, Device Serial "
                  "Number the AE title, Software Versions"),
                 ("SOP Common", "Specific Character Set ISO_IR 192; Contributing Equipment: "
                  "scanner (109101) and node (109102) with its Device UID"),
@@ -165,11 +157,7 @@ def _objects() -> list[str]:
 
 
 def _content() -> list[str]:
-    templates = [
-        ("lesion_sr", "1500, 1204, 1002, 1004, 1600, 1411, 1419, 1502, 4019; 1420 by setting"),
-        ("patient_sr", "1500, 1204, 1002, 1004, 1600, 1501, 300, 1502, 4019"),
-        ("headline_sr", "1500, 1204, 1002, 1004, 1600, 1410, 1419, 1502, 4019"),
-    ]
+    templates = [(one.role.name, one.templates) for one in OUTPUTS if one.templates]
     rows = [
         (row.label, f"{row.relationship} {'/'.join(row.types)}", row.concept.meaning)
         for template in template_rows.GROUPS.values()

@@ -19,7 +19,7 @@ from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 REPORTS = ("lesion_sr", "patient_sr", "headline_sr")
-ROLES = tuple(role for role, _ in OUTPUTS)
+ROLES = tuple(output.role.name for output in OUTPUTS)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def _in_study(pacs: Orthanc, study_uid: str) -> list[str]:
 def test_orthanc_finds_every_object_in_the_study_and_doubles_nothing(tmp_path: Path) -> None:
     phantom = write_study(tmp_path / "study", n_lesions=3)
     artifacts = _artifacts(phantom)
-    assert {one.role for one in artifacts} == {role for role, _ in OUTPUTS}
+    assert {one.role for one in artifacts} == {output.role.name for output in OUTPUTS}
     files = []
     for number, artifact in enumerate(artifacts):
         files.append(tmp_path / f"{number}.dcm")

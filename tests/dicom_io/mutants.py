@@ -23,7 +23,8 @@ from analysis.model import Geometry
 from config.settings import Reading
 from dicom_io.assemble import assemble
 from dicom_io.classes import RTSTRUCT_CLASS, SEG_CLASSES
-from dicom_io.header import headers_of_folder, read_header
+from dicom_io.folder import headers_of_folder
+from dicom_io.header import read_header
 from dicom_io.matching import match
 from dicom_io.parsing import parse
 from dicom_io.phantom import write_study

@@ -12,8 +12,9 @@ import pytest
 from analysis.errors import Unsuitable
 from analysis.model import Mask
 from config.settings import Quality, Reading
-from dicom_io.assemble import assemble, components, wanted_roi
-from dicom_io.header import headers_of_folder
+from dicom_io.assemble import assemble
+from dicom_io.folder import headers_of_folder
+from dicom_io.lesions import components, wanted_roi
 from dicom_io.matching import match
 from dicom_io.model import QualityRow, StudyInput
 from dicom_io.outputs import render

@@ -7,7 +7,8 @@ import pydicom
 import pytest
 
 from analysis.errors import Unsuitable
-from dicom_io.header import InstanceHeader, headers_of_folder, is_own_output, read_header
+from dicom_io.folder import headers_of_folder
+from dicom_io.header import InstanceHeader, read_header
 from dicom_io.phantom import Phantom, write_study
 
 
@@ -143,12 +144,12 @@ def test_sequences_without_end(phantom: Phantom) -> None:
 def test_own_output_is_known(phantom: Phantom, tmp_path: Path) -> None:
     assert phantom.seg is not None
     ds = pydicom.dcmread(phantom.seg)
-    assert not is_own_output(read_header(phantom.seg))
+    assert not read_header(phantom.seg).own
     equipment = pydicom.Dataset()
     equipment.Manufacturer = "mirv-node"
     ds.ContributingEquipmentSequence = [equipment]
     ds.save_as(tmp_path / "x.dcm")
-    assert is_own_output(read_header(tmp_path / "x.dcm"))
+    assert read_header(tmp_path / "x.dcm").own
 
 
 def test_folder_with_everything_in_it(phantom: Phantom, tmp_path: Path) -> None:

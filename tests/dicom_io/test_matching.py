@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from config.settings import Reading
-from dicom_io.header import InstanceHeader, headers_of_folder
+from dicom_io.folder import headers_of_folder
+from dicom_io.header import InstanceHeader
 from dicom_io.matching import MatchOutcome, Selection, match
 from dicom_io.phantom import write_study
 

@@ -10,11 +10,12 @@ from analysis.errors import Unsuitable
 from analysis.model import Geometry
 from config.settings import Reading
 from dicom_io.assemble import assemble
-from dicom_io.header import headers_of_folder
+from dicom_io.folder import headers_of_folder
 from dicom_io.matching import match
 from dicom_io.phantom import Phantom, write_study
 from dicom_io.phantom_objects import Identity, save, write_ct
 from dicom_io.series import read_series
+from tests.dicom_io.same_grid import same_grid
 
 ENHANCED = {
     "CT": "1.2.840.10008.5.1.4.1.1.2.1",
@@ -74,7 +75,7 @@ def test_enhanced_equals_single_frames(
     path = enhanced(list(phantom.ct), tmp_path / "enhanced.dcm", kind, syntax)
     series = read_series([path])
     assert np.array_equal(series.volume.values, phantom.values)
-    assert series.volume.geometry.same_grid(phantom.geometry, 1e-3)
+    assert same_grid(series.volume.geometry, phantom.geometry, 1e-3)
     assert series.volume.unit == ("HU" if kind == "CT" else "1")
     ds = pydicom.dcmread(path)
     for index in (0, 7, 15):

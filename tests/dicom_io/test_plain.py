@@ -15,6 +15,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from analysis.errors import Unsuitable
 from dicom_io import header as header_module
 from dicom_io.header import InstanceHeader, read_header
+from dicom_io.identity import MANUFACTURER
 from dicom_io.parsing import parse
 from dicom_io.phantom import write_study
 from dicom_io.plain import plain_values
@@ -176,7 +177,7 @@ def test_no_frames_are_one_whichever_way_they_are_read(images: list[bytes]) -> N
 def test_what_this_node_has_touched_is_left_to_pydicom(images: list[bytes]) -> None:
     ds = pydicom.dcmread(BytesIO(images[0]))
     ds.ContributingEquipmentSequence = [pydicom.Dataset()]
-    ds.ContributingEquipmentSequence[0].Manufacturer = header_module.OWN_MANUFACTURER
+    ds.ContributingEquipmentSequence[0].Manufacturer = MANUFACTURER
     buffer = BytesIO()
     ds.save_as(buffer)
     header = read(buffer.getvalue())

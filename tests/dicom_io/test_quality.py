@@ -8,10 +8,13 @@ import pydicom
 
 from analysis.model import Geometry, Lesion, Mask, Volume
 from config.settings import Quality, Reading
-from dicom_io.header import headers_of_folder
+from dicom_io.check_folder import check_folder
+from dicom_io.description import describe
+from dicom_io.folder import headers_of_folder
+from dicom_io.lesion_checks import artifact_rows
 from dicom_io.model import QualityRow
 from dicom_io.phantom import Phantom, write_study
-from dicom_io.quality import FLAGS, artifact_rows, check_folder, describe
+from dicom_io.quality import FLAGS
 
 SMALL: dict[str, Any] = {"n_lesions": 2, "shape": (16, 64, 64), "spacing": (5.0, 2.4, 2.4)}
 

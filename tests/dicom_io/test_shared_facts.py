@@ -12,9 +12,10 @@ import pytest
 from pydicom import Dataset
 
 from analysis.errors import Unsuitable
-from dicom_io.assemble import components
-from dicom_io.header import headers_of_folder, references
+from dicom_io.folder import headers_of_folder
+from dicom_io.lesions import components
 from dicom_io.parsing import read_dataset
+from dicom_io.references import references
 from dicom_io.rtstruct import read_rtstruct
 from dicom_io.seg import own_geometry, read_seg
 from dicom_io.segments import Segment

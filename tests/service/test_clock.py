@@ -7,19 +7,19 @@ import pytest
 
 from config.settings import Settings
 from service import worker
-from service.clock import JUMPED, ClockWatch
+from service.clock import ClockWatch
 from service.pipeline import plan_from
-from service.scheduler import Scheduler
-from service.store import Store, sqlite_url
+from service.scheduler import Rules, Scheduler, Starters
+from service.store import Catalogue, EventKind, clock, sqlite_url
 from service.worker import Heart
-from tests.service.test_store import finished, new_run
+from tests.service.test_store import finished, instance, new_run
 
 NOW, DAY, HOUR = 1_700_000_000.0, 86_400.0, 3600.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+def store(tmp_path: Path) -> Iterator[Catalogue]:
+    opened = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     yield opened
     opened.close()
 
@@ -28,7 +28,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     ("jump", "tried"), [(0.0, False), (-30.0, False), (-DAY, True), (HOUR, True)]
 )
 def test_a_delivery_is_tried_again_whatever_the_clock_did(
-    store: Store, jump: float, tried: bool
+    store: Catalogue, jump: float, tried: bool
 ) -> None:
     """Refused for now, to be tried again in 900 s at the latest; then the clock jumps."""
     run = new_run()
@@ -39,10 +39,8 @@ def test_a_delivery_is_tried_again_whatever_the_clock_did(
     scheduler = Scheduler(
         store,
         plan_from(Settings(profiles=("henry2022",))),
-        30,
-        lambda _run: None,
-        lambda *what: started.append(what),
-        longest_wait_s=960,
+        Rules(30, longest_wait_s=960),
+        Starters(lambda _run: None, lambda *what: started.append(what)),
     )
     for second in range(3):
         scheduler.tick(NOW + jump + second)
@@ -50,7 +48,7 @@ def test_a_delivery_is_tried_again_whatever_the_clock_did(
 
 
 def test_a_jump_of_the_clock_takes_no_worker_for_dead_for_good(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who was only made to look silent beats on; its work is handed on once, which does no harm."""
     handed_on: list[str] = []
@@ -59,7 +57,7 @@ def test_a_jump_of_the_clock_takes_no_worker_for_dead_for_good(
         handed_on.extend(executors)
         return 0
 
-    monkeypatch.setattr(worker.workflows, "recover", recover)
+    monkeypatch.setattr(worker.work_engine, "recover", recover)
     first, second = Heart(store, "first", 60), Heart(store, "second", 60)
     for moment in (NOW, NOW + HOUR, NOW + HOUR + 20, NOW - DAY, NOW - DAY + 20, NOW - DAY + 40):
         first.beat(moment)
@@ -77,10 +75,10 @@ class Times:
         self.now = now
         self.gone = 5000.0
 
-    def watch(self, store: Store) -> ClockWatch:
+    def watch(self, store: Catalogue) -> ClockWatch:
         return ClockWatch(store, "node", lambda: self.now, lambda: self.gone)
 
-    def start(self, store: Store) -> ClockWatch:
+    def start(self, store: Catalogue) -> ClockWatch:
         watch = self.watch(store)
         watch.look_back()
         watch.look()
@@ -91,11 +89,13 @@ class Times:
         self.gone += seconds
 
 
-def jumps(store: Store) -> list[int]:
-    return [event.detail["seconds"] for event in reversed(store.events.all(kind=JUMPED))]
+def jumps(store: Catalogue) -> list[int]:
+    return [
+        event.detail["seconds"] for event in reversed(store.events.all(kind=EventKind.CLOCK_JUMPED))
+    ]
 
 
-def test_a_jump_between_two_looks_is_noted_once(store: Store) -> None:
+def test_a_jump_between_two_looks_is_noted_once(store: Catalogue) -> None:
     times = Times(NOW)
     watch = times.watch(store)
     watch.look()
@@ -106,7 +106,7 @@ def test_a_jump_between_two_looks_is_noted_once(store: Store) -> None:
     assert jumps(store) == [365 * DAY + 59, -DAY]
 
 
-def test_small_steps_add_up_to_a_jump(store: Store) -> None:
+def test_small_steps_add_up_to_a_jump(store: Catalogue) -> None:
     times = Times(NOW)
     watch = times.watch(store)
     for _ in range(4):
@@ -127,7 +127,7 @@ def test_small_steps_add_up_to_a_jump(store: Store) -> None:
     ],
 )
 def test_a_start_compares_the_clock_with_the_last_time_the_node_looked(
-    store: Store, gap: float, noted: list[float]
+    store: Catalogue, gap: float, noted: list[float]
 ) -> None:
     Times(NOW).watch(store).look()
     Times(NOW + gap).start(store)
@@ -137,34 +137,39 @@ def test_a_start_compares_the_clock_with_the_last_time_the_node_looked(
 @pytest.mark.parametrize("gap", [365 * DAY, -365 * DAY])
 @pytest.mark.parametrize("known_by", ["heartbeat", "received"])
 def test_a_catalogue_of_before_the_node_kept_a_time_is_compared_too(
-    store: Store, gap: float, known_by: str
+    store: Catalogue, gap: float, known_by: str
 ) -> None:
     """Its first start, and one that ended before it noted anything."""
     if known_by == "heartbeat":
         store.workers.beat("node", NOW)
-        store.events.add(NOW - 100 * DAY, "received")
+        store.arrivals.add(instance(1), NOW - 100 * DAY)
     else:
-        store.events.add(NOW, "received")
+        store.arrivals.add(instance(1), NOW)
     Times(NOW + gap).watch(store)
-    store.events.add(NOW + gap, "received")
+    store.arrivals.add(instance(2), NOW + gap)
     store.workers.beat("node", NOW + gap)
     Times(NOW + gap).start(store)
     assert jumps(store) == [gap]
 
 
-@pytest.mark.parametrize("kind", ["node_started", "exported", "finished", "received"])
-def test_what_others_wrote_under_a_wrong_clock_hides_no_jump(store: Store, kind: str) -> None:
+@pytest.mark.parametrize("kind", [EventKind.NODE_STARTED, EventKind.EXPORTED, None])
+def test_what_others_wrote_under_a_wrong_clock_hides_no_jump(
+    store: Catalogue, kind: EventKind | None
+) -> None:
     """A start that ended between, a command or a worker while the node was down."""
     Times(NOW).watch(store).look()
     wrong = Times(NOW + 730 * DAY)
     wrong.watch(store).look_back()
-    store.events.add(wrong.now, kind)
+    if kind is None:
+        store.arrivals.add(instance(1), wrong.now)
+    else:
+        store.events.add(wrong.now, kind)
     wrong.go_on(30)
     wrong.start(store)
     assert jumps(store) == [730 * DAY + 30]
 
 
-def test_a_jump_is_noted_once_however_often_the_node_starts(store: Store) -> None:
+def test_a_jump_is_noted_once_however_often_the_node_starts(store: Catalogue) -> None:
     """Set back, and the port is taken at each start; then right again, then years ahead."""
     Times(NOW).watch(store).look()
     times = Times(NOW - 730 * DAY)
@@ -181,7 +186,7 @@ def test_a_jump_is_noted_once_however_often_the_node_starts(store: Store) -> Non
 
 @pytest.mark.parametrize("gap", [365 * DAY, -365 * DAY])
 def test_a_crash_right_after_a_jump_is_noted_does_not_note_it_again(
-    store: Store, gap: float, monkeypatch: pytest.MonkeyPatch
+    store: Catalogue, gap: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Times(NOW).watch(store).look()
 
@@ -189,7 +194,7 @@ def test_a_crash_right_after_a_jump_is_noted_does_not_note_it_again(
         raise InterruptedError
 
     with monkeypatch.context() as patched:
-        patched.setattr(store.positions, "put", crash)
+        patched.setattr(clock, "put_fact", crash)
         with pytest.raises(InterruptedError):
             Times(NOW + gap).start(store)
     Times(NOW + gap).start(store)
@@ -199,7 +204,7 @@ def test_a_crash_right_after_a_jump_is_noted_does_not_note_it_again(
 
 
 @pytest.mark.parametrize("jumped", [[], [365 * DAY], [-365 * DAY]])
-def test_the_time_that_was_looked_at_is_kept(store: Store, jumped: list[float]) -> None:
+def test_the_time_that_was_looked_at_is_kept(store: Catalogue, jumped: list[float]) -> None:
     """A node that ran for a month and stopped: the month is no jump, whatever was before it."""
     times = Times(NOW)
     watch = times.start(store)
@@ -211,6 +216,6 @@ def test_the_time_that_was_looked_at_is_kept(store: Store, jumped: list[float]) 
     assert jumps(store) == jumped
 
 
-def test_the_first_start_of_all_finds_no_jump(store: Store) -> None:
+def test_the_first_start_of_all_finds_no_jump(store: Catalogue) -> None:
     Times(NOW).start(store)
     assert jumps(store) == []

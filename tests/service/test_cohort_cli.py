@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 from config.profiles import load_profile
 from dicom_io.phantom import write_study
 from service.cohort.perturbed import MASKS
-from service.cohort_cli import app, space_app
+from service.cohort_cli import app
+from service.space_cli import app as space_app
 
 SHORT = load_profile("henry2022").selected
 VOLUME = "original_shape_VoxelVolume"

@@ -1,27 +1,32 @@
 """``mirv cohort --features store``: the node's own results, pseudonymised unless told otherwise."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from analysis.model import LesionResult, Provenance
 from analysis.study import analyse
 from config.profiles import load_profile
 from config.settings import Settings
-from service import records
+from service import records, results
 from service.cohort_cli import app
-from service.node import catalogue_url
+from service.node_folder import catalogue_url
 from service.spool import Spool
-from service.store import Store
+from service.store import Catalogue, schema, sqlite_url
+from service.store.engine import open_engine
 from service.store.runs import NewRun
 
 HENRY = load_profile("henry2022")
 
 
-def store_result(store: Store, spool: Spool, patient: str, n_lesions: int) -> records.ResultRecord:
+def store_result(
+    catalogue: Catalogue, spool: Spool, patient: str, n_lesions: int
+) -> records.ResultRecord:
     """One finished run of a patient, as the node leaves it behind."""
     random = np.random.default_rng(n_lesions)
     lesions = [
@@ -42,10 +47,10 @@ def store_result(store: Store, spool: Spool, patient: str, n_lesions: int) -> re
     record = records.ResultRecord(patient, f"1.{n_lesions}", "20260101", "1.8", {}, result, ())
     content = spool.put([records.to_bytes(record)])
     new = NewRun(patient, f"1.{n_lesions}", f"1.8.{n_lesions}", patient, "20260101", "i", "p", "{}")
-    assert store.runs.queue(new, 0)
-    assert store.runs.start(patient, 1)
-    store.runs.note_result(patient, content.sha256)
-    assert store.runs.finish(patient, [], [], 1, 2)
+    assert catalogue.runs.queue(new, 0)
+    assert catalogue.runs.start(patient, 1)
+    catalogue.runs.note_result(patient, content.sha256)
+    assert catalogue.runs.finish(patient, [], [], 1, 2)
     return record
 
 
@@ -56,10 +61,10 @@ def node(tmp_path: Path) -> tuple[Path, list[records.ResultRecord]]:
     folder.mkdir()
     config = tmp_path / "mirv.yaml"
     config.write_text(f"folder: {folder}\n")
-    store = Store(catalogue_url(Settings(folder=folder)))
+    catalogue = Catalogue(catalogue_url(Settings(folder=folder)))
     spool = Spool(folder / "spool")
-    made = [store_result(store, spool, f"SENTINEL-{n}", n) for n in (6, 7)]
-    store.close()
+    made = [store_result(catalogue, spool, f"SENTINEL-{n}", n) for n in (6, 7)]
+    catalogue.close()
     return config, made
 
 
@@ -79,6 +84,38 @@ def test_the_store_gives_the_numbers_the_node_gave(node, tmp_path, identified):
         assert row["ath_matrix"] == pytest.approx(named["ath_matrix"], abs=1e-15)
     everything = b"".join(path.read_bytes() for path in out.iterdir())
     assert (b"SENTINEL" in everything) == identified
+
+
+def test_all_results_count_however_many(node, tmp_path, monkeypatch):
+    """Finding A1: 10,005 runs, and the oldest stayed out of the cohort; an export held them."""
+    config, made = node
+    folder = Path(yaml.safe_load(config.read_text())["folder"])
+    catalogue, spool = Catalogue(sqlite_url(folder / "catalogue.sqlite")), Spool(folder / "spool")
+    one = asdict(catalogue.runs.get("SENTINEL-6"))
+    copies = [
+        {**one, "run_id": f"copy-{n}", "series_uid": f"1.9.{n}", "created_at": n + 1}
+        for n in range(10_003)
+    ]
+    database = open_engine(sqlite_url(folder / "catalogue.sqlite"))
+    with database.write() as connection:
+        connection.execute(schema.runs.insert(), copies)
+    database.close()
+    read = []
+    monkeypatch.setattr(results, "read_result", lambda _, sha256: read.append(sha256) or made[0])
+    found = results.current_results(catalogue, spool)
+    next(found)
+    assert len(read) == 1, "one at a time"
+    assert len(list(found)) == 10_004
+    assert read[-1] == catalogue.runs.get("SENTINEL-7").result_sha256, "the oldest comes last"
+    catalogue.close()
+
+
+def test_nothing_else_reads_results_back():
+    service = Path(results.__file__).parent
+    found = [
+        path.name for path in service.rglob("*.py") if "records.from_bytes" in path.read_text()
+    ]
+    assert found == ["results.py"]
 
 
 def named_count(record: records.ResultRecord) -> int:

@@ -11,9 +11,9 @@ from pynetdicom import AE, evt
 
 from config.settings import Destination
 from service.commitment import (
-    NO_SUCH_INSTANCE,
     PUSH_INSTANCE,
     PUSH_MODEL,
+    CommitmentCalls,
     Reference,
     Report,
     answer,
@@ -22,6 +22,7 @@ from service.commitment import (
     request,
 )
 from service.sender import Outgoing, report_commitment, request_commitment, send
+from service.statuses import NO_SUCH_INSTANCE
 from tests.peers import free_port, orthanc, wait_until
 from tests.service.wire import CT, associate, ct_slice, part10, serving, store_status
 
@@ -112,7 +113,7 @@ def test_orthanc_reports_on_a_new_association_to_the_listener(tmp_path: Path) ->
     path.write_bytes(part10(ct_slice()))
     reports: list[Report] = []
     with serving(tmp_path / "node") as node:
-        node.listener._on_report = reports.append
+        node.listener._commitment = CommitmentCalls(report=reports.append)
         with orthanc(tmp_path / "orthanc", {"NODE": ("MIRV", node.port)}) as peer:
             destination = Destination(
                 name="o", ae_title="ORTHANC", host="127.0.0.1", port=peer.dicom_port
@@ -137,7 +138,7 @@ def test_the_node_commits_itself_to_orthanc_to_what_it_holds(tmp_path: Path) -> 
     path.write_bytes(part10(ct_slice()))
     asked: list[tuple[str, int, Dataset]] = []
     with serving(tmp_path / "node") as node:
-        node.listener._on_commitment_request = lambda *what: asked.append(what)
+        node.listener._commitment = CommitmentCalls(request=lambda *what: asked.append(what))
         with orthanc(tmp_path / "orthanc", {"NODE": ("MIRV", node.port)}) as peer:
             peer.upload([path])
             transaction = peer.send_and_ask("NODE", "1.2.3")
@@ -154,7 +155,7 @@ def test_the_node_commits_itself_to_orthanc_to_what_it_holds(tmp_path: Path) -> 
 def test_the_node_does_not_commit_itself_to_what_it_does_not_hold(tmp_path: Path) -> None:
     asked: list[tuple[str, int, Dataset]] = []
     with serving(tmp_path) as node:
-        node.listener._on_commitment_request = lambda *what: asked.append(what)
+        node.listener._commitment = CommitmentCalls(request=lambda *what: asked.append(what))
         with associate(node.port, [CT, PUSH_MODEL]) as association:
             assert store_status(association, ct_slice()) == 0
             wrong_class = Reference("1.2.840.10008.5.1.4.1.1.4", "1.2.3.1")

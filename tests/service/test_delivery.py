@@ -18,14 +18,15 @@ from pynetdicom import AE, build_role, evt
 from typer.testing import CliRunner
 
 from config.settings import Destination, Settings, load_settings
-from service import workflows
+from service import work_commitments, work_deliveries, work_engine
 from service.cli import app
-from service.commitment import NO_SUCH_INSTANCE, PUSH_INSTANCE, PUSH_MODEL, answer, read_request
+from service.commitment import PUSH_INSTANCE, PUSH_MODEL, CommitmentCalls, answer, read_request
 from service.listener import Listener
 from service.spool import Spool
-from service.store import ArtifactRow, DeliveryRow, Store, sqlite_url
+from service.statuses import NO_SUCH_INSTANCE
+from service.store import ArtifactRow, Catalogue, DeliveryRow, EventKind, sqlite_url
 from service.store.runs import NewRun
-from service.workbench import Workbench
+from service.workbench import WorkContext
 from tests.peers import free_port, orthanc, wait_until
 from tests.service.wire import CT, ct_slice, part10
 
@@ -53,7 +54,7 @@ class Archive:
     kept: set[str] = field(default_factory=set)
     asked: int = 0
 
-    def store(self, event: evt.Event) -> int:
+    def catalogue(self, event: evt.Event) -> int:
         """Take an object, and perhaps keep it."""
         uid = str(event.request.AffectedSOPInstanceUID)
         self.stored[uid] += 1
@@ -94,7 +95,7 @@ def archive(node_port: int) -> Iterator[Archive]:
     server = ae.start_server(
         ("127.0.0.1", made.port),
         block=False,
-        evt_handlers=[(evt.EVT_C_STORE, made.store), (evt.EVT_N_ACTION, made.act)],
+        evt_handlers=[(evt.EVT_C_STORE, made.catalogue), (evt.EVT_N_ACTION, made.act)],
     )
     try:
         yield made
@@ -108,17 +109,17 @@ class Desk:
     """A node without its pipeline: one finished run, and whatever sends it."""
 
     config: Path
-    store: Store
+    catalogue: Catalogue
 
     def deliveries(self, state: str, commitment: str, seconds: float = 30) -> list[DeliveryRow]:
         """Both deliveries once they are so."""
 
         def there() -> bool:
-            rows = self.store.deliveries.all()
+            rows = self.catalogue.deliveries.all()
             return all((row.state, row.commitment) == (state, commitment) for row in rows)
 
         wait_until(there, seconds, f"{state}, {commitment}: {self.store.deliveries.all()}", 0.05)
-        return self.store.deliveries.all()
+        return self.catalogue.deliveries.all()
 
     def retry(self) -> str:
         """The one command that tries parked deliveries again."""
@@ -140,37 +141,40 @@ def desk(folder: Path, port: int, destination: Destination, **delivery: Any) -> 
     config = folder / "mirv.yaml"
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
     settings = load_settings(config)
-    store, spool = Store(sqlite_url(folder / "catalogue.sqlite")), Spool(folder / "spool")
-    _finish_a_run(store, spool, settings)
-    bench = Workbench(settings, None, spool, store, None)  # type: ignore[arg-type]
+    catalogue, spool = Catalogue(sqlite_url(folder / "catalogue.sqlite")), Spool(folder / "spool")
+    _finish_a_run(catalogue, spool, settings)
+    work = WorkContext(settings, None, spool, catalogue, None)  # type: ignore[arg-type]
     listener = Listener(
-        settings.listener, spool, store, on_report=lambda one: workflows.note_report(bench, one)
+        settings.listener,
+        spool,
+        catalogue,
+        commitment=CommitmentCalls(report=lambda one: work_commitments.note_report(work, one)),
     )
     listener.start()
-    workflows.launch(bench, sqlite_url(folder / "workflows.sqlite"), "test")
+    work_engine.launch(work, sqlite_url(folder / "workflows.sqlite"), "test")
     ended = threading.Event()
 
     def start_due() -> None:
         while not ended.wait(0.05):
-            for due in store.deliveries.due(time.time()):
-                workflows.enqueue_delivery(*due)
+            for due in catalogue.deliveries.due(time.time()):
+                work_deliveries.enqueue_delivery(*due)
 
     ticking = threading.Thread(target=start_due)
     ticking.start()
     try:
-        yield Desk(config, store)
+        yield Desk(config, catalogue)
     finally:
         ended.set()
         ticking.join()
         listener.stop()
-        workflows.shutdown()
-        store.close()
+        work_engine.shutdown()
+        catalogue.close()
 
 
-def _finish_a_run(store: Store, spool: Spool, settings: Settings) -> None:
+def _finish_a_run(catalogue: Catalogue, spool: Spool, settings: Settings) -> None:
     now = time.time()
-    store.runs.queue(NewRun(RUN, "1.2.3", "1.2.3.0", "P", "20200101", "i", "p", "{}"), now)
-    store.runs.start(RUN, now)
+    catalogue.runs.queue(NewRun(RUN, "1.2.3", "1.2.3.0", "P", "20200101", "i", "p", "{}"), now)
+    catalogue.runs.start(RUN, now)
     rows = []
     for number, uid in enumerate(OBJECTS, 1):
         kept = spool.put((part10(ct_slice(number)),))
@@ -179,7 +183,7 @@ def _finish_a_run(store: Store, spool: Spool, settings: Settings) -> None:
         )
     (to,) = settings.destinations
     routes = [(row.role, to.name) for row in rows]
-    assert store.runs.finish(RUN, rows, routes, settings.delivery.max_attempts, now)
+    assert catalogue.runs.finish(RUN, rows, routes, settings.delivery.max_attempts, now)
 
 
 @pytest.fixture
@@ -218,7 +222,7 @@ def test_an_answer_by_either_way_is_noted(far: Far, commitment: str, answers: st
     with open_desk(commitment) as desk:
         desk.deliveries("delivered", "committed")
         assert made.stored == dict.fromkeys(OBJECTS, 1)
-        kinds = Counter(event.kind for event in desk.store.events.all(run_id=RUN))
+        kinds = Counter(event.kind for event in desk.catalogue.events.all(run_id=RUN))
         assert kinds["commitment_committed"] == kinds["delivered"] == 2
 
 
@@ -272,7 +276,7 @@ def test_an_orthanc_that_lost_an_object_says_so_and_gets_it_again(
 ) -> None:
     """One object is deleted in Orthanc after it was stored and before commitment is asked."""
     port = free_port()
-    ask = workflows.request_commitment
+    ask = work_commitments.request_commitment
     with orthanc(tmp_path / "orthanc", {"NODE": ("MIRV", port)}) as peer:
         lost: list[str] = []
 
@@ -282,13 +286,15 @@ def test_an_orthanc_that_lost_an_object_says_so_and_gets_it_again(
                 peer.http.delete(f"/instances/{lost[0]}").raise_for_status()
             return ask(*arguments)
 
-        monkeypatch.setattr(workflows, "request_commitment", lose_and_ask)
+        monkeypatch.setattr(work_commitments, "request_commitment", lose_and_ask)
         to = Destination(
             name="orthanc", ae_title="ORTHANC", host="127.0.0.1", port=peer.dicom_port,
             commitment="required",
         )  # fmt: skip
         with desk(tmp_path / "node", port, to) as made:
             made.deliveries("delivered", "committed")
-            refused = [e for e in made.store.events.all() if e.kind == "commitment_refused"]
+            refused = [
+                e for e in made.catalogue.events.all() if e.kind == EventKind.COMMITMENT_REFUSED
+            ]
             assert [event.object_uid for event in refused] == [OBJECTS[0]]
         assert len(peer.find("Instance", StudyInstanceUID="1.2.3")) == 2

@@ -16,7 +16,7 @@ from config.settings import load_settings
 from dicom_io import phantom
 from service.listener import Listener
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Catalogue, sqlite_url
 from service.worker import Worker
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 
@@ -140,14 +140,14 @@ def test_orthanc_forwards_images_and_segmentations_but_no_own_results(
     assert made.seg is not None
     own_path = _own_segmentation(made.seg, tmp_path / "own.dcm")
     files = [*made.ct, made.seg]
-    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    store = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     listener = Listener(ListenerSettings(port=port), Spool(tmp_path / "spool"), store)
     listener.start()
     try:
         with orthanc(tmp_path / "orthanc", **wanted) as peer:
             peer.upload([*files, own_path])
             wait_until(lambda: _jobs(peer) == ["Success"], 60, "Orthanc forwards the study")
-        (study,) = store.instances.studies()
+        (study,) = store.studies.all()
         assert study.study_uid == made.identity.study_uid
         assert study.n_instances == len(files)
     finally:

@@ -14,7 +14,7 @@ from dicom_io import phantom
 from service.fetching import fetch_series
 from service.intake import Intake
 from service.pipeline import Plan
-from service.scheduler import Scheduler
+from service.scheduler import Rules, Scheduler, Starters
 from tests.peers import Orthanc, free_port, orthanc
 from tests.service.wire import Serving, serving
 
@@ -70,9 +70,11 @@ def test_images_are_fetched_by_each_method(
         assert study.seg is not None
         intake.take(study.seg.read_bytes(), "test")
         plan = Plan(profiles=(), spaces=(), reading=Reading())
-        scheduler = Scheduler(node.store, plan, 0, lambda _run: None, lambda *_: None)
+        scheduler = Scheduler(
+            node.store, plan, Rules(0), Starters(lambda _run: None, lambda *_: None)
+        )
         assert scheduler.tick(2e9) == 0
-        ((series_uid, study_uid),) = node.store.instances.missing_series()
+        ((series_uid, study_uid),) = node.store.studies.missing_series()
         taken: list[bytes] = []
 
         def take(content: bytes) -> None:
@@ -82,7 +84,7 @@ def test_images_are_fetched_by_each_method(
         number = fetch_series(source(peer, method), study_uid, series_uid, "MIRV", take)
         assert number == len(study.ct)
         assert len(taken) == (0 if method == "c-move" else len(study.ct))
-        assert node.store.instances.missing_series() == []
+        assert node.store.studies.missing_series() == []
         assert scheduler.tick(2e9) == 1
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from service.commitment import PUSH_INSTANCE, PUSH_MODEL, Report
+from service.commitment import PUSH_INSTANCE, PUSH_MODEL, CommitmentCalls, Report
 from tests.peers import wait_until
 from tests.service.wire import (
     CT,
@@ -170,7 +170,7 @@ def test_reports_that_pile_up_are_not_a_thread_each(
         begun.append(report)
         catalogue.wait(30)
 
-    monkeypatch.setattr(node.listener, "_on_report", slow)
+    monkeypatch.setattr(node.listener, "_commitment", CommitmentCalls(report=slow))
     information = Dataset()
     information.TransactionUID = "1.2.3"
     with associated(node, PUSH_MODEL) as connection:

@@ -17,7 +17,7 @@ from service.http.app import create_app
 from service.http.pictures import KINDS, draw
 from service.spool import Spool
 from service.state import Following, NodeState
-from service.store import NewInstance, Store, sqlite_url
+from service.store import Catalogue, EventKind, NewInstance, sqlite_url
 from service.store.runs import NewRun
 from tests.service.test_tables import record
 
@@ -25,8 +25,8 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+def store(tmp_path: Path) -> Iterator[Catalogue]:
+    store = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     yield store
     store.close()
 
@@ -49,13 +49,13 @@ def new_run(run_id: str, series_uid: str = "1.2.3.4") -> NewRun:
     )
 
 
-def client(store: Store, spool: Spool, **http: object) -> TestClient:
+def client(store: Catalogue, spool: Spool, **http: object) -> TestClient:
     app = create_app(store, spool, Settings(http=Http(**http)))  # type: ignore[arg-type]
     return TestClient(app, base_url="http://localhost")
 
 
 def test_the_overview_shows_runs_with_their_reasons_and_escapes_what_came_from_outside(
-    store: Store, spool: Spool
+    store: Catalogue, spool: Spool
 ) -> None:
     store.runs.queue(new_run("r" * 64), 1000)
     store.runs.refuse("r" * 64, Reason("missing_slice", "found 50, wanted 51"), 1001)
@@ -66,7 +66,9 @@ def test_the_overview_shows_runs_with_their_reasons_and_escapes_what_came_from_o
     assert "&lt;script&gt;" in page
 
 
-def test_a_finished_run_shows_its_measures_and_gives_its_tables(store: Store, spool: Spool) -> None:
+def test_a_finished_run_shows_its_measures_and_gives_its_tables(
+    store: Catalogue, spool: Spool
+) -> None:
     run_id = "f" * 64
     stored = spool.put([records.to_bytes(record())])
     store.runs.queue(new_run(run_id), 1000)
@@ -76,6 +78,7 @@ def test_a_finished_run_shows_its_measures_and_gives_its_tables(store: Store, sp
     web = client(store, spool)
     page = web.get(f"/runs/{run_id}").text
     assert "mirv_distance_max" in page
+    assert 'title="Inter-lesion distance, maximum"' in page
     assert "4.5" in page
     assert "found 2" in page
     lesions = web.get(f"/runs/{run_id}/lesions.csv").text.splitlines()
@@ -114,7 +117,7 @@ def test_every_picture_is_drawn_for_a_patient_with_lesions_enough() -> None:
         assert picture.startswith(b"\x89PNG")
 
 
-def test_what_the_node_does_now_is_shown_and_measured(store: Store, spool: Spool) -> None:
+def test_what_the_node_does_now_is_shown_and_measured(store: Catalogue, spool: Spool) -> None:
     run_id = "d" * 64
     store.runs.queue(new_run(run_id), 1000)
     store.runs.start(run_id, 1000)
@@ -130,7 +133,7 @@ def test_what_the_node_does_now_is_shown_and_measured(store: Store, spool: Spool
     assert HOSTILE not in page
     assert "7 of 24" in web.get(f"/runs/{run_id}").text
     why = f"no_prior: found 2 {HOSTILE}"
-    store.events.add(1000, "prior_missing", study_uid="1.2.3", why=why)
+    store.events.add(1000, EventKind.PRIOR_MISSING, study_uid="1.2.3", why=why)
     page = web.get(f"/runs/{run_id}").text
     assert "no_prior: found 2" in page
     assert HOSTILE not in page
@@ -151,9 +154,9 @@ def test_what_the_node_does_now_is_shown_and_measured(store: Store, spool: Spool
     assert "mirv_run_lesions_done{" not in web.get("/metrics").text
 
 
-def test_metrics_count_and_hold_no_identifier(store: Store, spool: Spool) -> None:
+def test_metrics_count_and_hold_no_identifier(store: Catalogue, spool: Spool) -> None:
     store.runs.queue(new_run("r" * 64), 1000)
-    store.instances.add(
+    store.arrivals.add(
         NewInstance(
             sop_instance_uid="9.8.7",
             sop_class_uid="1.2",
@@ -174,7 +177,7 @@ def test_metrics_count_and_hold_no_identifier(store: Store, spool: Spool) -> Non
 
 
 def test_foreign_host_names_and_readers_without_password_are_turned_away(
-    store: Store, spool: Spool
+    store: Catalogue, spool: Spool
 ) -> None:
     web = client(store, spool)
     assert web.get("/", headers={"Host": "evil.example"}).status_code == 400

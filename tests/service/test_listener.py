@@ -18,8 +18,8 @@ from pydicom.uid import (
 
 from analysis.errors import Transient
 from dicom_io import phantom
-from service import listener as listener_module
 from service.spool import content_digest
+from service.statuses import DUPLICATE_INSTANCE
 from tests.peers import storescu
 from tests.service.wire import (
     CT,
@@ -132,7 +132,7 @@ def test_the_same_object_again_is_success_and_kept_once(node: Serving) -> None:
     with associate(node.port, calling="ANOTHER") as association:
         assert store_status(association, ct_slice()) == 0
     assert len(only_content(node)) == 1
-    assert node.store.instances.quarantined() == []
+    assert node.store.quarantine.all() == []
 
 
 def test_other_content_under_a_known_uid_is_put_aside_and_the_first_kept(node: Serving) -> None:
@@ -140,10 +140,10 @@ def test_other_content_under_a_known_uid_is_put_aside_and_the_first_kept(node: S
         assert store_status(association, ct_slice()) == 0
         (first,) = only_content(node)
         other = ct_slice(PixelData=bytes(range(256)) * 2)
-        assert store_status(association, other) == listener_module.DUPLICATE_INSTANCE
-        assert store_status(association, other) == listener_module.DUPLICATE_INSTANCE
+        assert store_status(association, other) == DUPLICATE_INSTANCE
+        assert store_status(association, other) == DUPLICATE_INSTANCE
         assert store_status(association, ct_slice(2)) == 0
-    (aside,) = node.store.instances.quarantined()
+    (aside,) = node.store.quarantine.all()
     assert (aside.code, aside.sop_instance_uid) == ("other_content", "1.2.3.1")
     assert aside.sha256 != first
     kept = node.spool.path(aside.sha256, "quarantine")
@@ -179,7 +179,7 @@ def test_what_cannot_be_indexed_is_kept_apart_and_refused(
         answer = store_bytes(association, content, "1.2.3.1")
         assert answer.Status == status
         assert store_status(association, ct_slice(5)) == 0
-    (aside,) = node.store.instances.quarantined()
+    (aside,) = node.store.quarantine.all()
     assert answer.ErrorComment == aside.code
     assert aside.detail
     assert node.spool.path(aside.sha256, "quarantine").read_bytes().endswith(content)
@@ -196,7 +196,7 @@ def test_path_characters_in_uids_reach_no_path(node: Serving, uid: str, tmp_path
         with associate(node.port) as association:
             assert store_bytes(association, encoded(ds), "1.2.3.1").Status == 0xC000
     assert {path for path in tmp_path.rglob("*") if "spool" not in path.parts} == before
-    assert {row.code for row in node.store.instances.quarantined()} <= {"malformed_uid"}
+    assert {row.code for row in node.store.quarantine.all()} <= {"malformed_uid"}
 
 
 def test_full_disk_is_out_of_resources_and_leaves_nothing(
@@ -233,7 +233,7 @@ def test_a_locked_catalogue_is_out_of_resources(
 
     with associate(node.port) as association:
         with monkeypatch.context() as patch:
-            patch.setattr(node.store.instances, "add", locked)
+            patch.setattr(node.store.arrivals, "add", locked)
             assert store_status(association, ct_slice()) == 0xA700
         assert store_status(association, ct_slice()) == 0
     assert len(only_content(node)) == 1

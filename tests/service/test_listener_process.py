@@ -26,6 +26,7 @@ from service.commitment import (
     PUSH_INSTANCE,
     PUSH_MODEL,
     REQUEST,
+    CommitmentCalls,
     Reference,
     Report,
     answer,
@@ -34,7 +35,7 @@ from service.commitment import (
 from service.listener_process import ListenerProcesses
 from service.slots import Slots
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Catalogue, EventKind, sqlite_url
 from tests.integration.node import NodeProcess
 from tests.integration.node import node as node_process
 from tests.peers import free_port, wait_until
@@ -49,7 +50,7 @@ class Served:
     def __init__(self, folder: Path, **wanted: Any) -> None:
         self.port = free_port()
         url = sqlite_url(folder / "catalogue.sqlite")
-        self.store, self.spool = Store(url), Spool(folder / "spool")
+        self.store, self.spool = Catalogue(url), Spool(folder / "spool")
         self.reports: list[Report] = []
         self.requests: list[tuple[str, int, Any]] = []
         self.fault: Exception | None = None
@@ -57,8 +58,10 @@ class Served:
             ListenerSettings(port=self.port, processes=2, **wanted),
             folder,
             url,
-            on_report=lambda report: self._note(self.reports, report),
-            on_commitment_request=lambda *told: self._note(self.requests, told),
+            CommitmentCalls(
+                lambda report: self._note(self.reports, report),
+                lambda *told: self._note(self.requests, told),
+            ),
         )
 
     def _note(self, where: list[Any], what: Any) -> None:
@@ -155,7 +158,9 @@ def test_all_take_in_and_audit_and_one_that_dies_loses_nothing(tmp_path: Path) -
         rows = {row.sop_instance_uid: row for row in node.store.instances.all()}
         assert set(rows) == senders.acknowledged
         assert len(rows) == 480
-        told = [event.object_uid for event in node.store.events.all(kind="received", limit=9999)]
+        told = [
+            event.object_uid for event in node.store.events.all(kind=EventKind.RECEIVED, limit=9999)
+        ]
         assert sorted(told) == sorted(rows)
         node.spool.sweep()
         findings = doctor.check(node.spool, node.store, thorough=True, in_flight_s=0)
@@ -250,7 +255,7 @@ def test_a_late_answer_is_not_the_next_message_s(monkeypatch: pytest.MonkeyPatch
     """The peer is told "taken" of what the node took, however late it said so of another."""
     monkeypatch.setattr(listener_process, "_ANSWER_S", 0.5)
     ours, theirs = (listener_process._Line(end) for end in socket.socketpair())
-    node = listener_process._Node(theirs)
+    node = listener_process._NodeLine(theirs)
     listening = threading.Thread(target=node.listen)
     listening.start()
 

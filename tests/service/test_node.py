@@ -11,11 +11,12 @@ import pytest
 
 from config.settings import Delivery, Destination, Http, Listener, Retention, Settings
 from dicom_io import phantom
-from service.clock import JUMPED, ClockWatch
+from service.clock import ClockWatch
 from service.intake import Intake
-from service.node import SERVE_EXECUTOR, AlreadyRunning, Node
+from service.node import SERVE_EXECUTOR, Node
+from service.node_folder import AlreadyRunning
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Catalogue, DeliveryState, EventKind, RunState, sqlite_url
 from tests.peers import free_port, orthanc, storescu, wait_until
 from tests.service.wire import ct_slice, part10
 
@@ -47,7 +48,7 @@ def test_a_second_node_on_one_folder_refuses_to_start(tmp_path: Path) -> None:
         second = Node(settings(tmp_path))
         with pytest.raises(AlreadyRunning, match="another node serves"):
             second._lock.take()
-        assert first.store.instances.studies() == []
+        assert first.catalogue.studies.all() == []
     second._lock.take()
     second._lock.release()
 
@@ -59,21 +60,21 @@ def test_a_taken_port_is_said_and_leaves_the_folder_free(tmp_path: Path) -> None
         with pytest.raises(OSError, match="in use"):
             Node(settings(tmp_path, port=other.getsockname()[1])).start()
     with running(settings(tmp_path)) as node:
-        assert [event.kind for event in node.store.events.all(kind="node_started")]
+        assert [event.kind for event in node.catalogue.events.all(kind=EventKind.NODE_STARTED)]
 
 
 def test_a_clock_that_is_years_ahead_at_the_start_removes_nothing(tmp_path: Path) -> None:
     """As the node finds it: what it has is from long before, and so is all it knows of."""
-    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    store = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     long_ago = 1_000_000_000.0
     Intake(Spool(tmp_path / "spool"), store, lambda: long_ago).take(part10(ct_slice()), "test")
     store.close()
     wanted = settings(tmp_path).model_copy(update={"retention": Retention(keep_unused_days=30)})
     with running(wanted) as node:
-        wait_until(lambda: node.store.workers.heard_at(SERVE_EXECUTOR), 30, "the house is kept")
-    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
-    assert len(store.events.all(kind=JUMPED)) == 1
-    assert store.events.all(kind="removed") == []
+        wait_until(lambda: node.catalogue.workers.heard_at(SERVE_EXECUTOR), 30, "the house is kept")
+    store = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
+    assert len(store.events.all(kind=EventKind.CLOCK_JUMPED)) == 1
+    assert store.events.all(kind=EventKind.REMOVED) == []
     store.close()
 
 
@@ -81,18 +82,18 @@ def test_a_clock_that_is_years_ahead_at_the_start_removes_nothing(tmp_path: Path
 def test_what_a_start_finds_counts_on_the_right_side_of_a_jump(tmp_path: Path, days: int) -> None:
     """A file without a row: from before a clock that is ahead, new under one that is behind."""
     before = time.time() - days * 86_400
-    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    store = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     ClockWatch(store, SERVE_EXECUTOR, lambda: before).look()
     store.close()
     left = Spool(tmp_path / "spool").put((part10(ct_slice()),))
     os.utime(left.path, (before, before))
     wanted = settings(tmp_path).model_copy(update={"retention": Retention(keep_unused_days=30)})
     with running(wanted) as node:
-        wait_until(lambda: node.store.workers.heard_at(SERVE_EXECUTOR), 30, "the house is kept")
-    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
-    (jump,), (found,) = store.events.all(kind=JUMPED), store.events.all(kind="received")
-    assert (jump.id > found.id) == (days > 0)
-    assert store.events.all(kind="removed") == []
+        wait_until(lambda: node.catalogue.workers.heard_at(SERVE_EXECUTOR), 30, "the house is kept")
+    store = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
+    (jump,), (found,) = store.clock.jumps(), store.studies.all()
+    assert (jump.after_seq >= found.last_seq) == (days > 0)
+    assert store.events.all(kind=EventKind.REMOVED) == []
     store.close()
 
 
@@ -106,16 +107,20 @@ def test_results_wait_for_a_destination_and_images_come_back_harmlessly(tmp_path
     with running(settings(tmp_path / "node", destination)) as node:
         listening = node.settings.listener.port
         assert storescu(listening, [made.folder], "MIRV", "CT", "-R").returncode == 0
-        wait_until(lambda: node.store.runs.all(states=("finished",)), 120, "the run finishes")
         wait_until(
-            lambda: min((row.attempts for row in node.store.deliveries.all()), default=0) > 1,
+            lambda: node.catalogue.runs.all(states=(RunState.FINISHED,)), 120, "the run finishes"
+        )
+        wait_until(
+            lambda: min((row.attempts for row in node.catalogue.deliveries.all()), default=0) > 1,
             30,
             "it is tried again",
         )
         with orthanc(tmp_path / "orthanc", {"NODE": ("MIRV", listening)}, DicomPort=port) as peer:
-            sent = node.store.deliveries.all()
+            sent = node.catalogue.deliveries.all()
             wait_until(
-                lambda: len(node.store.deliveries.all(state="delivered")) == len(sent),
+                lambda: (
+                    len(node.catalogue.deliveries.all(state=DeliveryState.DELIVERED)) == len(sent)
+                ),
                 60,
                 "all is delivered",
             )
@@ -126,6 +131,6 @@ def test_results_wait_for_a_destination_and_images_come_back_harmlessly(tmp_path
                 "/modalities/NODE/store", json={"Resources": [own_seg], "Synchronous": True}
             )
             assert answer.is_success
-        wait_until(lambda: not node.store.instances.unmatched(), 30, "the study settles")
-        assert len(node.store.runs.all()) == 1
-        assert [row.own_output for row in node.store.instances.all()].count(True) == 1
+        wait_until(lambda: not node.catalogue.studies.unmatched(), 30, "the study settles")
+        assert len(node.catalogue.runs.all()) == 1
+        assert [row.own_output for row in node.catalogue.instances.all()].count(True) == 1

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 
 from config.settings import Delivery, Outputs, Priors, WebDestination
 from dicom_io import phantom
+from service.store import DeliveryState, EventKind, RunState
 from tests.peers import orthanc, storescu, wait_until
 from tests.service.http_peer import archive
 from tests.service.test_fetching import source
@@ -51,9 +52,15 @@ def test_results_are_delivered_over_http_and_one_that_forgets_is_found_out(tmp_p
         )
         with running(wanted) as node:
             storescu(node.settings.listener.port, [made.folder], "MIRV", "CT", "-R")
-            deliveries = node.store.deliveries
-            wait_until(lambda: node.store.runs.all(states=("finished",)), 120, "the run finishes")
-            wait_until(lambda: not deliveries.all(state="waiting"), 60, "all deliveries end")
+            deliveries = node.catalogue.deliveries
+            wait_until(
+                lambda: node.catalogue.runs.all(states=(RunState.FINISHED,)),
+                120,
+                "the run finishes",
+            )
+            wait_until(
+                lambda: not deliveries.all(state=DeliveryState.WAITING), 60, "all deliveries end"
+            )
             rows = deliveries.all()
             ends = {(row.destination, row.state, row.commitment) for row in rows}
             assert ends == {
@@ -91,16 +98,16 @@ def test_a_segmentation_alone_gets_its_images_and_the_study_before(
             assert storescu(port, [last.seg], "MIRV", "VIEWER").returncode == 0
 
             def compared() -> bool:
-                found = node.store.runs.all(
-                    states=("finished",), study_uid=last.identity.study_uid, current=True
+                found = node.catalogue.runs.all(
+                    states=(RunState.FINISHED,), study_uid=last.identity.study_uid, current=True
                 )
                 return bool(found and found[0].prior)
 
             wait_until(compared, 120, "the last study is compared with the one before")
-            (prior,) = node.store.runs.all(study_uid=before.identity.study_uid)
-            (current,) = node.store.runs.all(study_uid=last.identity.study_uid, current=True)
+            (prior,) = node.catalogue.runs.all(study_uid=before.identity.study_uid)
+            (current,) = node.catalogue.runs.all(study_uid=last.identity.study_uid, current=True)
             assert current.prior == prior.run_id
             assert current.predecessor is not None
-            assert len(node.store.instances.studies()) == 2
-            found = node.store.events.all(kind="prior_found")
+            assert len(node.catalogue.studies.all()) == 2
+            found = node.catalogue.events.all(kind=EventKind.PRIOR_FOUND)
             assert [event.study_uid for event in found] == [before.identity.study_uid]

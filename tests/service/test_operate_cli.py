@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.store import Store, sqlite_url
+from service.store import Catalogue, sqlite_url
 from service.store.runs import NewRun
 
 
@@ -17,7 +17,7 @@ def test_jobs_list_shows_progress_and_priority(
     monkeypatch.setenv("COLUMNS", "200")
     config = tmp_path / "mirv.yaml"
     config.write_text(yaml.safe_dump({"folder": str(tmp_path)}))
-    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    store = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     for name, priority in (("a", 100), ("b", 5), ("c", 100)):
         new = NewRun(name, "1.2", f"1.2.{name}", "P", "20240101", "i", "p", "{}", None, priority)
         store.runs.queue(new, 1_700_000_000)

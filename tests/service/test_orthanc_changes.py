@@ -16,12 +16,13 @@ from pydantic import SecretStr
 from analysis.errors import Transient
 from config.settings import Followed
 from dicom_io import phantom
-from dicom_io.header import OWN_MANUFACTURER
-from service import orthanc_changes
+from dicom_io.identity import MANUFACTURER
+from service import orthanc_source
 from service.intake import Intake
-from service.orthanc_changes import Follower, _patience
+from service.orthanc_changes import Follower
+from service.orthanc_source import OrthancSource, _patience
 from service.spool import Spool
-from service.store import Event, Position, Store, sqlite_url
+from service.store import Catalogue, Change, Event, EventKind, Position, sqlite_url
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 from tests.service.http_peer import Archive, archive
 from tests.service.wire import CT, ct_slice, part10
@@ -33,7 +34,7 @@ class Bench:
     """A catalogue and spool, and followers that come and go."""
 
     def __init__(self, folder: Path) -> None:
-        self.store = Store(sqlite_url(folder / "catalogue.sqlite"))
+        self.store = Catalogue(sqlite_url(folder / "catalogue.sqlite"))
         self.intake = Intake(Spool(folder / "spool"), self.store)
 
     def follower(self, url: str, **more: Any) -> Follower:
@@ -79,7 +80,7 @@ def test_what_is_new_comes_once_and_a_new_follower_goes_on(bench: Bench, tmp_pat
     assert made.seg is not None
     own = ct_slice(
         50, Modality="SEG", SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", SeriesInstanceUID="1.2.50",
-        Manufacturer=OWN_MANUFACTURER,
+        Manufacturer=MANUFACTURER,
     )  # fmt: skip
     chart = ct_slice(
         60, SOPClassUID="1.2.840.10008.5.1.4.1.1.7",
@@ -107,7 +108,7 @@ def test_what_is_new_comes_once_and_a_new_follower_goes_on(bench: Bench, tmp_pat
             assert follower.state.objects == 1
         assert len(bench.uids()) == new + 3
         assert not any(row.own_output for row in bench.store.instances.all())
-        assert not bench.store.instances.quarantined()
+        assert not bench.store.quarantine.all()
         assert {row.source for row in bench.store.instances.all()} == {"follow:pacs"}
 
 
@@ -174,11 +175,11 @@ def test_an_orthanc_that_stops_or_begins_anew_is_followed_on(bench: Bench, tmp_p
     with orthanc(tmp_path / "orthanc", HttpPort=port) as peer:
         peer.upload(files(folder, 6))
         follow_until(follower, lambda: "1.2.3.6" in bench.uids(), "it comes after a restart")
-    assert not bench.store.events.all(kind="follow_reset")
+    assert not bench.store.events.all(kind=EventKind.FOLLOW_RESET)
     with orthanc(tmp_path / "new", HttpPort=port) as peer:
         peer.upload(files(folder, 7))
         follow_until(follower, lambda: "1.2.3.7" in bench.uids(), "it comes from the new log")
-    assert len(bench.store.events.all(kind="follow_reset")) == 1
+    assert len(bench.store.events.all(kind=EventKind.FOLLOW_RESET)) == 1
     follower.close()
 
 
@@ -211,11 +212,11 @@ def test_another_log_of_the_same_length_is_noticed(bench: Bench, script: Scripte
     script.changes(7)
     follower = bench.follower(script.url)
     assert not follower.turn()
-    assert not bench.store.events.all(kind="follow_reset")
+    assert not bench.store.events.all(kind=EventKind.FOLLOW_RESET)
     script.changes(7, date="20260202T000000")
     assert follower.turn()
     assert bench.store.positions.get("pacs") == Position(0, "")
-    assert bench.store.events.all(kind="follow_reset")
+    assert bench.store.events.all(kind=EventKind.FOLLOW_RESET)
     follower.close()
 
 
@@ -244,13 +245,13 @@ def _put_off(bench: Bench, begun: Follower, now: list[float]) -> Event:
         assert not begun.turn()
         assert begun.state.fault
         assert bench.store.positions.get("pacs") == Position(0, "")
-        assert not bench.store.events.all(kind="follow_postponed")
+        assert not bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
     now[0] = 1900.0
     assert not begun.turn()
     assert begun.state.fault == ""
     assert begun.state.postponed == 1
     position = bench.store.positions.get("pacs")
-    (event,) = bench.store.events.all(kind="follow_postponed")
+    (event,) = bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
     assert position is not None
     assert position.number == event.detail["change"]
     return event
@@ -266,7 +267,7 @@ def test_what_cannot_be_had_is_asked_for_again_and_then_put_off(
     now[0] += 900
     assert not begun.turn()
     assert begun.state.postponed == 0
-    assert len(bench.store.events.all(kind="follow_caught_up")) == 1
+    assert len(bench.store.events.all(kind=EventKind.FOLLOW_CAUGHT_UP)) == 1
 
 
 def _with_a_study(script: Scripted, *instances: bytes) -> list[str]:
@@ -314,8 +315,8 @@ def test_an_object_that_cannot_be_had_comes_when_it_can_and_the_others_before(
         assert bench.uids()[3:] == ["1.2.3.2"]
         now[0] += 900
         assert asked(again) == 0
-    assert len(bench.store.events.all(kind="follow_postponed")) == 1
-    assert len(bench.store.events.all(kind="follow_caught_up")) == 1
+    assert len(bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)) == 1
+    assert len(bench.store.events.all(kind=EventKind.FOLLOW_CAUGHT_UP)) == 1
 
 
 def test_many_that_cannot_be_had_do_not_hide_the_others(
@@ -364,7 +365,7 @@ def test_an_object_too_large_is_left_out_at_once_and_the_others_come(
     assert not begun.turn()
     assert begun.state.fault == ""
     assert bench.uids() == ["1.2.3.2"]
-    (skipped,) = bench.store.events.all(kind="follow_skipped")
+    (skipped,) = bench.store.events.all(kind=EventKind.FOLLOW_SKIPPED)
     assert (skipped.detail["resource"], skipped.detail["change"]) == ("1", 1)
     assert "more than" in skipped.detail["why"]
     position = bench.store.positions.get("pacs")
@@ -388,14 +389,14 @@ def test_an_object_that_never_comes_whole_does_not_hold_up_the_others_for_ever(
     elif fault == "breaks off":
         script.server.cut.add(series)
     else:
-        usual = orthanc_changes.body
+        usual = orthanc_source.body
 
         def slow(answer: httpx.Response, *limits: float) -> bytes:
             if answer.url.path == series:
                 raise Transient("found an answer that takes more than 120 s")
             return usual(answer, *limits)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(orthanc_changes, "body", slow)
+        monkeypatch.setattr(orthanc_source, "body", slow)
     _put_off(bench, begun, now)
 
 
@@ -407,7 +408,7 @@ def test_time_away_is_no_time_an_object_could_not_be_had(
     assert not begun.turn()
     now[0] = 1800.0
     away = httpx.ConnectError("refused")
-    with patch.object(Follower, "_changes", side_effect=away):
+    with patch.object(OrthancSource, "changes", side_effect=away):
         assert not begun.turn()
         now[0] = 8000.0
         assert not begun.turn()
@@ -415,10 +416,10 @@ def test_time_away_is_no_time_an_object_could_not_be_had(
     assert not begun.turn()
     now[0] = 9099.0
     assert not begun.turn()
-    assert not bench.store.events.all(kind="follow_postponed")
+    assert not bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
     now[0] = 9100.0
     assert not begun.turn()
-    assert bench.store.events.all(kind="follow_postponed")
+    assert bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
 
 
 def test_objects_that_make_orthanc_crash_are_put_off(
@@ -430,9 +431,9 @@ def test_objects_that_make_orthanc_crash_are_put_off(
 ) -> None:
     """Orthanc comes back each time, much sooner than a quarter of an hour."""
     *bad, _ = _with_a_study(script, *(part10(ct_slice(n)) for n in range(1, 4)))
-    usual, crashes, down = Follower._get, list[str](), False
+    usual, crashes, down = OrthancSource._get, list[str](), False
 
-    def crashing(self: Follower, path: str, *more: Any) -> bytes | None:
+    def crashing(self: OrthancSource, path: str, *more: Any) -> bytes | None:
         nonlocal down
         if down:
             raise httpx.ConnectError("refused")
@@ -442,7 +443,7 @@ def test_objects_that_make_orthanc_crash_are_put_off(
             raise httpx.RemoteProtocolError("server disconnected")
         return usual(self, path, *more)
 
-    monkeypatch.setattr(Follower, "_get", crashing)
+    monkeypatch.setattr(OrthancSource, "_get", crashing)
 
     def turns(number: int) -> None:
         nonlocal down
@@ -455,7 +456,7 @@ def test_objects_that_make_orthanc_crash_are_put_off(
             now[0] += 10
 
     turns(20)
-    assert len(bench.store.events.all(kind="follow_postponed")) == 1
+    assert len(bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)) == 1
     assert begun.state.position == 1
     assert bench.uids() == ["1.2.3.3"]
     assert len(crashes) == 6
@@ -492,19 +493,12 @@ def test_catching_up_starves_nothing_that_is_new_and_each_gets_its_turn(
     """Forty studies are put off, and each hangs for a minute when it is asked for."""
     hanging = [f"{number:08x}" for number in range(100, 140)]
     for study in hanging:
-        bench.store.events.add(
-            0,
-            "follow_postponed",
-            object_uid=f"pacs StableStudy {study}",
-            source="pacs",
-            change_type="StableStudy",
-            resource=study,
-            change=1,
-        )
+        change = Change("pacs", "StableStudy", study, 1)
+        bench.store.positions.postpone(change, "HTTP 500", 0)
     _with_a_study(script, part10(ct_slice(1)))
-    usual, asked = Follower._get, list[str]()
+    usual, asked = OrthancSource._get, list[str]()
 
-    def slow(self: Follower, path: str, *more: Any) -> bytes | None:
+    def slow(self: OrthancSource, path: str, *more: Any) -> bytes | None:
         if path.split("/")[2:3] and (study := path.split("/")[2]) in hanging:
             assert bench.uids() == ["1.2.3.1"], "what is new goes first"
             asked.append(study)
@@ -512,7 +506,7 @@ def test_catching_up_starves_nothing_that_is_new_and_each_gets_its_turn(
             raise httpx.ReadTimeout("slow")
         return usual(self, path, *more)
 
-    monkeypatch.setattr(Follower, "_get", slow)
+    monkeypatch.setattr(OrthancSource, "_get", slow)
     for number in range(80):
         assert not begun.turn()
         assert now[0] == 1000 + 60 * (number + 1), "a turn is a short one"
@@ -554,7 +548,7 @@ def test_the_log_is_read_as_it_is_and_no_further_than_a_limit(
     assert follower.state.fault.startswith("found no answer of Orthanc's")
     script.server.headers.clear()
     script.server.body = page
-    monkeypatch.setattr(orthanc_changes, "_LIST_BYTES", len(page) - 1)
+    monkeypatch.setattr(orthanc_source, "_LIST_BYTES", len(page) - 1)
     assert not follower.turn()
     assert follower.state.fault.startswith("found an answer of more than")
     assert bench.store.positions.get("pacs") == Position(3, "mark")
@@ -569,7 +563,7 @@ def test_who_is_not_let_in_puts_nothing_off(
         now[0] = at
         assert not begun.turn()
     assert bench.store.positions.get("pacs") == Position(0, "")
-    assert not bench.store.events.all(kind="follow_postponed")
+    assert not bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
 
 
 def test_while_paused_nothing_is_asked(bench: Bench, script: Scripted) -> None:

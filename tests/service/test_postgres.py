@@ -14,7 +14,7 @@ from dicom_io import phantom
 from service.intake import Intake
 from service.node import Node
 from service.spool import Spool
-from service.store import Conflict, Store
+from service.store import Catalogue, Conflict, EventKind
 from service.worker import Worker
 from tests.peers import free_port, stop, wait_until
 from tests.service.postgres import create_database, postgres
@@ -30,11 +30,11 @@ def server() -> Iterator[str]:
 
 
 def test_the_catalogue_works_the_same(server: str) -> None:
-    store = Store(create_database(server, "catalogue"))
+    store = Catalogue(create_database(server, "catalogue"))
     added: list[bool] = []
 
     def add_all() -> None:
-        added.extend(store.instances.add(instance(number), 1.0) for number in range(25))
+        added.extend(store.arrivals.add(instance(number), 1.0) for number in range(25))
 
     threads = [threading.Thread(target=add_all) for _ in range(4)]
     for thread in threads:
@@ -43,15 +43,15 @@ def test_the_catalogue_works_the_same(server: str) -> None:
         thread.join()
     assert sum(added) == 25
     with pytest.raises(Conflict):
-        store.instances.add(instance(1, sha256="b" * 64), 3.0)
-    assert [row.n_instances for row in store.instances.unmatched()] == [25]
+        store.arrivals.add(instance(1, sha256="b" * 64), 3.0)
+    assert [row.n_instances for row in store.studies.unmatched()] == [25]
     old, new = new_run("a" * 64), new_run("b" * 64)
     finished(store, old, 10.0)
     finished(store, new, 20.0)
     assert [run.run_id for run in store.runs.all(current=True)] == [new.run_id]
-    numbers = sorted(store.runs.finishes(0))
-    assert store.runs.finishes(numbers[0]) == {numbers[1]}
-    assert store.runs.later_studies(0) == []
+    numbers = sorted(store.comparisons.finishes(0))
+    assert store.comparisons.finishes(numbers[0]) == {numbers[1]}
+    assert store.comparisons.later_studies(0) == []
     assert store.deliveries.due(20.0) == [(old.run_id, "PACS", 0), (new.run_id, "PACS", 0)]
     for change in ("UPDATE events SET kind = 'x'", "DELETE FROM events", "TRUNCATE events"):
         with (
@@ -60,15 +60,15 @@ def test_the_catalogue_works_the_same(server: str) -> None:
         ):
             connection.exec_driver_sql(change)
     store.close()
-    Store(server + "catalogue").close()  # opened again: nothing left to migrate
+    Catalogue(server + "catalogue").close()  # opened again: nothing left to migrate
 
 
 def test_several_that_start_at_once_make_one_schema(server: str) -> None:
     """A node and its workers meet an empty database together."""
     url = create_database(server, "empty")
     code = (
-        "import sys, time; from service.store import Store; print('ready', flush=True); "
-        "sys.stdin.readline(); Store(sys.argv[1]).close()"
+        "import sys, time; from service.store import Catalogue; print('ready', flush=True); "
+        "sys.stdin.readline(); Catalogue(sys.argv[1]).close()"
     )
     starters = [
         subprocess.Popen(
@@ -103,7 +103,7 @@ def test_a_worker_goes_on_where_a_killed_node_stopped(server: str, tmp_path: Pat
     config = tmp_path / "mirv.yaml"
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
     made = phantom.write_study(tmp_path / "study", n_lesions=2, shape=(10, 64, 64))
-    store = Store(str(content["database_url"]))
+    store = Catalogue(str(content["database_url"]))
     intake = Intake(Spool(tmp_path / "node" / "spool"), store)
     for path in made.files:
         intake.take(path.read_bytes(), "test")
@@ -121,7 +121,7 @@ def test_a_worker_goes_on_where_a_killed_node_stopped(server: str, tmp_path: Pat
             stop(worker)
     (run,) = store.runs.all()
     assert run.result_sha256 is not None
-    assert len(store.events.all(kind="finished")) == 1
+    assert len(store.events.all(kind=EventKind.FINISHED)) == 1
     store.close()
 
 
@@ -139,5 +139,5 @@ def _process(kind: type, config: Path, log: object) -> "subprocess.Popen[bytes]"
     )
 
 
-def _states(store: Store) -> list[str]:
+def _states(store: Catalogue) -> list[str]:
     return [run.state for run in store.runs.all()]

@@ -10,10 +10,10 @@ from dicom_io import phantom
 from service.intake import Intake
 from service.pipeline import Plan
 from service.priorities import priority_of
-from service.scheduler import Scheduler
+from service.scheduler import Rules, Scheduler, Starters
 from service.spool import Spool
 from service.state import NodeState
-from service.store import RunRow, Store, sqlite_url
+from service.store import Catalogue, RunRow, sqlite_url
 
 RULES = (
     PriorityRule(priority=10, ae_title="STROKE"),
@@ -40,7 +40,7 @@ def test_the_first_rule_that_fits_ranks_the_run(
         ct_tags={"SeriesDescription": description},
     )  # fmt: skip
     assert made.seg is not None
-    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    store = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     intake = Intake(Spool(tmp_path / "spool"), store, lambda: 1e9)
     for path in made.ct:
         intake.take(path.read_bytes(), "CT@10.0.0.2")
@@ -49,10 +49,10 @@ def test_the_first_rule_that_fits_ranks_the_run(
     scheduler = Scheduler(
         store,
         Plan(profiles=(), spaces=(), reading=Reading()),
-        30,
-        started.append,
-        lambda *_: None,
-        rank=lambda selection, text: priority_of(rules, store.instances, selection, text),
+        Rules(
+            30, rank=lambda selection, text: priority_of(rules, store.instances, selection, text)
+        ),
+        Starters(started.append, lambda *_: None),
     )
     assert scheduler.tick(1e9 + 10) == 0
     assert scheduler.open_studies == 1
@@ -85,7 +85,7 @@ def test_too_much_to_do_or_too_little_room_pauses_fetching_until_it_passes() -> 
 def test_what_could_not_be_asked_for_is_asked_at_the_next_tick(tmp_path: Path) -> None:
     made = phantom.write_study(tmp_path / "study", n_lesions=1, shape=(10, 64, 64))
     assert made.seg is not None
-    store = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+    store = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     Intake(Spool(tmp_path / "spool"), store, lambda: 1e9).take(made.seg.read_bytes(), "test")
     answers, asked = iter((False, False, True)), []
 
@@ -96,10 +96,8 @@ def test_what_could_not_be_asked_for_is_asked_at_the_next_tick(tmp_path: Path) -
     scheduler = Scheduler(
         store,
         Plan(profiles=(), spaces=(), reading=Reading()),
-        30,
-        lambda _run: None,
-        lambda *_: None,
-        start_fetch=start_fetch,
+        Rules(30),
+        Starters(lambda _run: None, lambda *_: None, fetch=start_fetch),
     )
     for seconds in range(40, 50):
         scheduler.tick(1e9 + seconds)

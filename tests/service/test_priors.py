@@ -10,9 +10,9 @@ from config.settings import Reading
 from dicom_io.phantom import write_study
 from service.intake import Intake
 from service.pipeline import Plan
-from service.scheduler import Scheduler
+from service.scheduler import Rules, Scheduler, Starters
 from service.spool import Spool
-from service.store import RunRow, Store, sqlite_url
+from service.store import Catalogue, RunRow, RunState, sqlite_url
 from service.store.runs import NewRun
 
 
@@ -21,7 +21,7 @@ class Clock:
 
     def __init__(self, folder: Path) -> None:
         self.now = 1_700_000_000.0
-        self.store = Store(sqlite_url(folder / "catalogue.sqlite"))
+        self.store = Catalogue(sqlite_url(folder / "catalogue.sqlite"))
         self.intake = Intake(Spool(folder / "spool"), self.store, lambda: self.now)
         self.scheduler = self.fresh(Reading())
 
@@ -30,9 +30,8 @@ class Clock:
         return Scheduler(
             self.store,
             Plan(profiles=(), spaces=(), reading=reading),
-            1.0,
-            lambda _run: None,
-            lambda *_delivery: None,
+            Rules(1.0),
+            Starters(lambda _run: None, lambda *_delivery: None),
         )
 
     def take(self, *files: Path) -> None:
@@ -155,11 +154,12 @@ def test_a_finish_that_shows_after_a_later_one_is_not_missed(
     clock.take(*first_files)
     clock.tick()
     clock.finish(first)
-    hidden = max(clock.store.runs.finishes(0))
+    hidden = max(clock.store.comparisons.finishes(0))
     clock.finish(other.identity.study_uid)
-    finishes = clock.store.runs.finishes
+    comparisons = clock.store.comparisons
+    finishes = comparisons.finishes
     with monkeypatch.context() as patched:
-        patched.setattr(clock.store.runs, "finishes", lambda since: finishes(since) - {hidden})
+        patched.setattr(comparisons, "finishes", lambda since: finishes(since) - {hidden})
         assert clock.tick() == 0
     assert clock.tick() == 1
     assert clock.current(second).prior == clock.current(first).run_id
@@ -249,6 +249,6 @@ def test_a_study_that_cannot_be_queued_does_not_stop_the_others(
     monkeypatch.setattr(clock.store.runs, "queue", failing)
     clock.take(*first_files, *second_files)
     assert clock.tick() == 1
-    assert clock.current(second).state == "queued"
-    (said,) = clock.store.instances.quality(first)
+    assert clock.current(second).state == RunState.QUEUED
+    (said,) = clock.store.studies.quality(first)
     assert (said.check, said.outcome) == ("matching_failed", "refused")

@@ -7,10 +7,9 @@ import pytest
 
 from config.settings import Retention
 from service import doctor, retention
-from service.clock import JUMPED
 from service.intake import Intake
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Catalogue, EventKind, sqlite_url
 from service.store.runs import ArtifactRow, NewRun
 from tests.service.wire import ct_slice, part10
 
@@ -22,7 +21,7 @@ WANTED = Retention(keep_days=10, keep_unused_days=30)
 class Bench:
     def __init__(self, folder: Path) -> None:
         self.spool = Spool(folder / "spool")
-        self.store = Store(sqlite_url(folder / "catalogue.sqlite"))
+        self.store = Catalogue(sqlite_url(folder / "catalogue.sqlite"))
         self.intake = Intake(self.spool, self.store, lambda: START)
         for number in range(3):
             self.intake.take(part10(ct_slice(number)), "test")
@@ -32,7 +31,7 @@ class Bench:
 
     def jump(self, days: float) -> None:
         """The clock is found to have jumped."""
-        self.store.events.add(START, JUMPED, seconds=days * DAY)
+        self.store.clock.note_jump(START, days * DAY)
 
     def run(self, *, delivered: bool) -> None:
         new = NewRun("a" * 64, "1.2.3", "1.2.3.0", "P", "20200101", "i", "p", "{}")
@@ -59,10 +58,12 @@ def test_old_and_delivered_goes_and_is_taken_again(bench: Bench) -> None:
     assert [one.path.read_bytes() for one in bench.spool.stored()] == [b"a report"]
     assert doctor.check(bench.spool, bench.store, in_flight_s=0) == doctor.Findings()
     assert bench.sweep(10.2) == 0
-    assert [event.kind for event in bench.store.events.all(kind="removed")] == ["removed"] * 3
+    assert [event.kind for event in bench.store.events.all(kind=EventKind.REMOVED)] == [
+        "removed"
+    ] * 3
     bench.intake.take(part10(ct_slice(1)), "test")
     assert len(list(bench.spool.stored())) == 2
-    assert len(bench.store.instances.headers({"1.2.3"})) == 1
+    assert len(bench.store.studies.headers({"1.2.3"})) == 1
 
 
 def test_undelivered_stays(bench: Bench) -> None:

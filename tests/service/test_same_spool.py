@@ -12,9 +12,9 @@ from config.settings import Http, Listener, Settings
 from service import cli
 from service.intake import Intake
 from service.node import Node
-from service.same_spool import NAMED, OtherSpool, check_if_named, check_spool, name_spool
+from service.same_spool import OtherSpool, check_if_named, check_spool, name_spool
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Catalogue, EventKind, sqlite_url
 from service.worker import Worker
 from tests.peers import free_port
 from tests.service.wire import ct_slice, part10
@@ -23,8 +23,8 @@ NOW = 1_700_000_000.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+def store(tmp_path: Path) -> Iterator[Catalogue]:
+    opened = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     yield opened
     opened.close()
 
@@ -34,7 +34,7 @@ def spool(tmp_path: Path) -> Path:
     return Spool(tmp_path / "spool").folder
 
 
-def test_it_is_named_once(store: Store, spool: Path) -> None:
+def test_it_is_named_once(store: Catalogue, spool: Path) -> None:
     name_spool(spool, store, NOW)
     named = (spool / "identity").read_text()
     name_spool(spool, store, NOW)
@@ -43,7 +43,7 @@ def test_it_is_named_once(store: Store, spool: Path) -> None:
     assert len(store.events.all()) == 1
 
 
-def test_a_name_that_a_crash_left_unrecorded_is_taken(store: Store, spool: Path) -> None:
+def test_a_name_that_a_crash_left_unrecorded_is_taken(store: Catalogue, spool: Path) -> None:
     (spool / "identity").write_text("abc\n")
     name_spool(spool, store, NOW)
     check_spool(spool, store)
@@ -51,7 +51,9 @@ def test_a_name_that_a_crash_left_unrecorded_is_taken(store: Store, spool: Path)
 
 
 @pytest.mark.parametrize("other", ["", "another\n", "é" * 10_000])
-def test_another_spool_is_told_apart(store: Store, spool: Path, tmp_path: Path, other: str) -> None:
+def test_another_spool_is_told_apart(
+    store: Catalogue, spool: Path, tmp_path: Path, other: str
+) -> None:
     name_spool(spool, store, NOW)
     folder = tmp_path / "elsewhere"
     if other:
@@ -65,7 +67,7 @@ def test_another_spool_is_told_apart(store: Store, spool: Path, tmp_path: Path, 
     assert folder.exists() == bool(other)
 
 
-def test_what_it_says_to_do_helps(store: Store, spool: Path) -> None:
+def test_what_it_says_to_do_helps(store: Catalogue, spool: Path) -> None:
     """The spool came back from a backup without the file."""
     name_spool(spool, store, NOW)
     (spool / "identity").unlink()
@@ -78,7 +80,7 @@ def test_what_it_says_to_do_helps(store: Store, spool: Path) -> None:
 
 
 @pytest.fixture
-def unnamed(store: Store, tmp_path: Path) -> Spool:
+def unnamed(store: Catalogue, tmp_path: Path) -> Spool:
     """An installation of before there were names, with objects."""
     spool = Spool(tmp_path / "spool")
     for number in range(3):
@@ -87,19 +89,19 @@ def unnamed(store: Store, tmp_path: Path) -> Spool:
 
 
 def test_an_installation_without_a_name_gets_one_where_its_objects_are(
-    store: Store, unnamed: Spool
+    store: Catalogue, unnamed: Spool
 ) -> None:
     for sha256 in list(store.instances.contents())[1:]:
         unnamed.remove(sha256)
     check_if_named(unnamed.folder, store)
-    assert store.events.all(kind=NAMED) == []
+    assert store.events.all(kind=EventKind.SPOOL_NAMED) == []
     name_spool(unnamed.folder, store, NOW)
     check_spool(unnamed.folder, store)
 
 
 @pytest.mark.parametrize("other", ["", "another\n"])
 def test_an_empty_folder_is_not_taken_for_the_spool_of_a_catalogue_with_objects(
-    store: Store, unnamed: Spool, tmp_path: Path, other: str
+    store: Catalogue, unnamed: Spool, tmp_path: Path, other: str
 ) -> None:
     """The first start after an upgrade, with the storage not mounted or another's."""
     empty = Spool(tmp_path / "elsewhere").folder
@@ -108,12 +110,12 @@ def test_an_empty_folder_is_not_taken_for_the_spool_of_a_catalogue_with_objects(
     for check in (check_if_named, lambda *what: name_spool(*what, NOW)):
         with pytest.raises(OtherSpool, match=r"found none of 3 objects .* mend `folder`"):
             check(empty, store)
-    assert store.events.all(kind=NAMED) == []
+    assert store.events.all(kind=EventKind.SPOOL_NAMED) == []
     name_spool(unnamed.folder, store, NOW)
 
 
 def test_what_it_says_to_do_when_all_is_lost_helps(
-    store: Store, unnamed: Spool, tmp_path: Path
+    store: Catalogue, unnamed: Spool, tmp_path: Path
 ) -> None:
     empty = Spool(tmp_path / "elsewhere").folder
     with pytest.raises(OtherSpool) as caught:
@@ -127,14 +129,14 @@ def test_what_it_says_to_do_when_all_is_lost_helps(
         check_spool(unnamed.folder, store)
 
 
-def test_objects_that_were_removed_need_not_be_there(store: Store, unnamed: Spool) -> None:
+def test_objects_that_were_removed_need_not_be_there(store: Catalogue, unnamed: Spool) -> None:
     for sha256, uid in store.instances.contents().items():
         store.instances.remove(uid, "retention", NOW)
         unnamed.remove(sha256)
     name_spool(unnamed.folder, store, NOW)
 
 
-def test_a_worker_waits_for_the_node_that_names_it(store: Store, spool: Path) -> None:
+def test_a_worker_waits_for_the_node_that_names_it(store: Catalogue, spool: Path) -> None:
     with pytest.raises(OtherSpool, match="wanted a node started first"):
         check_spool(spool, store)
     node = threading.Timer(0.3, name_spool, (spool, store, NOW))
@@ -143,7 +145,7 @@ def test_a_worker_waits_for_the_node_that_names_it(store: Store, spool: Path) ->
     node.join()
 
 
-def test_a_worker_with_a_wrong_folder_does_not_start(store: Store, tmp_path: Path) -> None:
+def test_a_worker_with_a_wrong_folder_does_not_start(store: Catalogue, tmp_path: Path) -> None:
     """SQLite stands for the server: nothing of it is asked that differs."""
     name_spool(Spool(tmp_path / "spool").folder, store, NOW)
     wrong = tmp_path / "wrong"
@@ -161,7 +163,7 @@ def test_a_worker_with_a_wrong_folder_does_not_start(store: Store, tmp_path: Pat
 
 @pytest.mark.parametrize("named", [True, False])
 def test_neither_node_nor_doctor_takes_the_files_of_another_spool_for_lost(
-    store: Store, tmp_path: Path, named: bool
+    store: Catalogue, tmp_path: Path, named: bool
 ) -> None:
     spool = Spool(tmp_path / "spool")
     if named:
@@ -187,4 +189,4 @@ def test_neither_node_nor_doctor_takes_the_files_of_another_spool_for_lost(
     )
     said = CliRunner().invoke(cli.app, ["doctor", "--repair", "--config", str(config)])
     assert said.exit_code == 1
-    assert store.events.all(kind="removed") == []
+    assert store.events.all(kind=EventKind.REMOVED) == []

@@ -10,7 +10,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
-from service.listener import file_meta
+from dicom_io.file_meta import file_meta
 from service.sameness import same_object
 from tests.service.wire import (
     CT,
@@ -96,5 +96,5 @@ def test_sent_again_in_another_syntax_is_success_and_kept_as_it_first_came(node:
         assert store_bytes(association, content, "1.2.3.1").Status == 0
         changed = encoded(ct(RescaleSlope=2), ImplicitVRLittleEndian)
         assert store_bytes(association, changed, "1.2.3.1").Status == 0x0111
-    (aside,) = node.store.instances.quarantined()
+    (aside,) = node.store.quarantine.all()
     assert node.files == sorted([*first, node.spool.path(aside.sha256, "quarantine")])

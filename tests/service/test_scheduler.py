@@ -8,12 +8,12 @@ from pydicom import dcmread
 
 from config.settings import Reading
 from dicom_io import phantom
-from service import scheduler as scheduler_module
+from service import settling
 from service.intake import Intake
 from service.pipeline import Plan
-from service.scheduler import Scheduler
+from service.scheduler import Rules, Scheduler, Starters
 from service.spool import Spool
-from service.store import RunRow, Store, sqlite_url
+from service.store import Catalogue, PriorSearch, RunRow, sqlite_url
 from service.store.runs import USUAL_PRIORITY, NewRun
 
 QUIET = 30.0
@@ -24,7 +24,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.now = 1_700_000_000.0
-        self.store = Store(sqlite_url(folder / "catalogue.sqlite"))
+        self.store = Catalogue(sqlite_url(folder / "catalogue.sqlite"))
         self.intake = Intake(Spool(folder / "spool"), self.store, lambda: self.now)
         self.runs: list[str] = []
         self.tries: list[tuple[str, str, int]] = []
@@ -38,13 +38,14 @@ class Bench:
         return Scheduler(
             self.store,
             Plan(profiles=(), spaces=(), reading=Reading()),
-            QUIET,
-            lambda run: self.runs.append(run.run_id),
-            lambda *delivery: self.tries.append(delivery),
-            start_fetch=lambda *series: self.asked.append(series),
-            start_prior=lambda *prior: self.priors.append(prior),
-            hasten=lambda *run: self.hastened.append(run),
-            fetch_again_s=900,
+            Rules(QUIET, fetch_again_s=900),
+            Starters(
+                lambda run: self.runs.append(run.run_id),
+                lambda *delivery: self.tries.append(delivery),
+                fetch=lambda *series: self.asked.append(series),
+                prior=lambda *prior: self.priors.append(prior),
+                hasten=lambda *run: self.hastened.append(run),
+            ),
         )
 
     def take(self, *paths: Path | None) -> None:
@@ -104,7 +105,7 @@ def test_a_quiet_study_with_a_segmentation_becomes_one_run(
     run = bench.current()
     assert (run.study_uid, run.state) == (study.identity.study_uid, "queued")
     assert bench.runs == [run.run_id]
-    assert bench.store.instances.waiting() == []
+    assert bench.store.studies.waiting() == []
 
 
 def test_news_puts_the_settling_off(bench: Bench, study: phantom.Phantom) -> None:
@@ -120,17 +121,17 @@ def test_either_may_come_first_and_the_other_days_later(
 ) -> None:
     bench.take(study.seg)
     assert bench.later() == 0
-    (waiting,) = bench.store.instances.waiting()
+    (waiting,) = bench.store.studies.waiting()
     assert "image" in waiting.waits_for
     bench.take(*study.ct)
     assert bench.later(3 * 86400) == 1
-    assert bench.store.instances.waiting() == []
+    assert bench.store.studies.waiting() == []
 
 
 def test_images_alone_wait_for_a_segmentation(bench: Bench, study: phantom.Phantom) -> None:
     bench.take(*study.ct)
     assert bench.later() == 0
-    (waiting,) = bench.store.instances.waiting()
+    (waiting,) = bench.store.studies.waiting()
     assert "segmentation" in waiting.waits_for
 
 
@@ -206,17 +207,17 @@ def test_a_study_that_cannot_be_matched_says_so_and_stops_no_other(
     other = phantom.write_study(
         tmp_path / "other", n_lesions=1, seed=1, shape=(12, 64, 64), patient_id="OTHER"
     )
-    real = scheduler_module.match
+    real = settling.match
 
     def fails_on_one(headers: list[object], reading: Reading) -> object:
         if headers[0].study_uid == other.identity.study_uid:  # type: ignore[attr-defined]
             raise ZeroDivisionError("by a bug")
         return real(headers, reading)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scheduler_module, "match", fails_on_one)
+    monkeypatch.setattr(settling, "match", fails_on_one)
     bench.take(*other.ct, other.seg, *study.ct, study.seg)
     assert bench.later() == 1
-    (row,) = bench.store.instances.quality(other.identity.study_uid)
+    (row,) = bench.store.studies.quality(other.identity.study_uid)
     assert row.check == "matching_failed"
     assert bench.later() == 0
 
@@ -257,12 +258,12 @@ def test_an_earlier_study_is_looked_for_again_while_a_source_is_away(
     bench.later(900)
     assert len(bench.priors) == 1
     for rounds in (2, 3):
-        bench.store.events.add(bench.now, "prior_unanswered", study_uid=study_uid, run_id=run_id)
+        bench.store.priors.note(run_id, PriorSearch.UNANSWERED, study_uid, bench.now)
         bench.later(900)
         bench.later(1)
         assert len(bench.priors) == rounds
         assert bench.priors[-1] == (run_id, study_uid, int(bench.now // 900))
-    bench.store.events.add(bench.now, "prior_missing", study_uid=study_uid, run_id=run_id)
+    bench.store.priors.note(run_id, PriorSearch.MISSING, study_uid, bench.now)
     bench.later(900)
     assert len(bench.priors) == 3
 

@@ -14,7 +14,7 @@ from dicom_io.model import StudyInput
 from dicom_io.outputs import render
 from service import tables
 from service.records import record_of
-from service.sr_cli import sr_app
+from service.sr_cli import app as sr_app
 from tests.dicom_io.outputs.samples import PROFILES, context_of, phantom_study, result_of
 
 Cells = dict[tuple[str, str], dict[str, str]]

@@ -11,15 +11,23 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from analysis.errors import Reason, Transient
-from service.store import ArtifactRow, Conflict, NewInstance, Store, schema, sqlite_url
+from service.store import (
+    ArtifactRow,
+    Catalogue,
+    Conflict,
+    EventKind,
+    NewInstance,
+    schema,
+    sqlite_url,
+)
 from service.store.engine import open_engine
 from service.store.runs import NewRun
 from tests.peers import wait_until
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(sqlite_url(tmp_path / "catalogue.sqlite"))
+def store(tmp_path: Path) -> Iterator[Catalogue]:
+    opened = Catalogue(sqlite_url(tmp_path / "catalogue.sqlite"))
     yield opened
     opened.close()
 
@@ -56,7 +64,7 @@ def artifact(run_id: str, role: str = "lesion_sr") -> ArtifactRow:
     return ArtifactRow(run_id, role, 0, "1.2.3", f"2.25.{run_id[0]}.{role}", "2.25.7", "f" * 64, 5)
 
 
-def finished(store: Store, run: NewRun, now: float) -> None:
+def finished(store: Catalogue, run: NewRun, now: float) -> None:
     assert store.runs.queue(run, now)
     assert store.runs.start(run.run_id, now)
     store.runs.note_result(run.run_id, "e" * 64)
@@ -65,7 +73,7 @@ def finished(store: Store, run: NewRun, now: float) -> None:
 
 def test_migrations_make_exactly_the_schema(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "catalogue.sqlite")
-    Store(url).close()
+    Catalogue(url).close()
     database = open_engine(url)
     with database.read() as connection:
         context = MigrationContext.configure(connection)
@@ -76,11 +84,11 @@ def test_migrations_make_exactly_the_schema(tmp_path: Path) -> None:
     database.engine.dispose()
 
 
-def test_an_instance_is_indexed_once(store: Store) -> None:
-    assert store.instances.add(instance(1), 1.0)
-    assert not store.instances.add(instance(1), 2.0)
+def test_an_instance_is_indexed_once(store: Catalogue) -> None:
+    assert store.arrivals.add(instance(1), 1.0)
+    assert not store.arrivals.add(instance(1), 2.0)
     with pytest.raises(Conflict) as conflict:
-        store.instances.add(instance(1, sha256="b" * 64), 3.0)
+        store.arrivals.add(instance(1, sha256="b" * 64), 3.0)
     assert conflict.value.sha256 == instance(1).sha256
     found = store.instances.find("1.2.1")
     assert found is not None
@@ -88,11 +96,11 @@ def test_an_instance_is_indexed_once(store: Store) -> None:
     assert [event.kind for event in store.events.all()] == ["received"]
 
 
-def test_many_threads_add_the_same_instances_once(store: Store) -> None:
+def test_many_threads_add_the_same_instances_once(store: Catalogue) -> None:
     added: list[bool] = []
 
     def add_all() -> None:
-        added.extend(store.instances.add(instance(number), 1.0) for number in range(25))
+        added.extend(store.arrivals.add(instance(number), 1.0) for number in range(25))
 
     threads = [threading.Thread(target=add_all) for _ in range(8)]
     for thread in threads:
@@ -100,27 +108,27 @@ def test_many_threads_add_the_same_instances_once(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert sum(added) == 25
-    assert store.instances.studies()[0].n_instances == 25
+    assert store.studies.all()[0].n_instances == 25
 
 
-def test_what_comes_together_is_indexed_together_and_judged_alone(store: Store) -> None:
-    store.instances.add(instance(1), 1.0)
+def test_what_comes_together_is_indexed_together_and_judged_alone(store: Catalogue) -> None:
+    store.arrivals.add(instance(1), 1.0)
     commits: list[object] = []
     sa.event.listen(store._database.mendable, "commit", commits.append)
     outcomes: dict[str, object] = {}
 
     def add(name: str, new: NewInstance) -> None:
         try:
-            outcomes[name] = store.instances.add(new, 2.0)
+            outcomes[name] = store.arrivals.add(new, 2.0)
         except Exception as fault:  # noqa: BLE001 - what it is is what is tested
             outcomes[name] = type(fault)
 
     def add_all_at_once(**wanted: NewInstance) -> None:
         threads = [threading.Thread(target=add, args=one) for one in wanted.items()]
-        with store.instances._committing:
+        with store.arrivals._committing:
             for thread in threads:
                 thread.start()
-            wait_until(lambda: len(store.instances._arrivals) == len(wanted), 10, "all wait")
+            wait_until(lambda: len(store.arrivals._arrivals) == len(wanted), 10, "all wait")
         for thread in threads:
             thread.join()
 
@@ -131,43 +139,43 @@ def test_what_comes_together_is_indexed_together_and_judged_alone(store: Store) 
     outcomes.clear()
     add_all_at_once(impossible=instance(20, size=1 << 70), good=instance(21))
     assert outcomes == {"impossible": OverflowError, "good": True}
-    assert len(store.events.all(kind="received")) == len(store.instances.all()) == 12
+    assert len(store.events.all(kind=EventKind.RECEIVED)) == len(store.instances.all()) == 12
 
 
-def test_a_study_is_unmatched_until_every_object_was_seen(store: Store) -> None:
-    store.instances.add(instance(1), 1.0)
-    store.instances.add(instance(2), 5.0)
-    (row,) = store.instances.unmatched()
+def test_a_study_is_unmatched_until_every_object_was_seen(store: Catalogue) -> None:
+    store.arrivals.add(instance(1), 1.0)
+    store.arrivals.add(instance(2), 5.0)
+    (row,) = store.studies.unmatched()
     assert (row.n_instances, row.last_received_at, row.last_seq) == (2, 5.0, 2)
-    store.instances.note_matched({"1.9": 2}, [("1.9", "1.2.1", "a segmentation")], [], 6.0)
-    assert store.instances.unmatched() == []
-    store.instances.add(instance(3), 7.0)
-    assert [row.n_instances for row in store.instances.unmatched(after_seq=2)] == [3]
-    store.instances.note_matched({"1.9": 3}, [("1.9", "1.2.1", "a segmentation")], [], 8.0)
-    (waiting,) = store.instances.waiting()
+    store.studies.note_matched({"1.9": 2}, [("1.9", "1.2.1", "a segmentation")], [], 6.0)
+    assert store.studies.unmatched() == []
+    store.arrivals.add(instance(3), 7.0)
+    assert [row.n_instances for row in store.studies.unmatched(after_seq=2)] == [3]
+    store.studies.note_matched({"1.9": 3}, [("1.9", "1.2.1", "a segmentation")], [], 8.0)
+    (waiting,) = store.studies.waiting()
     assert waiting.since == 6.0
-    store.instances.note_matched({"1.9": 3}, [], [], 9.0)
-    assert store.instances.waiting() == []
+    store.studies.note_matched({"1.9": 3}, [], [], 9.0)
+    assert store.studies.waiting() == []
 
 
-def test_studies_linked_by_a_segmentation_are_one_group(store: Store) -> None:
-    store.instances.add(instance(1), 1.0)
-    store.instances.add(
+def test_studies_linked_by_a_segmentation_are_one_group(store: Catalogue) -> None:
+    store.arrivals.add(instance(1), 1.0)
+    store.arrivals.add(
         instance(2, study_uid="1.10", series_uid="1.11", referenced_series=("1.8", "1.8")), 1.0
     )
-    store.instances.add(instance(3, study_uid="1.12", series_uid="1.13"), 1.0)
-    assert store.instances.group_of("1.9") == {"1.9", "1.10"}
-    assert store.instances.group_of("1.10") == {"1.9", "1.10"}
-    assert store.instances.group_of("1.12") == {"1.12"}
+    store.arrivals.add(instance(3, study_uid="1.12", series_uid="1.13"), 1.0)
+    assert store.studies.group_of("1.9") == {"1.9", "1.10"}
+    assert store.studies.group_of("1.10") == {"1.9", "1.10"}
+    assert store.studies.group_of("1.12") == {"1.12"}
 
 
-def test_own_output_and_removed_objects_are_no_input(store: Store) -> None:
-    store.instances.add(instance(1), 1.0)
-    store.instances.add(instance(2, own_output=True), 1.0)
-    assert store.instances.headers({"1.9"}) == ['{"number": 1}']
+def test_own_output_and_removed_objects_are_no_input(store: Catalogue) -> None:
+    store.arrivals.add(instance(1), 1.0)
+    store.arrivals.add(instance(2, own_output=True), 1.0)
+    assert store.studies.headers({"1.9"}) == ['{"number": 1}']
 
 
-def test_a_new_run_names_its_predecessor_and_supersedes_it_when_finished(store: Store) -> None:
+def test_a_new_run_names_its_predecessor_and_supersedes_it_when_finished(store: Catalogue) -> None:
     old, new = new_run("a" * 64), new_run("b" * 64)
     finished(store, old, 10.0)
     assert not store.runs.queue(old, 11.0)
@@ -185,7 +193,7 @@ def test_a_new_run_names_its_predecessor_and_supersedes_it_when_finished(store: 
     assert store.runs.artifacts(old.run_id) == [artifact(old.run_id)]
 
 
-def test_an_unfinished_run_is_superseded_at_once_and_delivers_nothing(store: Store) -> None:
+def test_an_unfinished_run_is_superseded_at_once_and_delivers_nothing(store: Catalogue) -> None:
     waiting, working, new = new_run("a" * 64), new_run("b" * 64), new_run("c" * 64)
     store.runs.queue(waiting, 1.0)
     store.runs.queue(working, 2.0)
@@ -202,16 +210,16 @@ def test_an_unfinished_run_is_superseded_at_once_and_delivers_nothing(store: Sto
     assert store.deliveries.all() == []
 
 
-def test_finishing_twice_registers_outputs_and_deliveries_once(store: Store) -> None:
+def test_finishing_twice_registers_outputs_and_deliveries_once(store: Catalogue) -> None:
     run = new_run()
     finished(store, run, 10.0)
     again = store.runs.finish(run.run_id, [artifact(run.run_id)], [("lesion_sr", "PACS")], 3, 11.0)
     assert not again
     assert len(store.deliveries.all()) == 1
-    assert [event.kind for event in store.events.all(kind="finished")] == ["finished"]
+    assert [event.kind for event in store.events.all(kind=EventKind.FINISHED)] == ["finished"]
 
 
-def test_finish_is_all_or_nothing(store: Store) -> None:
+def test_finish_is_all_or_nothing(store: Catalogue) -> None:
     run = new_run()
     store.runs.queue(run, 1.0)
     store.runs.start(run.run_id, 1.0)
@@ -224,7 +232,7 @@ def test_finish_is_all_or_nothing(store: Store) -> None:
     assert row.state == "running"
 
 
-def test_a_refused_run_can_be_queued_again(store: Store) -> None:
+def test_a_refused_run_can_be_queued_again(store: Catalogue) -> None:
     run = new_run()
     store.runs.queue(run, 1.0)
     store.runs.refuse(run.run_id, Reason("no_lesions", "found none"), 2.0)
@@ -238,7 +246,7 @@ def test_a_refused_run_can_be_queued_again(store: Store) -> None:
     assert not store.runs.again(run.run_id, 4.0)
 
 
-def test_deliveries_wait_are_repeated_parked_and_retried(store: Store) -> None:
+def test_deliveries_wait_are_repeated_parked_and_retried(store: Catalogue) -> None:
     run = new_run()
     finished(store, run, 10.0)
     (delivery,) = store.deliveries.all()
@@ -258,7 +266,7 @@ def test_deliveries_wait_are_repeated_parked_and_retried(store: Store) -> None:
     assert (row.state, row.attempts, row.delivered_at, row.last_status) == ("delivered", 3, 23.0, 0)
 
 
-def test_what_was_cancelled_is_tried_under_another_number(store: Store) -> None:
+def test_what_was_cancelled_is_tried_under_another_number(store: Catalogue) -> None:
     run = new_run()
     finished(store, run, 10.0)
     (delivery,) = store.deliveries.all()
@@ -269,8 +277,8 @@ def test_what_was_cancelled_is_tried_under_another_number(store: Store) -> None:
 
 
 @pytest.mark.parametrize("change", ["UPDATE events SET kind = 'x'", "DELETE FROM events"])
-def test_the_database_refuses_to_change_the_audit_trail(store: Store, change: str) -> None:
-    store.events.add(1.0, "node_started", port=104)
+def test_the_database_refuses_to_change_the_audit_trail(store: Catalogue, change: str) -> None:
+    store.events.add(1.0, EventKind.NODE_STARTED, port=104)
     with (
         pytest.raises(sa.exc.IntegrityError, match="append-only"),
         store._database.write() as connection,
@@ -280,7 +288,7 @@ def test_the_database_refuses_to_change_the_audit_trail(store: Store, change: st
     assert (event.kind, event.detail) == ("node_started", {"port": 104})
 
 
-def test_a_locked_database_is_a_passing_fault(store: Store, tmp_path: Path) -> None:
+def test_a_locked_database_is_a_passing_fault(store: Catalogue, tmp_path: Path) -> None:
     other = open_engine(sqlite_url(tmp_path / "catalogue.sqlite"))
     impatient = store._database.engine
     with other.write():
@@ -290,36 +298,47 @@ def test_a_locked_database_is_a_passing_fault(store: Store, tmp_path: Path) -> N
             connection.execute("PRAGMA busy_timeout=10")  # type: ignore[attr-defined]
 
         with pytest.raises(Transient, match="locked"):
-            store.instances.add(instance(1), 1.0)
-    assert store.instances.add(instance(1), 1.0)
+            store.arrivals.add(instance(1), 1.0)
+    assert store.arrivals.add(instance(1), 1.0)
     other.engine.dispose()
 
 
-def test_a_group_leads_on_through_the_images_both_draw_on(store: Store) -> None:
+def test_a_group_leads_on_through_the_images_both_draw_on(store: Catalogue) -> None:
     """CT in one study, two segmentations in two others: one group from wherever it is asked."""
-    store.instances.add(instance(1, study_uid="1.91", series_uid="1.81"), 0)
+    store.arrivals.add(instance(1, study_uid="1.91", series_uid="1.81"), 0)
     for number, study in ((2, "1.92"), (3, "1.93")):
         drawn = instance(
             number, study_uid=study, series_uid=f"1.8{number}", referenced_series=("1.81",)
         )
-        store.instances.add(drawn, 0)
+        store.arrivals.add(drawn, 0)
     for study in ("1.91", "1.92", "1.93"):
-        assert store.instances.group_of(study) == {"1.91", "1.92", "1.93"}
+        assert store.studies.group_of(study) == {"1.91", "1.92", "1.93"}
 
 
-def test_what_was_removed_is_taken_again_whatever_its_bytes(store: Store) -> None:
-    store.instances.add(instance(1), 0)
-    store.instances.note_matched({"1.9": 1}, (), (), 1)
+def test_what_was_removed_is_taken_again_whatever_its_bytes(store: Catalogue) -> None:
+    store.arrivals.add(instance(1), 0)
+    store.studies.note_matched({"1.9": 1}, (), (), 1)
     store.instances.remove("1.2.1", "age", 2)
     for number in range(2, 5):
-        store.instances.add(instance(number, study_uid="1.99"), 3)
+        store.arrivals.add(instance(number, study_uid="1.99"), 3)
     last = store.instances.last_seq()
-    assert store.instances.add(instance(1, sha256="f" * 64), 4)
+    assert store.arrivals.add(instance(1, sha256="f" * 64), 4)
     assert store.instances.last_seq() > last
-    assert "1.9" in {study.study_uid for study in store.instances.unmatched(last)}
+    assert "1.9" in {study.study_uid for study in store.studies.unmatched(last)}
 
 
-def test_counts_and_what_is_not_delivered_have_no_limit(store: Store) -> None:
+def test_no_number_is_given_again_after_the_last_object_was_removed(store: Catalogue) -> None:
+    """What came before a jump of the clock is told by it."""
+    store.arrivals.add(instance(1, referenced_series=("1.8",)), 0)
+    last = store.instances.last_seq()
+    store.instances.remove("1.2.1", "age", 2)
+    assert store.arrivals.add(instance(1, sha256="f" * 64, referenced_series=("1.8",)), 4)
+    assert store.instances.last_seq() > last
+    (row,) = store.instances.all()
+    assert (row.sop_instance_uid, row.sha256, row.removed_at) == ("1.2.1", "f" * 64, None)
+
+
+def test_counts_and_what_is_not_delivered_have_no_limit(store: Catalogue) -> None:
     finished(store, new_run(), 0)
     assert store.runs.counts() == {"finished": 1}
     assert store.deliveries.counts() == {"waiting": 1}
@@ -328,7 +347,7 @@ def test_counts_and_what_is_not_delivered_have_no_limit(store: Store) -> None:
     assert store.deliveries.undelivered() == []
 
 
-def test_an_error_of_the_database_names_no_patient(store: Store) -> None:
+def test_an_error_of_the_database_names_no_patient(store: Catalogue) -> None:
     broken = replace(new_run(), patient_id="SENTINEL-PATIENT", study_date=None)  # type: ignore[arg-type]
     with pytest.raises(Exception, match="NOT NULL") as caught:
         store.runs.queue(broken, 0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analysis.errors import Reason
 from analysis.model import LesionResult, Measure, Pair, Provenance, StudyResult, Variation
-from dicom_io.model import QualityRow
+from dicom_io.model import QualityOutcome, QualityRow
 from service import export, records, tables
 from service.pseudonym import Pseudonymiser, load_key
 
@@ -68,7 +68,15 @@ def record(**changes: object) -> records.ResultRecord:
         segmentation_uids={f"2.25.{n}": "1.2.9" for n in (1, 2, 3)},
         result=result,
         quality=(
-            QualityRow("1.2.3", "1.2.3.4", "", "", "kernel", "warn", "B70f", "B30f", "SENTINEL"),
+            QualityRow(
+                study_uid="1.2.3",
+                series_uid="1.2.3.4",
+                check="kernel",
+                outcome=QualityOutcome.WARN,
+                found="B70f",
+                wanted="B30f",
+                detail="SENTINEL",
+            ),
         ),
     )
     return replace(base, **changes)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import pytest
 from pydicom import Dataset
 
 from config.settings import Destination, Tls
-from service.commitment import Reference, Report
+from service.commitment import CommitmentCalls, Reference, Report
 from service.sender import Outgoing, report_commitment, request_commitment, send
 from service.tls import client_context
 from tests.peers import PEER_ENVIRONMENT, Orthanc, free_port, orthanc, stop, storescu, wait_until
@@ -138,8 +138,9 @@ def test_storage_commitment_both_ways_over_tls(tmp_path: Path, ours: Tls) -> Non
     with serving(tmp_path / "node", tls=ours) as node, _orthanc_with_tls(
         tmp_path / "orthanc", ours, node.port, AllowStorageCommitment=True
     ) as peer:  # fmt: skip
-        node.listener._on_report = reports.append
-        node.listener._on_commitment_request = lambda *what: asked.append(what)
+        node.listener._commitment = CommitmentCalls(
+            reports.append, lambda *what: asked.append(what)
+        )
         to = Destination(
             name="o", ae_title="ORTHANC", host="127.0.0.1", port=peer.dicom_port, tls=ours
         )

@@ -10,9 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 from analysis.errors import Transient
-from config.settings import SettingsError, Tls, WebDestination, load_settings
-from service.commitment import NO_SUCH_INSTANCE, Reference, Report
+from config.errors import SettingsError
+from config.settings import Tls, WebDestination, load_settings
+from service.commitment import Reference, Report
 from service.sender import Outgoing
+from service.statuses import NO_SUCH_INSTANCE
 from service.web_sender import judge_orthanc, judge_stow, look_up, send
 from tests.peers import Orthanc, free_port, orthanc
 from tests.service import certificates

@@ -17,10 +17,11 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
 from config.settings import Listener as ListenerSettings
-from service.listener import Listener, file_meta
+from dicom_io.file_meta import file_meta
+from service.listener import Listener
 from service.sender import Outgoing
 from service.spool import Spool
-from service.store import Store, sqlite_url
+from service.store import Catalogue, sqlite_url
 from tests.peers import free_port
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -34,7 +35,7 @@ class Serving:
 
     listener: Listener
     spool: Spool
-    store: Store
+    store: Catalogue
     port: int
 
     @property
@@ -52,7 +53,7 @@ class Serving:
 def serving(folder: Path, **settings: Any) -> Iterator[Serving]:
     """Run a listener on loopback."""
     port = free_port()
-    spool, store = Spool(folder / "spool"), Store(sqlite_url(folder / "catalogue.sqlite"))
+    spool, store = Spool(folder / "spool"), Catalogue(sqlite_url(folder / "catalogue.sqlite"))
     listener = Listener(ListenerSettings(port=port, **settings), spool, store)
     listener.start()
     try:

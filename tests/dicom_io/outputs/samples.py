@@ -22,8 +22,17 @@ from analysis.model import (
 )
 from config.profiles import ExtractionProfile, load_profile
 from dicom_io import codes
-from dicom_io.model import Evidence, LesionSource, QualityRow, RenderContext, StudyInput
+from dicom_io.model import (
+    Evidence,
+    LesionSource,
+    Note,
+    QualityOutcome,
+    QualityRow,
+    RenderContext,
+    StudyInput,
+)
 from dicom_io.phantom import Phantom, write_study
+from dicom_io.quality_rows import row_of
 
 CREATED = datetime(2026, 3, 4, 5, 6, 7, 89, tzinfo=UTC)
 PROFILES = (load_profile("henry2022"), load_profile("mirv2025"))
@@ -49,6 +58,14 @@ def feature_names(profile: ExtractionProfile) -> tuple[str, ...]:
     return tuple(names)
 
 
+def quality_row(
+    check: str, outcome: str, found: str, wanted: str, detail: str, *, lesion: str = ""
+) -> QualityRow:
+    """A row about segmentation 3 of series 2 of study 1."""
+    note = Note(check, QualityOutcome(outcome), found, wanted, detail)
+    return row_of(note, "1", "2", object_uid="3", lesion=lesion)
+
+
 def study_of(phantom: Phantom) -> StudyInput:
     """The phantom as reading would hand it on."""
     images = tuple(pydicom.dcmread(path, stop_before_pixels=True) for path in phantom.ct)
@@ -65,8 +82,8 @@ def study_of(phantom: Phantom) -> StudyInput:
         for drawn, known in zip(phantom.drawn, phantom.lesions, strict=True)
     }  # fmt: skip
     quality = (
-        QualityRow("1", "2", "3", "", "slice_distance", "ok", "2.5", "even", "40 slices"),
-        QualityRow("1", "2", "3", lesions[0].tracking_uid, "small", "warn", "5", ">= 8", "few"),
+        quality_row("slice_distance", "ok", "2.5", "even", "40 slices"),
+        quality_row("small", "warn", "5", ">= 8", "few", lesion=lesions[0].tracking_uid),
     )
     evidence = Evidence(images, (seg,), tuple((i, None) for i in range(len(images))))
     volume = Volume(phantom.values, phantom.geometry, "HU")

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from analysis.errors import Reason
+from analysis.heterogeneity import METRICS
 from analysis.model import Measure, StudyResult
-from dicom_io.model import QualityRow, StudyInput
-from dicom_io.outputs.measures import MEANINGS
+from dicom_io.model import StudyInput
+from dicom_io.outputs.measures import TITLES
 from dicom_io.outputs.report_pages import report_pages
-from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
+from tests.dicom_io.outputs.samples import context_of, phantom_study, quality_row, result_of
 
 VIEWS = [("henry2022", "patient-minmax"), ("mirv2025", "s" * 40), ("mirv2025", "other space")]
 LONGEST = Reason("not_defined_in_space", "x")
@@ -44,9 +45,10 @@ def _assert_apart(page: Figure) -> None:
 
 def _all_measures(result: StudyResult) -> StudyResult:
     """Every measure there is, in three views, with the longest reasons."""
-    plain = [name for name in MEANINGS if name.startswith(("n_", "volume", "tsrc"))]
+    plain = [name for name in TITLES if name.startswith(("n_", "volume", "tsrc"))]
     plain = [name for name in plain if name not in {"n_clipped", "n_outside_reference"}]
-    of_view = [name for name in MEANINGS if name not in plain]
+    of_view = [name for name in TITLES if name not in plain]
+    of_view += [metric.name for metric in METRICS]
     of_view += ["mtd_percentile", "ath_matrix_percentile"]
     measures = [Measure(name, None, "%", "", "", 3, LONGEST) for name in plain]
     measures += [
@@ -61,10 +63,7 @@ def _all_measures(result: StudyResult) -> StudyResult:
 def test_nothing_overlaps_or_leaves_the_paper(n_lesions: int, tmp_path: Path) -> None:
     shape, spacing = (90, 256, 256), (2.0, 1.2, 1.2)
     study = phantom_study(tmp_path, n_lesions, shape=shape, spacing=spacing)
-    rows = tuple(
-        QualityRow("1", "2", "3", "", f"check_{n}", "warn", "f" * 99, "w" * 99, "d" * 300)
-        for n in range(9)
-    )
+    rows = tuple(quality_row(f"check_{n}", "warn", "f" * 99, "w" * 99, "d" * 300) for n in range(9))
     study = replace(study, quality=rows)
     result = _all_measures(result_of(study))
     noted = tuple(
@@ -86,7 +85,7 @@ def test_forty_lesions_without_much_to_say_take_two_pages(tmp_path: Path) -> Non
 
 def test_checks_that_are_not_configured_are_no_flags(study: StudyInput) -> None:
     rows = tuple(
-        QualityRow("1", "2", "3", "", name, outcome, "found", "", "")
+        quality_row(name, outcome, "found", "", "")
         for name, outcome in (
             ("matrix", "off"), ("complete_scan", "ok"), ("kernel_tag", "unknown"),
             ("slice_distance", "warn"), ("slice_distance", "warn"),

@@ -12,11 +12,11 @@ import pydicom
 import pytest
 
 from analysis.model import StudyResult
-from dicom_io.model import Predecessor, QualityRow, StudyInput
+from dicom_io.model import Predecessor, StudyInput
 from dicom_io.outputs import render
 from dicom_io.outputs.report_pdf import REPORT_PDF, pdf, report_pdf
 from tests.conformance.validators import dciodvfy
-from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
+from tests.dicom_io.outputs.samples import context_of, phantom_study, quality_row, result_of
 
 
 def _run(*command: str | Path) -> str:
@@ -87,7 +87,7 @@ def test_nothing_is_cut_off(n_lesions: int, tmp_path: Path) -> None:
         replace(a, tracking_id=f"{a.number} " + "Wi$e<\\frac{$ \\alpha^Name> " * 9)
         for a in study.lesions
     )
-    row = QualityRow("1", "2", "3", "", "check" * 9, "warn", "f" * 99, "w" * 99, "d" * 300)
+    row = quality_row("check" * 9, "warn", "f" * 99, "w" * 99, "d" * 300)
     study = replace(study, lesions=hostile, quality=(row,) * 30)
     pages = _pictures(pdf(study, result_of(study), context_of()), tmp_path)
     assert len(pages) == (2 if n_lesions == 1 else 3)

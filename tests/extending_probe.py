@@ -1,0 +1,38 @@
+"""Run in a copy of the tree by ``tests/test_extending.py``: one study, its results and its page.
+
+``python -m tests.extending_probe STUDY OUT``
+"""
+
+import sys
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+
+from config.settings import Settings
+from service import records
+from service.folder import process_folder
+from service.http.app import create_app
+from service.spool import Spool
+from service.store import Store, sqlite_url
+from service.store.runs import NewRun
+
+
+def main(study: Path, out: Path) -> None:
+    """Write what ``mirv process`` writes and, as ``page.html``, the run's page."""
+    settings = Settings(folder=out / "node", profiles=("henry2022",))
+    (record,) = process_folder([study], out, settings).records
+    store, spool = Store(sqlite_url(out / "catalogue.sqlite")), Spool(out / "spool")
+    run_id = "f" * 64
+    stored = spool.put([records.to_bytes(record)])
+    run = NewRun(run_id, record.study_uid, record.series_uid, "P", "20240131", "a", "b", "{}")
+    store.runs.queue(run, 1000)
+    store.runs.start(run_id, 1000)
+    store.runs.note_result(run_id, stored.sha256)
+    store.runs.finish(run_id, [], [], 1, 1002)
+    with TestClient(create_app(store, spool, settings), base_url="http://localhost") as web:
+        (out / "page.html").write_text(web.get(f"/runs/{run_id}").text, encoding="utf-8")
+    store.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
