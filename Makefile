@@ -14,7 +14,7 @@ help:
 	@echo "make bench  speed, as ratios to named rivals in the same run"
 	@echo "make serve  the node, with mirv.yaml if there is one"
 
-$(STAMP): requirements.lock pyproject.toml analysis/_texture.c
+$(STAMP): requirements.lock pyproject.toml analysis/features/_texture.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -55,4 +55,4 @@ lock: $(STAMP)
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links -o requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info analysis/*.so .mypy_cache .ruff_cache .pytest_cache demo-out bench-out
+	rm -rf $(VENV) build dist *.egg-info analysis/features/*.so .mypy_cache .ruff_cache .pytest_cache demo-out bench-out

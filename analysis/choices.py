@@ -53,3 +53,25 @@ class Aggregate(StrEnum):
     MEAN = "mean"
     ANY = "any"  # 1 when any lesion is not 0
     VOLUME_WEIGHTED = "volume_weighted"  # mean, by volume
+
+
+class Correlation(StrEnum):
+    """Which correlation clusters features."""
+
+    PEARSON = "pearson"
+    SPEARMAN = "spearman"
+
+
+class MedianSplit(StrEnum):
+    """On which side of a median split the median itself falls."""
+
+    HIGH = ">="
+    LOW = ">"
+
+
+class MissingLater(StrEnum):
+    """What an empty later volume of a lesion means."""
+
+    UNKNOWN = "unknown"
+    VANISHED = "vanished"
+    AS_PUBLISHED = "as_published"  # unknown, and the patient is not complete

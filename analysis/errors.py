@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from config.errors import MirvError
+from mirv.config.errors import MirvError
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +67,8 @@ class PeerRefused(MirvError):  # noqa: N818 - the name says what happened
     def retryable(self) -> bool:
         """True for "out of resources" (0xA7xx, PS3.4 table B.2-1), which passes with time."""
         return self.status & 0xFF00 == 0xA700
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out: ITK's is only a RuntimeError with words."""
+    return isinstance(error, MemoryError) or "allocat" in str(error).lower()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.errors import Reason
+from mirv.analysis.errors import Reason
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -50,12 +50,34 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     def to_lps(self, index: FloatArray) -> FloatArray:
-        """Map indices (n, 3) to LPS mm (n, 3)."""
+        """Map indices (n, 3) to LPS mm (n, 3).
+
+        Parameters
+        ----------
+        index : float64 (n, 3)
+            Slice, row, column; whole at voxel centres.
+
+        Returns
+        -------
+        float64 (n, 3)
+            mm.
+        """
         result: FloatArray = index @ self.affine[:3, :3].T + self.affine[:3, 3]
         return result
 
     def to_index(self, lps: FloatArray) -> FloatArray:
-        """Map LPS mm (n, 3) to fractional indices (n, 3)."""
+        """Map LPS mm (n, 3) to fractional indices (n, 3).
+
+        Parameters
+        ----------
+        lps : float64 (n, 3)
+            mm.
+
+        Returns
+        -------
+        float64 (n, 3)
+            Slice, row, column; whole at voxel centres.
+        """
         result: FloatArray = (lps - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
         return result
 
@@ -103,12 +125,25 @@ class Mask:
 
     @classmethod
     def from_full(cls, full: BoolArray) -> "Mask":
-        """Crop a full-grid mask to its tight box."""
+        """Crop a full-grid mask to its tight box.
+
+        Parameters
+        ----------
+        full : bool [slice, row, column]
+        """
         return cls.from_box((0, 0, 0), full, (full.shape[0], full.shape[1], full.shape[2]))
 
     @classmethod
     def from_box(cls, start: Index3, box: BoolArray, grid_shape: Index3) -> "Mask":
-        """Tighten a box that starts at `start` in a grid of `grid_shape`."""
+        """Tighten a box that starts at `start` in a grid of `grid_shape`.
+
+        Parameters
+        ----------
+        start : Index3
+        box : bool [slice, row, column]
+            Part of the grid; it may have empty margins, or no voxel at all.
+        grid_shape : Index3
+        """
         lo, hi = [], []
         for axis in range(3):
             others = tuple(a for a in range(3) if a != axis)

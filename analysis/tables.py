@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import Unsuitable
+from mirv.analysis.errors import Unsuitable
 
 FEATURE_NAME = re.compile(
     r"^[A-Za-z0-9.\-]+_(shape|shape2D|firstorder|glcm|glrlm|glszm|gldm|ngtdm)_[A-Za-z0-9]+$"
@@ -58,6 +58,13 @@ def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
 
 def require_columns(table: pd.DataFrame, columns: Sequence[str], where: str = "table") -> None:
     """Check that `columns` are there, and each named once.
+
+    Parameters
+    ----------
+    table : DataFrame
+    columns : sequence of str
+    where : str
+        What the message calls the table.
 
     Raises
     ------
@@ -127,6 +134,11 @@ def _to_float(column: "pd.Series[Any]", name: str) -> "pd.Series[float]":
 def identifiers(table: pd.DataFrame, column: str) -> list[str]:
     """A column of identifiers as text.
 
+    Parameters
+    ----------
+    table : DataFrame
+    column : str
+
     Raises
     ------
     Unsuitable
@@ -145,6 +157,10 @@ def identifiers(table: pd.DataFrame, column: str) -> list[str]:
 
 def feature_columns(table: pd.DataFrame) -> list[str]:
     """The columns named as PyRadiomics names features, in the table's order.
+
+    Parameters
+    ----------
+    table : DataFrame
 
     Raises
     ------

@@ -14,6 +14,7 @@
     ├── analysis: PeerRefused  a DICOM peer answered with a failure status
     └── service: Conflict      another object under a known SOP Instance UID
                  AlreadyRunning, NoResult (of the demo)
+                 Refused, Odd            of an Orthanc that is followed: what it says is no use
 
 Anything else is a bug: it fails with its traceback and is not retried.
 """

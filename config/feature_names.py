@@ -9,7 +9,7 @@ from functools import cache
 from itertools import product
 from typing import Any
 
-from config.errors import ProfileError
+from mirv.config.errors import ProfileError
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from config.errors import ProfileError, read_given
-from config.feature_names import FEATURES, names_of
+from mirv.config.errors import ProfileError, read_given
+from mirv.config.feature_names import FEATURES, names_of
 
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from config.errors import SpaceError, read_given
+from mirv.config.errors import SpaceError, read_given
 
 SPACE_FOLDER = Path(__file__).parent / "spaces"
 

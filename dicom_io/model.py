@@ -6,10 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pydicom import Dataset
-
-from analysis.model import Index3, Lesion, Volume
-from config.profiles import ExtractionProfile
+from mirv.analysis.model import Index3, Lesion, Volume
+from mirv.config.profiles import ExtractionProfile
 
 if TYPE_CHECKING:  # types alone: rows of quality are read without any DICOM
     from pydicom import Dataset

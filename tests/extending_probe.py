@@ -8,13 +8,13 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from config.settings import Settings
-from service import records
-from service.folder import process_folder
-from service.http.app import create_app
-from service.spool import Spool
-from service.store import Store, sqlite_url
-from service.store.runs import NewRun
+from mirv.config.settings import Settings
+from mirv.service.catalogue import Store, sqlite_url
+from mirv.service.catalogue.runs import NewRun
+from mirv.service.http.app import create_app
+from mirv.service.objects.spool import Spool
+from mirv.service.study import result_record
+from mirv.service.study.folder import process_folder
 
 
 def main(study: Path, out: Path) -> None:
@@ -23,7 +23,7 @@ def main(study: Path, out: Path) -> None:
     (record,) = process_folder([study], out, settings).records
     store, spool = Store(sqlite_url(out / "catalogue.sqlite")), Spool(out / "spool")
     run_id = "f" * 64
-    stored = spool.put([records.to_bytes(record)])
+    stored = spool.put([result_record.to_bytes(record)])
     run = NewRun(run_id, record.study_uid, record.series_uid, "P", "20240131", "a", "b", "{}")
     store.runs.queue(run, 1000)
     store.runs.start(run_id, 1000)

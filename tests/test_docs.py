@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from config.settings import Settings, load_settings
-from service.cli import ENTRIES
+from mirv.config.settings import Settings, load_settings
+from mirv.service.commands.main import ENTRIES
 from tests.doc_tables import pages
 
 ROOT = Path(__file__).parents[1]

@@ -17,30 +17,30 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
-from config.profiles import load_profile
-from dicom_io.phantom import write_study
+from mirv.config.profiles import load_profile
+from mirv.dicom_io.phantom.patient import write_study
 
 ROOT = Path(__file__).parents[1]
 # Where the rows of CONTRIBUTING.md lead, and how the program and `make docs` are started.
 METRIC_FUNCTIONS = "analysis/heterogeneity/mirv2025.py"
 METRICS = "analysis/heterogeneity/__init__.py"
 PROFILES = "config/profiles"
-PROFILE_TEST = "tests/analysis/test_profiles.py"
+PROFILE_TEST = "tests/config/test_profiles.py"
 OUTPUT_MODULES = "dicom_io/outputs"
 OUTPUTS = "dicom_io/outputs/__init__.py"
-SETTINGS = "config/settings.py"
-COMMANDS = "service/cli.py"
-MIRV = ("-c", "from service.cli import main; main()")
+SETTINGS = "config/settings/__init__.py"
+COMMANDS = "service/commands/main.py"
+MIRV = ("-c", "from mirv.service.commands.main import main; main()")
 DOCS = ("-m", "tests.doc_tables")
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 PROBE = ("-m", "tests.extending_probe")
 OUTPUT_IMPORTS = """\
-from analysis.model import StudyResult
-from dicom_io.model import Artifact, RenderContext, StudyInput
-from dicom_io.outputs import document, templates
-from dicom_io.outputs.document import Role
+from mirv.analysis.model import StudyResult
+from mirv.dicom_io.model import Artifact, RenderContext, StudyInput
+from mirv.dicom_io.outputs import document, templates
+from mirv.dicom_io.outputs.document import Role
 """
-OUTPUT_IMPORT = "from dicom_io.outputs.toy_sr import TOY_SR, toy_sr\n"
+OUTPUT_IMPORT = "from mirv.dicom_io.outputs.toy_sr import TOY_SR, toy_sr\n"
 NOT_COPIED = shutil.ignore_patterns(".*", "node_modules", "*.egg-info", "build")
 
 

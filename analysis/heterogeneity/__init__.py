@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from analysis.choices import FROZEN, Scaling
-from analysis.heterogeneity import henry2022, mirv2025
-from analysis.heterogeneity.distances import Distances, Sums, distances
-from analysis.model import FloatArray
+from mirv.analysis.choices import FROZEN, Scaling
+from mirv.analysis.heterogeneity import henry2022, mirv2025
+from mirv.analysis.heterogeneity.distances import Distances, Sums, distances
+from mirv.analysis.model import FloatArray
 
 _PERCENTILE = "_percentile"
 _ANY = (*FROZEN, Scaling.PATIENT_MINMAX)
@@ -110,7 +110,18 @@ class Metric:
     sums: FromSums | None = None
 
     def pairs(self, between: Distances) -> FloatArray:
-        """The distances this index summarises."""
+        """The distances this index summarises.
+
+        Parameters
+        ----------
+        between : Distances
+            Of n lesions.
+
+        Returns
+        -------
+        float64 (at most n (n - 1) / 2,)
+            Those of the pairs i < j that have one.
+        """
         return between.cosine_pairs if self.distance == "cosine" else between.euclidean_pairs
 
 

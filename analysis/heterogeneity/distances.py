@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
-from analysis.model import BoolArray, FloatArray
+from mirv.analysis.model import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +56,16 @@ class Sums:
 
 
 def upper(matrix: FloatArray) -> FloatArray:
-    """The entries i < j of a square matrix, row by row."""
+    """The entries i < j of a square matrix, row by row.
+
+    Parameters
+    ----------
+    matrix : float64 (n, n)
+
+    Returns
+    -------
+    float64 (n (n - 1) / 2,)
+    """
     values: FloatArray = matrix[np.triu_indices(matrix.shape[0], k=1)]
     return values
 

@@ -8,22 +8,40 @@ computed and named apart: ``ath_matrix = (n - 1) / n * ath_pairs``.
 
 import math
 
-from analysis.heterogeneity.distances import Sums
-from analysis.model import FloatArray
+from mirv.analysis.heterogeneity.distances import Sums
+from mirv.analysis.model import FloatArray
 
 
 def mtd(pairs: FloatArray) -> float:
-    """Maximal tumoral divergence: the largest distance of `pairs` (the distances i < j)."""
+    """Maximal tumoral divergence: the largest distance of `pairs` (the distances i < j).
+
+    Parameters
+    ----------
+    pairs : float64 (n (n - 1) / 2,)
+        Distances of the pairs i < j, at least one.
+    """
     return float(pairs.max())
 
 
 def ath_pairs(pairs: FloatArray) -> float:
-    """Mean distance over the pairs i < j."""
+    """Mean distance over the pairs i < j.
+
+    Parameters
+    ----------
+    pairs : float64 (n (n - 1) / 2,)
+        Distances of the pairs i < j, at least one.
+    """
     return float(pairs.mean())
 
 
 def ath_matrix(pairs: FloatArray) -> float:
-    """Mean over the whole n x n matrix, zero diagonal included."""
+    """Mean over the whole n x n matrix, zero diagonal included.
+
+    Parameters
+    ----------
+    pairs : float64 (n (n - 1) / 2,)
+        Distances of the pairs i < j, at least one.
+    """
     n = n_from_pairs(pairs)
     return float(2.0 * pairs.sum() / n**2)
 
@@ -46,5 +64,10 @@ def ath_matrix_from_sums(sums: Sums) -> FloatArray:
 
 
 def n_from_pairs(pairs: FloatArray) -> int:
-    """How many lesions have `pairs` distances: solves n (n - 1) / 2 = len(pairs)."""
+    """How many lesions have `pairs` distances: solves n (n - 1) / 2 = len(pairs).
+
+    Parameters
+    ----------
+    pairs : float64 (n (n - 1) / 2,)
+    """
     return (1 + math.isqrt(1 + 8 * len(pairs))) // 2

@@ -6,24 +6,48 @@ deviation (divisor n). The same four serve Euclidean distance and cosine dissimi
 
 import numpy as np
 
-from analysis.model import FloatArray
+from mirv.analysis.model import FloatArray
 
 
 def largest(pairs: FloatArray) -> float:
-    """MIRV (max): the most divergent pair."""
+    """MIRV (max): the most divergent pair.
+
+    Parameters
+    ----------
+    pairs : float64 (n (n - 1) / 2,)
+        Distances of the pairs i < j, at least one.
+    """
     return float(pairs.max())
 
 
 def mean(pairs: FloatArray) -> float:
-    """MIRV (mean) over the pairs."""
+    """MIRV (mean) over the pairs.
+
+    Parameters
+    ----------
+    pairs : float64 (n (n - 1) / 2,)
+        Distances of the pairs i < j, at least one.
+    """
     return float(pairs.mean())
 
 
 def median(pairs: FloatArray) -> float:
-    """MIRV (median) over the pairs."""
+    """MIRV (median) over the pairs.
+
+    Parameters
+    ----------
+    pairs : float64 (n (n - 1) / 2,)
+        Distances of the pairs i < j, at least one.
+    """
     return float(np.median(pairs))
 
 
 def sd(pairs: FloatArray) -> float:
-    """MIRV (SD) over the pairs, divisor n as in the published code: 0 for a single pair."""
+    """MIRV (SD) over the pairs, divisor n as in the published code: 0 for a single pair.
+
+    Parameters
+    ----------
+    pairs : float64 (n (n - 1) / 2,)
+        Distances of the pairs i < j, at least one.
+    """
     return float(pairs.std())

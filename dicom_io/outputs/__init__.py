@@ -7,17 +7,17 @@ with its role. It is made when the setting ``outputs.extras`` names it.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from analysis.model import StudyResult
-from config.errors import SettingsError
-from dicom_io.model import Artifact, RenderContext, StudyInput
-from dicom_io.outputs.derived import DERIVED_MEASUREMENTS
-from dicom_io.outputs.document import Role
-from dicom_io.outputs.headline_sr import HEADLINE_SR, headline_sr
-from dicom_io.outputs.lesion_sr import LESION_SR, lesion_sr
-from dicom_io.outputs.patient_sr import PATIENT_SR, patient_sr
-from dicom_io.outputs.report_pdf import REPORT_PDF, report_pdf
-from dicom_io.outputs.report_sc import REPORT_SC, report_sc
-from dicom_io.outputs.segmentation import LABELMAP_SEG, LESION_SEG, lesion_seg
+from mirv.analysis.model import StudyResult
+from mirv.config.errors import SettingsError
+from mirv.dicom_io.model import Artifact, RenderContext, StudyInput
+from mirv.dicom_io.outputs.document import Role
+from mirv.dicom_io.outputs.pages.pdf import REPORT_PDF, report_pdf
+from mirv.dicom_io.outputs.pages.secondary_capture import REPORT_SC, report_sc
+from mirv.dicom_io.outputs.reports.derived import DERIVED_MEASUREMENTS
+from mirv.dicom_io.outputs.reports.headline_sr import HEADLINE_SR, headline_sr
+from mirv.dicom_io.outputs.reports.lesion_sr import LESION_SR, lesion_sr
+from mirv.dicom_io.outputs.reports.patient_sr import PATIENT_SR, patient_sr
+from mirv.dicom_io.outputs.segmentation.lesion_seg import LABELMAP_SEG, LESION_SEG, lesion_seg
 
 Render = Callable[[StudyInput, StudyResult, RenderContext], tuple[Artifact, ...]]
 

@@ -11,14 +11,14 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_io.codes import code_sequence
-from dicom_io.identity import IMPLEMENTATION_CLASS_UID, MANUFACTURER, MODEL_NAME
-from dicom_io.model import Artifact, Code, RenderContext, StudyInput
-from dicom_io.outputs import concepts
-from dicom_io.outputs.concepts import dcm
-from dicom_io.outputs.encoding import clean
-from dicom_io.outputs.items import is_urn
-from dicom_io.uids import derive_uid
+from mirv.dicom_io.model import Artifact, Code, RenderContext, StudyInput
+from mirv.dicom_io.sr import concepts
+from mirv.dicom_io.sr.concepts import dcm
+from mirv.dicom_io.sr.encoding import clean
+from mirv.dicom_io.sr.items import is_urn
+from mirv.dicom_io.standard.codes import code_sequence
+from mirv.dicom_io.standard.identity import IMPLEMENTATION_CLASS_UID, MANUFACTURER, MODEL_NAME
+from mirv.dicom_io.standard.uids import derive_uid
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 

@@ -7,9 +7,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from service.spool import Spool
-from service.state import Following, NodeState
-from service.store import Catalogue, DeliveryState, RunState
+from mirv.service.catalogue import Catalogue, DeliveryState, RunState
+from mirv.service.objects.spool import Spool
+from mirv.service.runtime.state import Following, NodeState
 
 
 class _NodeCollector(Collector):

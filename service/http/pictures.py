@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import plots, sampling
-from analysis.errors import Unsuitable
-from analysis.model import FloatArray
-from service.records import ResultRecord
+from mirv.analysis.cohort import figures
+from mirv.analysis.errors import Unsuitable
+from mirv.analysis.model import FloatArray
+from mirv.analysis.patient import sampling
+from mirv.service.study.result_record import ResultRecord
 
 KINDS = ("dissimilarity", "recovery", "variation")
 _SEED = 0  # of the draws of the recovery curve: the same picture at every look
@@ -34,14 +35,14 @@ def draw(record: ResultRecord, kind: str, profile: str, space: str) -> bytes | N
         return None
     D, labels = found
     if kind == "dissimilarity":
-        return _png(plots.dissimilarity_map(D, labels, title=f"{profile} / {space}"))
+        return _png(figures.dissimilarity_map(D, labels, title=f"{profile} / {space}"))
     if len(D) < _FEWEST_TO_SAMPLE:
         return None
     try:
         curve = sampling.recovery_curve(D, random=np.random.default_rng(_SEED))
     except Unsuitable:
         return None
-    return _png(plots.recovery_curves({"patient": curve}))
+    return _png(figures.recovery_curves({"patient": curve}))
 
 
 def _distances(
@@ -70,7 +71,7 @@ def _variation(record: ResultRecord, profile: str) -> bytes | None:
     ).astype({"cv_percent": float})
     if table["cv_percent"].notna().sum() == 0:
         return None
-    return _png(plots.variation_by_class(table))
+    return _png(figures.variation_by_class(table))
 
 
 def _png(made: Figure) -> bytes:

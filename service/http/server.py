@@ -5,8 +5,8 @@ import threading
 import uvicorn
 from fastapi import FastAPI
 
-from config.errors import Unavailable
-from config.settings import Http
+from mirv.config.errors import Unavailable
+from mirv.config.settings.network import Http
 
 
 class HttpServer:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from analysis.errors import Reason
-from analysis.model import LesionResult, Provenance
+from mirv.analysis.errors import Reason
+from mirv.analysis.model import LesionResult, Provenance
 
 # The machine may be busy: no example is wrong for being slow.
 settings.register_profile("untimed", deadline=None)

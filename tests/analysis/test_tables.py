@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from analysis.errors import Unsuitable
-from analysis.tables import feature_columns, identifiers, numeric, read_table
+from mirv.analysis.errors import Unsuitable
+from mirv.analysis.tables import feature_columns, identifiers, numeric, read_table
 
 
 def write(path, text):

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cosine, euclidean, pdist
 
-from analysis.choices import Scaling
-from analysis.feature_space import FeatureSpace, groups
-from analysis.heterogeneity import distances
-from analysis.reduction import VOLUME, reduce_features
-from analysis.sampling import STRATEGIES, drawable, generator, recover, recovery_curve
+from mirv.analysis.choices import Scaling
+from mirv.analysis.heterogeneity import distances
+from mirv.analysis.patient.sampling import STRATEGIES, drawable, generator, recover, recovery_curve
+from mirv.analysis.spaces.fitting import groups
+from mirv.analysis.spaces.reduction import VOLUME, reduce_features
+from mirv.analysis.spaces.space import FeatureSpace
 
 N_LESIONS, N_DRAWS = 100, 500
 SITES = ("lung", "liver", "bone", "lymph node", "adrenal")

@@ -24,14 +24,14 @@ from pathlib import Path
 
 import yaml
 
-from config.settings import Tls
-from service import doctor
-from service.spool import Spool
-from service.store import Catalogue, RunState, sqlite_url
+from mirv.config.settings.network import Tls
+from mirv.service.catalogue import Catalogue, RunState, sqlite_url
+from mirv.service.objects import repair
+from mirv.service.objects.spool import Spool
 from tests.bench import hostile
 from tests.peers import free_port, stop, storescu, wait_until
 from tests.service import certificates
-from tests.service.test_hardening import p_data, store_command
+from tests.service.inbound.wire.test_server import p_data, store_command
 from tests.service.wire import (
     CT,
     associate,
@@ -261,7 +261,7 @@ def _node(folder: Path, tls: Tls | None = None) -> Iterator[Node]:
     }
     config = folder / "mirv.yaml"
     config.write_text(yaml.safe_dump(content), encoding="utf-8")
-    command = "from service.cli import main; main()"
+    command = "from mirv.service.commands.main import main; main()"
     with (folder / "node.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", command, "serve", "--config", str(config)],
@@ -546,8 +546,8 @@ def _judge_disk(report: Report, node: Node) -> None:
     store = Catalogue(sqlite_url(node.folder / "node" / "catalogue.sqlite"))
     spool = Spool(node.folder / "node" / "spool")
     spool.sweep()
-    findings = doctor.check(spool, store, thorough=True, in_flight_s=0)
-    if findings != doctor.Findings():
+    findings = repair.check(spool, store, thorough=True, in_flight_s=0)
+    if findings != repair.Findings():
         report.faults.append(f"spool and index differ: {findings}")
     store.close()
 

@@ -28,16 +28,18 @@ import yaml
 from pydicom import Dataset, dcmread
 from pynetdicom import AE
 
-import service.pynetdicom_hardening  # noqa: F401 - closes the sockets of refused associations
-from config.settings import Settings, load_settings
-from dicom_io import phantom
-from dicom_io.header import read_header
-from service import doctor, records, workflows
-from service.node_folder import NodeFolder, catalogue_url, workflow_url
-from service.pipeline import extractor_from, plan_from
-from service.spool import Spool
-from service.store import Catalogue, DeliveryState, RunState
-from service.workbench import WorkContext
+import mirv.service.inbound.wire.server  # noqa: F401 - closes the sockets of refused associations
+from mirv.config.settings import Settings, load_settings
+from mirv.dicom_io.files.header import read_header
+from mirv.dicom_io.phantom import patient
+from mirv.service.catalogue import Catalogue, DeliveryState, RunState
+from mirv.service.objects import repair
+from mirv.service.objects.spool import Spool
+from mirv.service.runtime.node_folder import NodeFolder, catalogue_url, workflow_url
+from mirv.service.study import result_record
+from mirv.service.study.plan import extractor_from, plan_from
+from mirv.service.work import runs as workflows
+from mirv.service.work.context import WorkContext
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 from tests.service.postgres import create_database, postgres
 
@@ -87,7 +89,7 @@ class _Process:
     """A node or a worker as a process that is killed and started again."""
 
     def __init__(self, kind: str, config: Path, log: Path) -> None:
-        command = "from service.cli import main; main()"
+        command = "from mirv.service.commands.main import main; main()"
         self.kind = kind
         self._command = [sys.executable, "-c", command, kind, "--config", str(config)]
         self._path, self._log = log, log.open("ab")
@@ -143,7 +145,7 @@ def _listeners(parent: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
             command = (entry / "cmdline").read_bytes()
-            if b"service.listener_process" in command:
+            if b"service.inbound.process" in command:
                 number = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 found += [int(entry.name)] if number == parent else []
     return found
@@ -300,7 +302,7 @@ class _Sender(threading.Thread):
     def run(self) -> None:
         """Write and send one study after the other."""
         for number in range(self._studies):
-            made = phantom.write_study(
+            made = patient.write_study(
                 self._folder / str(number),
                 n_lesions=2,
                 seed=number,
@@ -351,8 +353,8 @@ def _count_kept(tally: Tally, catalogue: Catalogue, spool: Spool, sender: _Sende
     if missing := set(sender.sent) - sender.acknowledged:
         tally.faults.append(f"{len(missing)} objects were never acknowledged")
     spool.sweep()
-    findings = doctor.check(spool, catalogue, thorough=True, in_flight_s=0)
-    if findings != doctor.Findings():
+    findings = repair.check(spool, catalogue, thorough=True, in_flight_s=0)
+    if findings != repair.Findings():
         tally.faults.append(f"spool and index differ: {findings}")
     if left := list((spool.folder / "incoming").iterdir()):
         tally.faults.append(f"{len(left)} temporary files left")
@@ -423,7 +425,7 @@ def _compare_with_undisturbed(
     try:
         for run in catalogue.runs.all(states=(RunState.FINISHED,), limit=None):
             study, record = workflows.analysed(work, run, sender.sent.__getitem__)
-            if _sha256(records.to_bytes(record)) != run.result_sha256:
+            if _sha256(result_record.to_bytes(record)) != run.result_sha256:
                 tally.faults.append(f"run {run.run_id}: another result than undisturbed")
             kept = {one.role: one.sha256 for one in catalogue.runs.artifacts(run.run_id)}
             made = workflows.rendered(work, run, study, record)

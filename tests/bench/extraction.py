@@ -14,11 +14,12 @@ from statistics import median
 
 import numpy as np
 
-from analysis.extraction import Extractor, Limits, _Order
-from analysis.extraction_worker import Job, Outcome, Outcomes, compute
-from analysis.model import Geometry, Lesion, Mask, Volume
-from config.profiles import ExtractionProfile, load_profile
-from tests.analysis import extraction_reference as reference
+from mirv.analysis.extraction.job import Job, LesionFeatures, LesionLimits, MaskFeatures
+from mirv.analysis.extraction.lesion import compute
+from mirv.analysis.extraction.pool import Extractor, _Order
+from mirv.analysis.model import Geometry, Lesion, Mask, Volume
+from mirv.config.profiles import ExtractionProfile, load_profile
+from tests.analysis.extraction import reference
 
 PROFILES = [load_profile("henry2022"), load_profile("mirv2025")]
 SIZES_ML = (0.5, 10.0, 359.0)
@@ -32,18 +33,18 @@ def run() -> list[str]:
     return [*_many(volume), *_linearity(volume), *_ratios(volume)]
 
 
-def timed_compute(job: Job) -> Outcomes:
+def timed_compute(job: Job) -> LesionFeatures:
     """CPU seconds of extraction as a worker does it."""
     began = time.process_time()
     compute(job)
-    return (Outcome(np.array([time.process_time() - began])),)
+    return (MaskFeatures(np.array([time.process_time() - began])),)
 
 
-def timed_plain(job: Job) -> Outcomes:
+def timed_plain(job: Job) -> LesionFeatures:
     """CPU seconds of PyRadiomics' own call; making its images is not counted."""
     from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-    from analysis.resampling import to_sitk
+    from mirv.analysis.lattice.resampling import to_sitk
 
     extractor = RadiomicsFeatureExtractor()
     extractor.settings.update(job.profile.settings)
@@ -54,14 +55,14 @@ def timed_plain(job: Job) -> Outcomes:
     mask = to_sitk(drawn, job.geometry)
     began = time.process_time()
     extractor.execute(image, mask)
-    return (Outcome(np.array([time.process_time() - began])),)
+    return (MaskFeatures(np.array([time.process_time() - began])),)
 
 
 class _Timed(Extractor):
     """One worker that returns seconds instead of features."""
 
     def __init__(self, what: str, *, whole: bool) -> None:
-        super().__init__(1, Limits(lesion_timeout_s=3000, lesion_memory_mb=16000))
+        super().__init__(1, LesionLimits(lesion_timeout_s=3000, lesion_memory_mb=16000))
         self._target = f"tests.bench.extraction:{what}"
         self._whole = whole
 

@@ -18,8 +18,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_io import phantom
-from tests.service.test_hardening import p_data, store_command
+from mirv.dicom_io.phantom import patient
+from tests.service.inbound.wire.test_server import p_data, store_command
 from tests.service.wire import associate_request, ct_slice, encoded
 
 EVIL = (
@@ -266,7 +266,7 @@ def lures(folder: Path, names: tuple[str, ...]) -> list[tuple[str, str, Path]]:
         syntax, codestream = _codestreams(_HUGE)[name]
         for which in (slice(4, 5), slice(None)):
             number = len(made)
-            study = phantom.write_study(
+            study = patient.write_study(
                 folder / str(number),
                 n_lesions=1,
                 shape=(10, 64, 64),

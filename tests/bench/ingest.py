@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.store import Catalogue, sqlite_url
+from mirv.service.catalogue import Catalogue, sqlite_url
 from tests.integration.node import node
 from tests.peers import PEER_ENVIRONMENT, free_port, orthanc, stop, wait_until
 from tests.service.wire import ct_slice, part10

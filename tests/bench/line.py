@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pydicom
 
-from config.profiles import load_profile
-from config.settings import Reading
-from dicom_io.assemble import assemble
-from dicom_io.folder import headers_of_folder
-from dicom_io.matching import match
-from tests.analysis.extraction_reference import plain
+from mirv.config.profiles import load_profile
+from mirv.config.settings.processing import Reading
+from mirv.dicom_io.files.folder import headers_of_folder
+from mirv.dicom_io.study.assemble import assemble
+from mirv.dicom_io.study.matching import match
+from tests.analysis.extraction.reference import plain
 from tests.conftest import SHARED
 from tests.integration.node import NodeProcess, node
 from tests.peers import Orthanc, free_port, orthanc, storescu, wait_until

@@ -17,7 +17,8 @@ import httpx
 import sqlalchemy as sa
 from pydicom import Dataset
 
-from service.store import Catalogue, schema, sqlite_url
+from mirv.service.catalogue import Catalogue, sqlite_url
+from mirv.service.catalogue.database import schema
 from tests.integration.node import NodeProcess, node
 from tests.peers import PEER_ENVIRONMENT, free_port, wait_until
 from tests.service.wire import ct_slice, part10

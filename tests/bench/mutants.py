@@ -3,8 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from tests.dicom_io.mutants import MEMORY, SECONDS
-from tests.dicom_io.mutants import run as run_mutants
+from tests.dicom_io.files.mutants import MEMORY, SECONDS
+from tests.dicom_io.files.mutants import run as run_mutants
 
 COUNT = 20_000
 

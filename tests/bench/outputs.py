@@ -14,14 +14,14 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from analysis.model import LesionResult, StudyResult
-from dicom_io.model import StudyInput
-from dicom_io.outputs.features import feature_form
-from dicom_io.outputs.lesion_sr import lesion_sr
-from dicom_io.outputs.segmentation import lesion_seg
-from dicom_io.outputs.templates import method_code
-from dicom_io.sr_read import read
-from dicom_io.uids import derive_uid
+from mirv.analysis.model import LesionResult, StudyResult
+from mirv.dicom_io.model import StudyInput
+from mirv.dicom_io.outputs.reports.lesion_sr import lesion_sr
+from mirv.dicom_io.outputs.reports.own_report import read
+from mirv.dicom_io.outputs.reports.template_content import method_code
+from mirv.dicom_io.outputs.segmentation.lesion_seg import lesion_seg
+from mirv.dicom_io.sr.feature_codes import feature_form
+from mirv.dicom_io.standard.uids import derive_uid
 from tests.dicom_io.outputs.samples import PROFILES, context_of, phantom_study, result_of
 
 SHAPE, SPACING = (100, 256, 256), (2.0, 1.2, 1.2)

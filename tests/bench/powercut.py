@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service import doctor
-from service.intake import Intake
-from service.memory import Budget, Buffer
-from service.spool import Spool
-from service.store import Catalogue, sqlite_url
+from mirv.service.catalogue import Catalogue, sqlite_url
+from mirv.service.inbound.wire.receive_buffer import Budget, Buffer
+from mirv.service.objects import repair
+from mirv.service.objects.intake import Intake
+from mirv.service.objects.spool import Spool
 from tests.service.wire import ct_slice, part10
 
 OBJECTS, CUTS, MEGABYTES = 200, 20, 256
@@ -76,13 +76,13 @@ def _start_up(folder: Path, expected: list[str], faults: list[str]) -> int:
     spool, store = Spool(folder / "spool"), Catalogue(sqlite_url(folder / "catalogue.sqlite"))
     spool.sweep()
     before = len(store.instances.all())
-    doctor.repair(spool, store, doctor.check(spool, store, in_flight_s=0))
+    repair.repair(spool, store, repair.check(spool, store, in_flight_s=0))
     rows = {row.sop_instance_uid: row for row in store.instances.all()}
     if lost := set(expected) - set(rows):
         faults.append(f"{len(lost)} of {len(expected)} acknowledged objects lost")
     if strangers := {row.source for row in rows.values()} - {"CT@192.0.2.1"}:
         faults.append(f"sources {sorted(strangers)}")
-    if doctor.check(spool, store, thorough=True, in_flight_s=0) != doctor.Findings():
+    if repair.check(spool, store, thorough=True, in_flight_s=0) != repair.Findings():
         faults.append("spool and index differ after the repair")
     store.close()
     return len(rows) - before

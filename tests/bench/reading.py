@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from config.settings import Reading
-from dicom_io.assemble import assemble
-from dicom_io.folder import headers_of_folder
-from dicom_io.matching import match
-from dicom_io.model import StudyInput
-from dicom_io.phantom_objects import SEG_STORAGE
+from mirv.config.settings.processing import Reading
+from mirv.dicom_io.files.folder import headers_of_folder
+from mirv.dicom_io.model import StudyInput
+from mirv.dicom_io.phantom.writers import SEG_STORAGE
+from mirv.dicom_io.study.assemble import assemble
+from mirv.dicom_io.study.matching import match
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 ROUNDS = 3
@@ -113,9 +113,9 @@ def _ml40(folder: Path) -> list[str]:
 
 def _masks_only(path: Path) -> None:
     """Header check and masks on the SEG's own grid: what dcmqi does, without writing files."""
-    from dicom_io.header import read_header
-    from dicom_io.parsing import read_dataset
-    from dicom_io.seg import own_geometry, read_seg
+    from mirv.dicom_io.files.header import read_header
+    from mirv.dicom_io.files.values import read_dataset
+    from mirv.dicom_io.masks.seg import own_geometry, read_seg
 
     assert read_header(path).sop_class_uid == SEG_STORAGE
     dataset = read_dataset(path)

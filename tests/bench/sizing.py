@@ -18,17 +18,19 @@ from pathlib import Path
 
 from dbos import DBOS, SetWorkflowID
 
-from config.settings import Settings
-from dicom_io import phantom
-from dicom_io.folder import headers_of_folder
-from dicom_io.matching import match
-from service import pipeline, records, work_engine
-from service.spool import Spool
-from service.store import Catalogue, sqlite_url
-from service.workbench import DELIVERIES, RUNS, WorkContext
+from mirv.config.settings import Settings
+from mirv.dicom_io.files.folder import headers_of_folder
+from mirv.dicom_io.phantom import patient as phantom
+from mirv.dicom_io.study.matching import match
+from mirv.service.catalogue import Catalogue, sqlite_url
+from mirv.service.objects.spool import Spool
+from mirv.service.study import pipeline, result_record
+from mirv.service.study.plan import extractor_from, plan_from
+from mirv.service.work import engine
+from mirv.service.work.context import DELIVERIES, RUNS, WorkContext
 from tests.conftest import SHARED
+from tests.service.catalogue.test_catalogue import instance
 from tests.service.postgres import create_database, postgres
-from tests.service.test_store import instance
 
 _DAY_S = 86_400
 _TINY = 150
@@ -47,8 +49,8 @@ def run() -> list[str]:
 
 def _studies(folder: Path) -> Iterator[str]:
     settings = Settings(extraction={"workers": 1})  # type: ignore[arg-type]
-    plan = pipeline.plan_from(settings)
-    with pipeline.extractor_from(settings) as extractor:
+    plan = plan_from(settings)
+    with extractor_from(settings) as extractor:
 
         def compute(paths: list[Path]) -> tuple[int, float]:
             found = headers_of_folder(paths)
@@ -56,7 +58,7 @@ def _studies(folder: Path) -> Iterator[str]:
             study, result = pipeline.analyse_selection(
                 selection, lambda uid: found.paths[uid], plan, extractor=extractor
             )
-            record = records.to_bytes(records.record_of(study, result))
+            record = result_record.to_bytes(result_record.record_of(study, result))
             context = pipeline.render_context("0" * 64, plan, settings, datetime.now(UTC))
             outputs = pipeline.render_outputs(study, result, context)
             size = len(record) + sum(len(one.content) for one in outputs)
@@ -146,11 +148,11 @@ def _working(folder: Path, url: str, executor: str = "bench") -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     store = Catalogue(sqlite_url(folder / f"{executor}.sqlite"))
     bench = WorkContext(settings, None, Spool(folder / "spool"), store, None)  # type: ignore[arg-type]
-    work_engine.launch(bench, url, executor)
+    engine.launch(bench, url, executor)
     try:
         yield
     finally:
-        work_engine.shutdown()
+        engine.shutdown()
         store.close()
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from service.store import Store, sqlite_url
+from mirv.service.catalogue import Store, sqlite_url
 
 ROUNDS = 5
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ def two(name: str = "") -> None:
     "Two."
 app()
 """
-OURS = "from service.cli import main; main()"
+OURS = "from mirv.service.commands.main import main; main()"
 
 
 def run() -> list[str]:

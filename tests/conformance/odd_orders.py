@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from analysis.model import Mask
-from config.settings import Reading
-from dicom_io.assemble import assemble
-from dicom_io.folder import headers_of_folder
-from dicom_io.matching import match
-from dicom_io.model import StudyInput
-from dicom_io.phantom import write_study
-from dicom_io.phantom_objects import DrawnLesion, write_seg
+from mirv.analysis.model import Mask
+from mirv.config.settings.processing import Reading
+from mirv.dicom_io.files.folder import headers_of_folder
+from mirv.dicom_io.model import StudyInput
+from mirv.dicom_io.phantom.patient import write_study
+from mirv.dicom_io.phantom.writers import DrawnLesion, write_seg
+from mirv.dicom_io.study.assemble import assemble
+from mirv.dicom_io.study.matching import match
 
 N_LESIONS = 12
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from dicom_io import identity
-from dicom_io.classes import INPUT_CLASSES
-from dicom_io.outputs import OUTPUTS, concepts, template_rows
-from dicom_io.outputs.document import Role
-from service.commitment import PUSH_MODEL
-from service.entity import STORAGE_CLASSES, TRANSFER_SYNTAXES
-from service.querying import FIND, GET, MOVE
+from mirv.dicom_io.outputs import OUTPUTS
+from mirv.dicom_io.outputs.document import Role
+from mirv.dicom_io.sr import concepts, template_rows
+from mirv.dicom_io.standard import identity
+from mirv.dicom_io.standard.classes import INPUT_CLASSES
+from mirv.service.peers.commitment import PUSH_MODEL
+from mirv.service.peers.entity import STORAGE_CLASSES, TRANSFER_SYNTAXES
+from mirv.service.peers.sources.query import FIND, GET, MOVE
 
 TARGET = Path(__file__).parents[2] / "docs" / "conformance.md"
 ROLES = tuple(role for output in OUTPUTS for role in (output.role, *output.variants))

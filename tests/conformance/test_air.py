@@ -12,8 +12,8 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
-from dicom_io.model import StudyInput
-from dicom_io.outputs import OUTPUTS, render
+from mirv.dicom_io.model import StudyInput
+from mirv.dicom_io.outputs import OUTPUTS, render
 from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"

@@ -5,11 +5,12 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from config.settings import Destination
-from dicom_io.model import Artifact
-from dicom_io.outputs import OUTPUTS, render
-from dicom_io.phantom import Phantom, write_study
-from service.sender import Outgoing, send
+from mirv.config.settings.network import Destination
+from mirv.dicom_io.model import Artifact
+from mirv.dicom_io.outputs import OUTPUTS, render
+from mirv.dicom_io.phantom.patient import Phantom, write_study
+from mirv.service.peers.destinations.c_store import send
+from mirv.service.peers.destinations.outcome import Outgoing
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of, study_of
 from tests.peers import Orthanc, orthanc
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from config.settings import Reading
-from dicom_io.assemble import assemble
-from dicom_io.header import read_header
-from dicom_io.matching import match
-from dicom_io.model import StudyInput
-from dicom_io.outputs import render
-from dicom_io.outputs.checker import check_report
-from dicom_io.sr_read import read
+from mirv.config.settings.processing import Reading
+from mirv.dicom_io.files.header import read_header
+from mirv.dicom_io.model import StudyInput
+from mirv.dicom_io.outputs import render
+from mirv.dicom_io.outputs.reports.own_report import read
+from mirv.dicom_io.sr.checker import check_report
+from mirv.dicom_io.study.assemble import assemble
+from mirv.dicom_io.study.matching import match
 from tests.conformance.validators import dciodvfy, dcmqi, pixelmed, run, tid1500
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of
 

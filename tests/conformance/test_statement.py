@@ -1,6 +1,6 @@
 """The conformance statement says what the code does."""
 
-from service.entity import STORAGE_CLASSES
+from mirv.service.peers.entity import STORAGE_CLASSES
 from tests.conformance.statement import ROLES, TARGET, statement
 
 

@@ -8,11 +8,11 @@ import highdicom
 import numpy as np
 import pytest
 
-from analysis.model import Mask, StudyResult
-from dicom_io.model import StudyInput
-from dicom_io.outputs import render
-from dicom_io.outputs.checker import check_report
-from dicom_io.sr_read import read
+from mirv.analysis.model import Mask, StudyResult
+from mirv.dicom_io.model import StudyInput
+from mirv.dicom_io.outputs import render
+from mirv.dicom_io.outputs.reports.own_report import read
+from mirv.dicom_io.sr.checker import check_report
 from tests.conformance.odd_orders import N_LESIONS, odd_study
 from tests.conformance.validators import tid1500
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of

@@ -9,9 +9,9 @@ import pydicom
 import pytest
 import SimpleITK
 
-from analysis.model import StudyResult
-from dicom_io.model import StudyInput
-from dicom_io.outputs import render
+from mirv.analysis.model import StudyResult
+from mirv.dicom_io.model import StudyInput
+from mirv.dicom_io.outputs import render
 from tests.conformance.validators import dciodvfy, dcmqi, pixelmed, run, tid1500
 from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
 

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from analysis.axes import axial_axes
-from analysis.model import Lesion
-from dicom_io.model import Predecessor, StudyInput
-from dicom_io.outputs import render
-from dicom_io.outputs.segmentation import LESION_SEG
+from mirv.analysis.masks.axes import axial_axes
+from mirv.analysis.model import Lesion
+from mirv.dicom_io.model import Predecessor, StudyInput
+from mirv.dicom_io.outputs import render
+from mirv.dicom_io.outputs.segmentation.lesion_seg import LESION_SEG
 from tests.conformance.odd_orders import odd_study
 from tests.conftest import IN_CI
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of

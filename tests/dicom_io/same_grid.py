@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.model import Geometry
+from mirv.analysis.model import Geometry
 
 
 def same_grid(first: Geometry, second: Geometry, tolerance_mm: float) -> bool:

@@ -14,9 +14,10 @@ from typing import Any
 
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
-from config.settings import Outputs, Settings
-from service.folder import Outcome, process_folder
-from service.pipeline import SOFTWARE_VERSION
+from mirv.config.settings import Settings
+from mirv.config.settings.processing import Outputs
+from mirv.service.study.folder import Outcome, process_folder
+from mirv.service.study.plan import SOFTWARE_VERSION
 from tests.golden.digests import Parts, hexes, of_files
 
 CREATED = datetime(2024, 5, 6, 7, 8, 9, 123456, UTC)

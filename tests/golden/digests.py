@@ -34,13 +34,13 @@ _LENGTHS = frozenset({"FileMetaInformationGroupLength", "EncapsulatedDocumentLen
 """They follow from the length of what is masked."""
 _TIES = frozenset({"GraphicData"})
 """Ends of an axis: which of two equally long ones is drawn is decided in the last bit."""
-_NUMBER = re.compile(r"[-+]?\d+\.\d+(?:[eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+")
-_DIGIT_RUNS = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_DOTTED = r"\d+(?:\.\d+){2,}"  # a UID, a version: names, not numbers
+_NUMBER = re.compile(rf"{_DOTTED}|[-+]?\d+\.\d+(?:[eE][-+]?\d+)?|[-+]?\d+[eE][-+]?\d+")
+_ANY_NUMBER = re.compile(rf"{_DOTTED}|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _VERSIONS = re.compile(
     r"\b(mirv-node|pyradiomics-bhklab|numpy|scipy|SimpleITK|PyWavelets|pydicom|highdicom|python)"
     r"([ =])\d[\w.+]*"
 )
-_UID = re.compile(r"\d+(?:\.\d+){4,}")
 
 
 @dataclass(slots=True)
@@ -67,17 +67,19 @@ Parts = dict[str, Part]
 
 
 def rounded_text(text: str) -> str:
-    """A text with six digits of every number that has a point or an exponent; UIDs stay."""
-    return text if _UID.search(text) else _NUMBER.sub(lambda found: _rounded(found[0]), text)
+    """A text with six digits of every number that has a point or an exponent."""
+    return _NUMBER.sub(lambda found: _rounded(found[0]), text)
 
 
 def _rounded(number: str) -> str:
+    if number.count(".") > 1:
+        return number
     value = float(number)
     return f"{0.0 if abs(value) < NOISE else value:.{DIGITS - 1}e}"
 
 
 def _without_numbers(text: str) -> str:
-    return text if _UID.search(text) else _DIGIT_RUNS.sub("#", text)
+    return _ANY_NUMBER.sub(lambda found: found[0] if found[0].count(".") > 1 else "#", text)
 
 
 # Tables
@@ -103,9 +105,7 @@ def of_json(content: bytes) -> Parts:
         for key, value in branch.items() if isinstance(branch, Mapping) else [("", branch)]:
             text = json.dumps(_without_versions(value), sort_keys=True)
             parts.setdefault(f"{name}/{key}", Part()).add(
-                text,
-                _NUMBER.sub(lambda found: _rounded(found[0]), text),
-                _DIGIT_RUNS.sub("#", text),
+                text, rounded_text(text), _without_numbers(text)
             )
     return parts
 
@@ -214,7 +214,7 @@ _PDF_STRING = re.compile(rb"\(((?:[^\\()]|\\.)*)\)", re.DOTALL)
 
 
 def pdf_text(pdf: bytes) -> str:
-    """The texts drawn on the pages of a PDF of ours (one byte a letter), in their order."""
+    """The texts drawn on the pages of a PDF of ours, in their order."""
     texts = []
     for stream in _PDF_STREAM.findall(pdf):
         try:
@@ -223,7 +223,7 @@ def pdf_text(pdf: bytes) -> str:
             continue
         for block in _PDF_TEXT.findall(content):
             letters = b"".join(_PDF_STRING.findall(block))
-            texts.append(letters.decode("latin-1"))
+            texts.append(letters.decode("latin-1").replace("\0", ""))
     return " ".join(texts)
 
 

@@ -17,6 +17,7 @@ from tests.golden.digests import differing
 pytestmark = pytest.mark.shared
 
 SMALL_ENOUGH = 400_000
+SHOWN = 60
 _DRAWN = (
     ("report_pdf", "EncapsulatedDocument"),
     ("report_sc", "PixelData"),
@@ -43,7 +44,8 @@ def test_outputs_are_those_recorded(
     with capsys.disabled():
         print(f"\n{case}: compared {_said(level, same_version, found, wanted)}")
     assert list(found["files"]) == list(wanted["files"])
-    assert [fault for name in wanted["files"] for fault in _faults(found, wanted, name)] == []
+    faults = [fault for name in wanted["files"] for fault in _faults(found, wanted, name)]
+    assert not faults, f"{len(faults)} parts differ:\n" + "\n".join(faults[:SHOWN])
     if same_version:
         assert found["runs"] == wanted["runs"], "the runs have other identities"
         if level == "exact":

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dicom_io.phantom import Phantom, write_study
+from mirv.dicom_io.phantom.patient import Phantom, write_study
 from tests.integration.node import MIRV, NodeProcess, node
 from tests.peers import Orthanc, free_port, orthanc, storescu, wait_until
 from tests.service.postgres import Server, create_database, postgres_server

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from dicom_io import phantom
+from mirv.dicom_io.phantom import patient
 from tests.integration.node import node
 from tests.peers import orthanc, wait_until
 
 
 @pytest.mark.peers
 def test_a_killed_node_goes_on_where_it_was_and_its_results_start_nothing(tmp_path: Path) -> None:
-    made = phantom.write_study(tmp_path / "study", n_lesions=1, shape=(20, 64, 64))
+    made = patient.write_study(tmp_path / "study", n_lesions=1, shape=(20, 64, 64))
     assert made.seg is not None
     study = made.identity.study_uid
     with orthanc(tmp_path / "orthanc") as peer:

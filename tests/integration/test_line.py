@@ -14,8 +14,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicom_io import sr_read
-from dicom_io.phantom import write_study
+from mirv.dicom_io.outputs.reports import own_report
+from mirv.dicom_io.phantom.patient import write_study
 from tests.integration.node import NodeProcess, node, run_mirv
 from tests.peers import Orthanc, free_port, orthanc, storescu, wait_until
 
@@ -142,7 +142,7 @@ def assert_volumes_on_their_lesions(
 def assert_sr_equals_csv(sr: pydicom.FileDataset, lesions: list[dict[str, str]]) -> None:
     """Every number of the SR equals the cell of its tracking UID, profile and name, and back."""
     written = {(row["tracking_uid"], row["profile"]): row for row in lesions}
-    report = sr_read.read(content(sr))
+    report = own_report.read(content(sr))
     assert {(row.tracking_uid, row.profile) for row in report.lesions} == set(written)
     for lesion in report.lesions:
         row = written[lesion.tracking_uid, lesion.profile]
@@ -159,7 +159,7 @@ def assert_indices_equal_csv(sr: pydicom.FileDataset, patients: list[dict[str, s
     """Every index of the patient SR equals its cell; a null has its reason in both."""
     by_space = {(row["profile"], row["space"]): row for row in patients}
     compared = 0
-    for measure in sr_read.read(content(sr)).measures:
+    for measure in own_report.read(content(sr)).measures:
         if not measure.space:
             continue
         row = by_space[measure.profile, measure.space]
@@ -435,7 +435,7 @@ def test_a_follow_up_is_compared_with_its_baseline(
         "volume_total_change_percent": 100 * (sum(after.values()) / sum(before.values()) - 1),
         "tsrc_methods": float(all(change <= 33 for change in [*matched, -100, 100])),
     }
-    report = sr_read.read(content(line.results(study_uids["followup"])["patient_sr"]))
+    report = own_report.read(content(line.results(study_uids["followup"])["patient_sr"]))
     in_sr = {one.name: one.value for one in report.measures if not one.profile}
     exported = line.node.mirv("export", "--identified", "--out", str(tmp_path))
     assert exported.returncode == 0, exported.stderr

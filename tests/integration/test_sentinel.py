@@ -19,7 +19,7 @@ from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from dicom_io.phantom import Phantom, write_study
+from mirv.dicom_io.phantom.patient import Phantom, write_study
 from tests.integration.node import NodeProcess, node
 from tests.peers import free_port, orthanc, storescu, wait_until
 from tests.service.wire import associate, ct_slice, encoded, store_bytes

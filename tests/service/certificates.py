@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from config.settings import Tls
+from mirv.config.settings.network import Tls
 
 
 def authority(folder: Path, name: str = "authority") -> Path:

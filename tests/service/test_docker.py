@@ -11,13 +11,13 @@ import yaml
 from pydicom import dcmread
 from sqlalchemy import make_url
 
-from config.settings import Listener as ListenerSettings
-from config.settings import load_settings
-from dicom_io import phantom
-from service.listener import Listener
-from service.spool import Spool
-from service.store import Catalogue, sqlite_url
-from service.worker import Worker
+from mirv.config.settings import load_settings
+from mirv.config.settings.network import Listener as ListenerSettings
+from mirv.dicom_io.phantom import patient
+from mirv.service.catalogue import Catalogue, sqlite_url
+from mirv.service.inbound.listener import Listener
+from mirv.service.node.worker import Worker
+from mirv.service.objects.spool import Spool
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 
 FOLDER = Path(__file__).parents[2] / "docker"
@@ -136,7 +136,7 @@ def test_orthanc_forwards_images_and_segmentations_but_no_own_results(
     monkeypatch.setattr("tests.peers.PEER_ENVIRONMENT", {**os.environ, "TCP_NODELAY": "1"})
     wanted["RegisteredUsers"] = {"tester": wanted["RegisteredUsers"]["mirv"]}
 
-    made = phantom.write_study(tmp_path / "study", n_lesions=2)
+    made = patient.write_study(tmp_path / "study", n_lesions=2)
     assert made.seg is not None
     own_path = _own_segmentation(made.seg, tmp_path / "own.dcm")
     files = [*made.ct, made.seg]

@@ -16,12 +16,12 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
-from config.settings import Listener as ListenerSettings
-from dicom_io.file_meta import file_meta
-from service.listener import Listener
-from service.sender import Outgoing
-from service.spool import Spool
-from service.store import Catalogue, sqlite_url
+from mirv.config.settings.network import Listener as ListenerSettings
+from mirv.dicom_io.files.part10 import file_meta
+from mirv.service.catalogue import Catalogue, sqlite_url
+from mirv.service.inbound.listener import Listener
+from mirv.service.objects.spool import Spool
+from mirv.service.peers.destinations.outcome import Outgoing
 from tests.peers import free_port
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

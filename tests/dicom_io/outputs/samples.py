@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 
-from analysis.errors import Reason
-from analysis.model import (
+from mirv.analysis.errors import Reason
+from mirv.analysis.model import (
     Geometry,
     Lesion,
     LesionResult,
@@ -20,9 +20,8 @@ from analysis.model import (
     StudyResult,
     Volume,
 )
-from config.profiles import ExtractionProfile, load_profile
-from dicom_io import codes
-from dicom_io.model import (
+from mirv.config.profiles import ExtractionProfile, load_profile
+from mirv.dicom_io.model import (
     Evidence,
     LesionSource,
     Note,
@@ -31,8 +30,9 @@ from dicom_io.model import (
     RenderContext,
     StudyInput,
 )
-from dicom_io.phantom import Phantom, write_study
-from dicom_io.quality_rows import row_of
+from mirv.dicom_io.phantom.patient import Phantom, write_study
+from mirv.dicom_io.standard import codes
+from mirv.dicom_io.study.quality_rows import row_of
 
 CREATED = datetime(2026, 3, 4, 5, 6, 7, 89, tzinfo=UTC)
 PROFILES = (load_profile("henry2022"), load_profile("mirv2025"))
@@ -41,7 +41,7 @@ SPACE = "sarc021-lung-paper"
 
 def feature_names(profile: ExtractionProfile) -> tuple[str, ...]:
     """Names a profile yields, from its own lists and the table of codes."""
-    source = resources.files("dicom_io.outputs").joinpath("feature_codes.tsv")
+    source = resources.files("mirv.dicom_io.sr").joinpath("feature_codes.tsv")
     with source.open(encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t"))
     bands = [f"{a}{b}{c}" for a in "LH" for b in "LH" for c in "LH"]

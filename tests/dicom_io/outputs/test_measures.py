@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from analysis import heterogeneity
-from analysis.heterogeneity import METRICS, Term
-from dicom_io.model import Code
-from dicom_io.outputs.concepts import SCHEME
-from dicom_io.outputs.measures import TITLES, measure_code, measure_title
+from mirv.analysis import heterogeneity
+from mirv.analysis.heterogeneity import METRICS, Term
+from mirv.dicom_io.model import Code
+from mirv.dicom_io.outputs.reports.measure_codes import TITLES, measure_code, measure_title
+from mirv.dicom_io.sr.concepts import SCHEME
 
 
 def test_every_title_is_told_once() -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from config.settings import Outputs, Settings
-from dicom_io.outputs import OUTPUTS, check_extras
-from service.pipeline import plan_from
+from mirv.config.settings import Settings
+from mirv.config.settings.processing import Outputs
+from mirv.dicom_io.outputs import OUTPUTS, check_extras
+from mirv.service.study.plan import plan_from
 
 
 def test_every_role_and_series_number_is_there_once() -> None:

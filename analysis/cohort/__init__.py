@@ -1,0 +1,1 @@
+"""Statistics over a cohort: associations, survival, exploration, robustness, figures."""

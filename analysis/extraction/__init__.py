@@ -1,0 +1,1 @@
+"""Features of many lesions at once: a pool of processes, one lesion a process."""

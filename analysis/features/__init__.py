@@ -1,0 +1,1 @@
+"""PyRadiomics' features, computed faster with the same bits."""

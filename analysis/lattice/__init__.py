@@ -1,0 +1,1 @@
+"""The resampling lattice: where its points lie in the image, and the values there."""

@@ -1,0 +1,1 @@
+"""Arithmetic on masks: growing and shrinking, axes, agreement of two."""

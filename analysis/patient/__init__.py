@@ -1,0 +1,1 @@
+"""One patient's lesions together: indices, variation, response, sampling."""

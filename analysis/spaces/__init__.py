@@ -1,0 +1,1 @@
+"""Frozen feature spaces: reduction, fitting, files."""

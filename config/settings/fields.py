@@ -1,0 +1,56 @@
+"""What single values of the settings look like, and how one that does not is refused."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _ae_title(text: str) -> str:
+    """A DICOM application entity title: 1 to 16 characters, no control characters or backslash."""
+    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", text) or not text.strip():
+        raise ValueError(
+            f"found {text!r}, wanted 1 to 16 printable ASCII characters without backslash"
+        )
+    return text.strip()
+
+
+def _network(found: Any) -> IPv4Network | IPv6Network:
+    """Addresses a peer may call from: one, or a network; host bits are passed over."""
+    if isinstance(found, IPv4Network | IPv6Network):
+        return found
+    # A number, too, would make an address; a host name may stand for another one tomorrow.
+    try:
+        return ip_network(found if isinstance(found, str) else "", strict=False)
+    except ValueError:
+        raise ValueError(
+            "wanted an IP address or network such as 10.0.0.7 or 10.0.0.0/24, no host name"
+        ) from None
+
+
+def _bind(text: str) -> str:
+    """An address of this machine: whether others can reach it must be plain from the settings."""
+    if text not in ("", "localhost"):
+        try:
+            ip_address(text)
+        except ValueError:
+            raise ValueError(
+                "wanted an IP address of this machine, 0.0.0.0 for all of them, or localhost"
+            ) from None
+    return text
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+BindAddress = Annotated[str, AfterValidator(_bind)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Range = tuple[float, float]

@@ -1,0 +1,1 @@
+"""DICOM files as they come: structure, headers, references, pixels."""

@@ -1,0 +1,1 @@
+"""Segmentations as masks on the grid of their image."""

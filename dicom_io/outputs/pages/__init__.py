@@ -1,0 +1,1 @@
+"""The report's pages, as PDF, Secondary Capture and pictures."""

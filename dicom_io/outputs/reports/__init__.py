@@ -1,0 +1,1 @@
+"""The structured reports, written and read back."""

@@ -1,0 +1,1 @@
+"""The lesions as a DICOM SEG."""

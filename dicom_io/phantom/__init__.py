@@ -1,0 +1,1 @@
+"""Synthetic patients, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Structured reporting: concepts, content items, encoding, templates."""

@@ -1,0 +1,1 @@
+"""One study from headers to lesions: matching, assembling, checking."""

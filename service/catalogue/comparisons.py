@@ -1,0 +1,122 @@
+"""Runs of one patient: which study is compared with which, and who waits for whom."""
+
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from mirv.service.catalogue.database import schema
+from mirv.service.catalogue.database.engine import Database
+from mirv.service.catalogue.runs import RunRow, run_row
+from mirv.service.catalogue.states import UNDER_WAY, RunState
+
+
+class Comparisons:
+    """Earlier and later studies of a patient, by their runs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def earlier(self, patient_id: str, study_date: str) -> list[RunRow]:
+        """The current finished runs of a patient's studies before a date, latest first.
+
+        None without a patient's ID or a date: studies are never joined by guess.
+        """
+        if not patient_id or not study_date:
+            return []
+        table = schema.runs
+        query = (
+            sa.select(table)
+            .where(_before(table, patient_id, study_date), table.c.state == RunState.FINISHED)
+            .order_by(table.c.study_date.desc(), table.c.series_uid, table.c.run_id)
+        )
+        with self._database.read() as connection:
+            return [run_row(row) for row in connection.execute(query).mappings()]
+
+    def awaits_prior(self, patient_id: str, study_date: str) -> bool:
+        """True while a run of an earlier study of the patient is under way."""
+        if not patient_id or not study_date:
+            return False
+        table = schema.runs
+        query = sa.select(table.c.run_id).where(
+            _before(table, patient_id, study_date), table.c.state.in_(UNDER_WAY)
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def hasten_prior(
+        self, patient_id: str, study_date: str, priority: int, hasten: Callable[[str, int], None]
+    ) -> None:
+        """Let queued runs of earlier studies of the patient go no later than one that waits.
+
+        Parameters
+        ----------
+        hasten : callable
+            Told (workflow, priority) before it is noted; harmless when repeated.
+        """
+        table = schema.runs
+        slower = sa.and_(
+            _before(table, patient_id, study_date),
+            table.c.state == RunState.QUEUED,
+            table.c.priority > priority,
+        )
+        with self._database.read() as connection:
+            found = [
+                run_row(row)
+                for row in connection.execute(sa.select(table).where(slower)).mappings()
+            ]
+        for run in found:
+            hasten(run.workflow_id, priority)
+            with self._database.write() as connection:
+                connection.execute(
+                    table.update().where(table.c.run_id == run.run_id).values(priority=priority)
+                )
+
+    def finishes(self, since: int) -> set[int]:
+        """Numbers of the finished runs, in order of their ends, above a number."""
+        column = schema.finishes.c.id
+        with self._database.read() as connection:
+            return set(connection.scalars(sa.select(column).where(column > since)))
+
+    def later_studies(self, since: int) -> list[RunRow]:
+        """Current finished runs of patients of whom an earlier study's run has finished since.
+
+        Parameters
+        ----------
+        since : int
+            Number of a finish; numbers grow with every finish, whatever the clock does.
+        """
+        table, other, finishes = schema.runs, schema.runs.alias("other"), schema.finishes
+        news = (
+            sa.select(other.c.patient_id, sa.func.min(other.c.study_date).label("first"))
+            .join(finishes, finishes.c.run_id == other.c.run_id)
+            .where(
+                finishes.c.id > since,
+                other.c.study_date != "",
+                other.c.patient_id != "",
+            )
+            .group_by(other.c.patient_id)
+            .subquery()
+        )
+        query = (
+            sa.select(table)
+            .join(news, news.c.patient_id == table.c.patient_id)
+            .where(
+                table.c.state == RunState.FINISHED,
+                table.c.superseded_by.is_(None),
+                table.c.study_date > news.c.first,
+            )
+        )
+        with self._database.read() as connection:
+            return [run_row(row) for row in connection.execute(query).mappings()]
+
+
+def _before(
+    table: sa.FromClause, patient_id: str | sa.ColumnElement[str], date: str | sa.ColumnElement[str]
+) -> sa.ColumnElement[bool]:
+    """Current runs of a patient's earlier studies."""
+    return sa.and_(
+        table.c.patient_id == patient_id,
+        table.c.superseded_by.is_(None),
+        table.c.study_date != "",
+        table.c.study_date < date,
+    )

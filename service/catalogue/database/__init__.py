@@ -1,0 +1,1 @@
+"""The database itself: engine, schema and its migrations, and who may work on it."""

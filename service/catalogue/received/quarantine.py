@@ -1,0 +1,75 @@
+"""Content kept apart, and why."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from mirv.analysis.errors import Reason
+from mirv.service.catalogue.database import schema
+from mirv.service.catalogue.database.engine import Database
+from mirv.service.catalogue.events import EventKind, record
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineRow:
+    """Content kept apart, and why. `sop_instance_uid` is what the sender claimed."""
+
+    id: int
+    sop_instance_uid: str
+    sha256: str
+    size: int
+    received_at: float
+    source: str
+    code: str
+    detail: str
+
+
+class Quarantine:
+    """What was put aside."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        sop_instance_uid: str,
+        sha256: str,
+        size: int,
+        source: str,
+        reason: Reason,
+        now: float,
+    ) -> None:
+        """Note content that is kept but not taken in; once for the same content and reason."""
+        table = schema.quarantine
+        with self._database.write() as connection:
+            known = connection.execute(
+                sa.select(table.c.id).where(table.c.sha256 == sha256, table.c.code == reason.code)
+            ).first()
+            if known is not None:
+                return
+            connection.execute(
+                table.insert().values(
+                    sop_instance_uid=sop_instance_uid,
+                    sha256=sha256,
+                    size=size,
+                    received_at=now,
+                    source=source,
+                    code=reason.code,
+                    detail=reason.detail,
+                )
+            )
+            record(
+                connection,
+                now,
+                EventKind.QUARANTINED,
+                object_uid=sop_instance_uid,
+                sha256=sha256,
+                source=source,
+                code=reason.code,
+            )
+
+    def all(self, *, limit: int | None = None) -> list[QuarantineRow]:
+        """What was put aside, newest first."""
+        query = sa.select(schema.quarantine).order_by(schema.quarantine.c.id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [QuarantineRow(**row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,441 @@
+"""Runs: one image with its lesion set under one plan, from queued to finished."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from mirv.analysis.errors import Reason
+from mirv.service.catalogue.database import schema
+from mirv.service.catalogue.database.engine import Database
+from mirv.service.catalogue.events import EventKind, record
+from mirv.service.catalogue.states import (
+    ENDED,
+    REPEATABLE,
+    UNDER_WAY,
+    Commitment,
+    DeliveryState,
+    RunState,
+)
+
+USUAL_PRIORITY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run.
+
+    Attributes
+    ----------
+    run_id : str
+        ``pipeline.run_digest`` of inputs and plan.
+    study_uid, series_uid : str
+        Of the analysed image.
+    patient_id, study_date : str
+        Of the analysed image, for people and queries.
+    input_digest, plan_digest : str
+    selection : str
+        What is analysed, as JSON.
+    created_at : int
+        Whole seconds since 1970 when the run was queued: the date of its outputs.
+    state : RunState
+    round : int
+        How often it was started again by hand.
+    reason_code, reason_detail : str
+        Why it was refused or failed, else "".
+    predecessor : str or None
+        The finished run of the same image that this one replaces.
+    prior : str or None
+        The finished run of the patient's latest earlier study: the response is measured since it.
+    superseded_by : str or None
+        The run that replaced this one; this one is kept.
+    result_sha256 : str or None
+        The result record in the spool.
+    started_at, finished_at : float or None
+    priority : int
+        Lower goes first.
+    lesions_done, lesions_total : int or None
+        How far extraction has come, each lesion counted once a profile; None before it begins.
+        Noted now and then: after a crash it lags until the next note.
+    """
+
+    run_id: str
+    study_uid: str
+    series_uid: str
+    patient_id: str
+    study_date: str
+    input_digest: str
+    plan_digest: str
+    selection: str
+    created_at: int
+    state: RunState
+    round: int
+    reason_code: str
+    reason_detail: str
+    predecessor: str | None
+    prior: str | None
+    superseded_by: str | None
+    result_sha256: str | None
+    started_at: float | None
+    finished_at: float | None
+    priority: int = USUAL_PRIORITY
+    lesions_done: int | None = None
+    lesions_total: int | None = None
+
+    @property
+    def workflow_id(self) -> str:
+        """Identity of the workflow: the run's own, numbered when started again."""
+        return self.run_id if self.round == 0 else f"{self.run_id}:{self.round}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to queue; fields as in `RunRow`."""
+
+    run_id: str
+    study_uid: str
+    series_uid: str
+    patient_id: str
+    study_date: str
+    input_digest: str
+    plan_digest: str
+    selection: str
+    prior: str | None = None
+    priority: int = USUAL_PRIORITY
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """An object made by a run; its content is in the spool under `sha256`."""
+
+    run_id: str
+    role: str
+    position: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    sha256: str
+    size: int
+
+
+class Runs:
+    """Everything about runs and their artifacts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def queue(self, new: NewRun, now: float) -> bool:
+        """Record a run; False when it is known already.
+
+        The finished run of the same image that is current becomes the predecessor. Runs of the
+        image that have not finished are superseded at once: their input is no longer the latest.
+        """
+        table = schema.runs
+        with self._database.write() as connection:
+            if self._known(connection, new.run_id):
+                return False
+            current = sa.and_(table.c.series_uid == new.series_uid, table.c.superseded_by.is_(None))
+            finished = connection.execute(
+                sa.select(table.c.run_id)
+                .where(current, table.c.state == RunState.FINISHED)
+                .order_by(table.c.finished_at.desc())
+            ).first()
+            unfinished = connection.scalars(
+                sa.select(table.c.run_id).where(current, table.c.state != RunState.FINISHED)
+            ).all()
+            connection.execute(
+                table.insert().values(
+                    run_id=new.run_id,
+                    study_uid=new.study_uid,
+                    series_uid=new.series_uid,
+                    patient_id=new.patient_id,
+                    study_date=new.study_date,
+                    input_digest=new.input_digest,
+                    plan_digest=new.plan_digest,
+                    selection=new.selection,
+                    created_at=int(now),
+                    state=RunState.QUEUED,
+                    round=0,
+                    predecessor=finished.run_id if finished else None,
+                    prior=new.prior,
+                    priority=new.priority,
+                )
+            )
+            record(connection, now, EventKind.QUEUED, study_uid=new.study_uid, run_id=new.run_id)
+            for run_id in unfinished:
+                _supersede(connection, run_id, new.run_id, new.study_uid, now)
+        return True
+
+    def start(self, run_id: str, now: float) -> bool:
+        """Note that work on a run begins, or begins again; False when there is nothing to do.
+
+        A run that was superseded before it began is cancelled: its input is no longer the latest.
+        """
+        table = schema.runs
+        with self._database.write() as connection:
+            run = connection.execute(sa.select(table).where(table.c.run_id == run_id)).one()
+            if run.state in ENDED:
+                return False
+            if run.state == RunState.QUEUED and run.superseded_by is not None:
+                reason = Reason("superseded", f"by run {run.superseded_by} before it began")
+                _end(connection, run_id, RunState.CANCELLED, reason, now)
+                record(connection, now, EventKind.CANCELLED, study_uid=run.study_uid, run_id=run_id)
+                return False
+            connection.execute(
+                table.update()
+                .where(table.c.run_id == run_id)
+                .values(
+                    state=RunState.RUNNING, started_at=now, lesions_done=None, lesions_total=None
+                )
+            )
+            record(connection, now, EventKind.STARTED, study_uid=run.study_uid, run_id=run_id)
+        return True
+
+    def note_progress(self, run_id: str, done: int, total: int) -> None:
+        """Remember how far extraction has come."""
+        table = schema.runs
+        with self._database.write() as connection:
+            connection.execute(
+                table.update()
+                .where(table.c.run_id == run_id, table.c.state == RunState.RUNNING)
+                .values(lesions_done=done, lesions_total=total)
+            )
+
+    def note_result(self, run_id: str, sha256: str) -> None:
+        """Remember where the result record is, before the outputs are made."""
+        with self._database.write() as connection:
+            connection.execute(
+                schema.runs.update()
+                .where(schema.runs.c.run_id == run_id)
+                .values(result_sha256=sha256)
+            )
+
+    def finish(
+        self,
+        run_id: str,
+        artifacts: Sequence[ArtifactRow],
+        destinations: Sequence[tuple[str, str]],
+        attempts: int,
+        now: float,
+    ) -> bool:
+        """Record artifacts and deliveries and end the run, all or nothing; once.
+
+        Parameters
+        ----------
+        destinations : sequence of (role, destination name)
+        attempts : int
+            How often a delivery may be tried.
+
+        Returns
+        -------
+        bool
+            False when the run had ended before, or was superseded, so nothing is delivered.
+        """
+        table = schema.runs
+        with self._database.write() as connection:
+            run = connection.execute(sa.select(table).where(table.c.run_id == run_id)).one()
+            if run.state in ENDED:
+                return False
+            for artifact in artifacts:
+                connection.execute(
+                    schema.artifacts.insert().values(
+                        {name: getattr(artifact, name) for name in ArtifactRow.__dataclass_fields__}
+                    )
+                )
+            _end(connection, run_id, RunState.FINISHED, Reason("", ""), now)
+            record(
+                connection,
+                now,
+                EventKind.FINISHED,
+                study_uid=run.study_uid,
+                run_id=run_id,
+                result_sha256=run.result_sha256,
+                outputs={artifact.role: artifact.sop_instance_uid for artifact in artifacts},
+            )
+            connection.execute(schema.finishes.insert().values(run_id=run_id))
+            if run.superseded_by is not None:
+                return False
+            if run.predecessor is not None:
+                _supersede(connection, run.predecessor, run_id, run.study_uid, now)
+            for role, destination in destinations:
+                connection.execute(
+                    schema.deliveries.insert().values(
+                        run_id=run_id,
+                        role=role,
+                        destination=destination,
+                        state=DeliveryState.WAITING,
+                        attempts=0,
+                        attempts_left=attempts,
+                        next_attempt_at=now,
+                        detail="",
+                        commitment=Commitment.NONE,
+                    )
+                )
+        return True
+
+    def refuse(self, run_id: str, reason: Reason, now: float) -> None:
+        """End a run whose input cannot be analysed."""
+        self._end_with(run_id, RunState.REFUSED, reason, now)
+
+    def fail(self, run_id: str, reason: Reason, now: float) -> None:
+        """End a run that met a fault of the node."""
+        self._end_with(run_id, RunState.FAILED, reason, now)
+
+    def cancel(self, run_id: str, now: float) -> bool:
+        """End a run that has not ended; False when it has."""
+        reason = Reason("cancelled", "by the operator")
+        return self._end_with(run_id, RunState.CANCELLED, reason, now)
+
+    def again(self, run_id: str, now: float) -> bool:
+        """Queue a refused, failed or cancelled run anew; False when it is none of these."""
+        table = schema.runs
+        with self._database.write() as connection:
+            changed = connection.execute(
+                table.update()
+                .where(
+                    table.c.run_id == run_id,
+                    table.c.state.in_(REPEATABLE),
+                    table.c.superseded_by.is_(None),
+                )
+                .values(
+                    state=RunState.QUEUED,
+                    round=table.c.round + 1,
+                    reason_code="",
+                    reason_detail="",
+                    finished_at=None,
+                )
+            )
+            if changed.rowcount:
+                record(connection, now, EventKind.QUEUED, run_id=run_id, again=True)
+        return bool(changed.rowcount)
+
+    def _end_with(self, run_id: str, state: RunState, reason: Reason, now: float) -> bool:
+        with self._database.write() as connection:
+            table = schema.runs
+            run = connection.execute(sa.select(table).where(table.c.run_id == run_id)).first()
+            if run is None or run.state in ENDED:
+                return False
+            _end(connection, run_id, state, reason, now)
+            record(
+                connection,
+                now,
+                EventKind(state),
+                study_uid=run.study_uid,
+                run_id=run_id,
+                code=reason.code,
+                detail=reason.detail,
+            )
+        return True
+
+    @staticmethod
+    def _known(connection: sa.Connection, run_id: str) -> bool:
+        column = schema.runs.c.run_id
+        return connection.execute(sa.select(column).where(column == run_id)).first() is not None
+
+    # Queries
+
+    def get(self, run_id: str) -> RunRow | None:
+        """The run of this identity."""
+        with self._database.read() as connection:
+            query = sa.select(schema.runs).where(schema.runs.c.run_id == run_id)
+            row = connection.execute(query).mappings().first()
+        return run_row(row) if row else None
+
+    def all(
+        self,
+        *,
+        states: Sequence[str] = (),
+        study_uid: str = "",
+        series_uid: str = "",
+        current: bool = False,
+        limit: int | None = None,
+    ) -> list[RunRow]:
+        """Runs, newest first.
+
+        Parameters
+        ----------
+        states : sequence of RunState
+            Only these; empty: all. A text from outside that is none of them finds nothing.
+        current : bool
+            Leave out what was superseded.
+        limit : int or None
+            At most so many, for showing; None: all.
+        """
+        table = schema.runs
+        query = sa.select(table).order_by(table.c.created_at.desc(), table.c.run_id).limit(limit)
+        if states:
+            query = query.where(table.c.state.in_(states))
+        if study_uid:
+            query = query.where(table.c.study_uid == study_uid)
+        if series_uid:
+            query = query.where(table.c.series_uid == series_uid)
+        if current:
+            query = query.where(table.c.superseded_by.is_(None))
+        with self._database.read() as connection:
+            return [run_row(row) for row in connection.execute(query).mappings()]
+
+    def current_results(self) -> list[str]:
+        """SHA-256 of the results that hold: of finished runs not superseded, newest first."""
+        table = schema.runs
+        query = (
+            sa.select(table.c.result_sha256)
+            .where(
+                table.c.state == RunState.FINISHED,
+                table.c.superseded_by.is_(None),
+                table.c.result_sha256.is_not(None),
+            )
+            .order_by(table.c.created_at.desc(), table.c.run_id)
+        )
+        with self._database.read() as connection:
+            return list(connection.scalars(query))
+
+    def counts(self) -> dict[RunState, int]:
+        """How many runs are in each state."""
+        table = schema.runs
+        query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
+        with self._database.read() as connection:
+            return {RunState(state): count for state, count in connection.execute(query)}
+
+    def under_way(self) -> int:
+        """How many runs are queued or at work."""
+        table = schema.runs
+        query = sa.select(sa.func.count()).where(table.c.state.in_(UNDER_WAY))
+        with self._database.read() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def artifacts(self, run_id: str) -> list[ArtifactRow]:
+        """What a run made, in the order it is sent."""
+        table = schema.artifacts
+        query = sa.select(table).where(table.c.run_id == run_id).order_by(table.c.position)
+        with self._database.read() as connection:
+            return [ArtifactRow(**row) for row in connection.execute(query).mappings()]
+
+    def contents(self) -> set[str]:
+        """SHA-256 of every result and artifact that should be on disk."""
+        queries = (
+            sa.select(schema.artifacts.c.sha256),
+            sa.select(schema.runs.c.result_sha256).where(schema.runs.c.result_sha256.is_not(None)),
+        )
+        with self._database.read() as connection:
+            return {sha256 for query in queries for sha256 in connection.scalars(query)}
+
+
+def run_row(found: sa.RowMapping) -> RunRow:
+    """A row of the table as a run."""
+    return RunRow(**{**found, "state": RunState(found["state"])})
+
+
+def _end(
+    connection: sa.Connection, run_id: str, state: RunState, reason: Reason, now: float
+) -> None:
+    connection.execute(
+        schema.runs.update()
+        .where(schema.runs.c.run_id == run_id)
+        .values(state=state, reason_code=reason.code, reason_detail=reason.detail, finished_at=now)
+    )
+
+
+def _supersede(connection: sa.Connection, run_id: str, by: str, study_uid: str, now: float) -> None:
+    table = schema.runs
+    connection.execute(table.update().where(table.c.run_id == run_id).values(superseded_by=by))
+    record(connection, now, EventKind.SUPERSEDED, study_uid=study_uid, run_id=run_id, by=by)

@@ -1,0 +1,1 @@
+"""``mirv cohort``: the papers' analyses on tables."""

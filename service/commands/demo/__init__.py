@@ -1,0 +1,1 @@
+"""``mirv demo``: a synthetic patient through the whole line."""

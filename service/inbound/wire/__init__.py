@@ -1,0 +1,1 @@
+"""What pynetdicom lacks under load and attack."""

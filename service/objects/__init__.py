@@ -1,0 +1,1 @@
+"""Received objects on disk: taken in, kept, checked, repaired, removed."""

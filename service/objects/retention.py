@@ -1,0 +1,76 @@
+"""Making room: received objects go when they are old and their results are where they belong.
+
+Index, runs, results, artifacts and audit trail stay; only the received files go. An object sent
+again is taken again.
+"""
+
+from mirv.config.settings.keeping import Retention
+from mirv.service.catalogue import Catalogue, DeliveryState, Jump, RunState, StudyRow
+from mirv.service.catalogue.states import UNDER_WAY
+from mirv.service.objects.spool import Spool
+from mirv.service.runtime.log import get_logger
+
+_DAY_S = 86_400.0
+
+log = get_logger("retention")
+
+
+def sweep(spool: Spool, catalogue: Catalogue, wanted: Retention, now: float) -> int:
+    """Remove what may go; how many objects went.
+
+    A study goes when its last object is older than `keep_days`, every current run of it has
+    finished, and everything sent was delivered (which, where commitment is required, means
+    committed). A study without any run goes after `keep_unused_days`. What the clock jumped
+    forward since the last object is not counted.
+    """
+    if wanted.keep_days is None and wanted.keep_unused_days is None:
+        return 0
+    removed = 0
+    jumps = catalogue.clock.jumps()
+    for study in catalogue.studies.all():
+        runs = catalogue.runs.all(study_uid=study.study_uid, current=True)
+        limit = wanted.keep_days if runs else wanted.keep_unused_days
+        if limit is None or not _is_old(study, limit * _DAY_S, jumps, now):
+            continue
+        if any(run.state != RunState.FINISHED for run in runs):
+            continue
+        undelivered = (
+            row.state not in (DeliveryState.DELIVERED, DeliveryState.CANCELLED)
+            for run in runs
+            for row in catalogue.deliveries.all(run_id=run.run_id)
+        )
+        if any(undelivered) or _feeds_another(catalogue, study.study_uid):
+            continue
+        removed += _remove(spool, catalogue, study.study_uid, now)
+    if removed:
+        log.info("old objects removed", objects=removed)
+    return removed
+
+
+def _is_old(study: StudyRow, limit_s: float, jumps: list[Jump], now: float) -> bool:
+    age_s = now - study.last_received_at
+    if age_s < limit_s or not jumps:
+        return age_s >= limit_s  # a clock set back makes nothing older than it says
+    # By number: the times of before and after a jump cannot be compared.
+    jumped_s = sum(jump.seconds for jump in jumps if jump.after_seq >= study.last_seq)
+    return age_s - jumped_s >= limit_s
+
+
+def _feeds_another(catalogue: Catalogue, study_uid: str) -> bool:
+    """Whether a segmentation links this study with one whose run has not finished."""
+    others = catalogue.studies.group_of(study_uid) - {study_uid}
+    return any(
+        run.state in UNDER_WAY
+        for other in others
+        for run in catalogue.runs.all(study_uid=other, current=True)
+    )
+
+
+def _remove(spool: Spool, catalogue: Catalogue, study_uid: str, now: float) -> int:
+    present = [row for row in catalogue.instances.all(study_uid) if row.removed_at is None]
+    for row in present:
+        # Row first: a crash between leaves a file without a row, which the next check finds; the
+        # other order would leave a row that promises a file.
+        catalogue.instances.remove(row.sop_instance_uid, "retention", now)
+        spool.remove(row.sha256)
+    return len(present)

@@ -1,0 +1,1 @@
+"""How the node meets others: associations, admission, TLS, HTTP."""

@@ -1,0 +1,1 @@
+"""Results read back: selected, pseudonymised, analysed as a cohort."""

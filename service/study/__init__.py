@@ -1,0 +1,1 @@
+"""One study from objects to results, with or without a network."""

@@ -1,0 +1,207 @@
+"""``mirv process``: the same pipeline on folders of DICOM, without network or database."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mirv.analysis.errors import Unsuitable
+from mirv.analysis.extraction.pool import Extractor
+from mirv.config.errors import opening
+from mirv.config.settings import Settings
+from mirv.dicom_io.files.folder import headers_of_folder
+from mirv.dicom_io.files.header import read_header
+from mirv.dicom_io.model import Artifact, QualityOutcome, QualityRow
+from mirv.dicom_io.study.matching import Selection, Waiting, match, unmatched
+from mirv.service.study import pipeline
+from mirv.service.study.plan import Plan, extractor_from, plan_from, run_digest
+from mirv.service.study.result_record import ResultRecord, record_of
+from mirv.service.study.table_files import write_tables
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a folder.
+
+    Attributes
+    ----------
+    records : list of ResultRecord
+        One a selection that was analysed.
+    artifacts : list of Path
+        DICOM files written.
+    pictures : list of Path
+        Folders of quick-check images, where they are set.
+    tables : list of Path
+    refused : list of QualityRow
+        Why the rest gave no result.
+    faults : int
+        Selections that failed by a bug, each logged with its traceback.
+    """
+
+    records: list[ResultRecord] = field(default_factory=list)
+    artifacts: list[Path] = field(default_factory=list)
+    pictures: list[Path] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
+    refused: list[QualityRow] = field(default_factory=list)
+    faults: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 2 some input refused, 1 a fault."""
+        if self.faults:
+            return 1
+        return 2 if any(row.refused for row in self.refused) else 0
+
+
+def process_folder(
+    paths: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    profiles: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+    created: datetime | None = None,
+) -> Outcome:
+    """Analyse every image that has a lesion set and write everything to `out`.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders; folders are read to the bottom.
+    out : Path
+    settings : Settings
+    profiles : sequence of str
+        Names or paths; empty: those of the settings.
+    progress : callable, optional
+        Called with (lesions done, lesions in all) for the image in work.
+    created : datetime, optional
+        Date and time the outputs carry; none: now.
+    """
+    plan = plan_from(settings, profiles)
+    outcome = Outcome()
+    found = headers_of_folder(paths)
+    outcome.refused.extend(found.quality)
+    matched = match([header for header in found.headers if not header.own], settings.reading)
+    outcome.refused.extend(matched.quality)
+    outcome.refused.extend(
+        _unmatched(waiting, alone=not matched.selections) for waiting in matched.waiting
+    )
+    with opening():
+        out.mkdir(parents=True, exist_ok=True)
+    dates = {header.sop_instance_uid: header.study_date for header in found.headers}
+    with extractor_from(settings) as extractor:
+        line = _Line(found.paths, out, settings, plan, extractor, progress, created)
+        # Earlier studies first: a later one of the same patient is compared with them.
+        for selection in sorted(
+            matched.selections, key=lambda one: (dates[one.images[0]], one.series_uid)
+        ):
+            try:
+                outcome.artifacts.extend(line.process(selection))
+            except Unsuitable as error:
+                outcome.refused.append(_refusal(selection, error))
+            except Exception:  # one faulty study never stops the others
+                log.exception("study failed", extra={"selection": selection.input_digest})
+                outcome.faults += 1
+                outcome.refused.append(_fault(selection))
+    outcome.records = [record for _, record in line.done]
+    outcome.pictures = line.pictures
+    outcome.tables = write_tables(
+        out,
+        outcome.records,
+        outcome.refused,
+        profiles={profile.name: asdict(profile) for profile in plan.profiles},
+    )
+    return outcome
+
+
+@dataclass(slots=True)
+class _Line:
+    """The pipeline on one call's folders; remembers results for later studies of a patient."""
+
+    paths: Mapping[str, Path]
+    out: Path
+    settings: Settings
+    plan: Plan
+    extractor: Extractor
+    progress: Callable[[int, int], None] | None
+    created: datetime | None
+    done: list[tuple[str, ResultRecord]] = field(default_factory=list)
+    modalities: dict[str, str] = field(default_factory=dict)
+    pictures: list[Path] = field(default_factory=list)
+
+    def process(self, selection: Selection) -> list[Path]:
+        """Analyse one selection; the DICOM files written."""
+        first = read_header(self.paths[selection.images[0]])
+        prior = self._prior(first.patient_id, first.study_date, selection.modality)
+        study, result = pipeline.analyse_selection(
+            selection,
+            self.paths.__getitem__,
+            self.plan,
+            extractor=self.extractor,
+            progress=self.progress,
+            prior=prior[1] if prior else None,
+        )
+        run = run_digest(study.input_digest, self.plan, prior[0] if prior else "")
+        created = self.created or datetime.now(UTC)
+        context = pipeline.render_context(run, self.plan, self.settings, created)
+        artifacts = pipeline.render_outputs(study, result, context)
+        if self.settings.outputs.quick_check:
+            pictures = self.out / f"quick-check-{run[:12]}"
+            pipeline.write_pictures(study, pictures, self.settings)
+            self.pictures.append(pictures)
+        self.done.append((run, record_of(study, result)))
+        self.modalities[run] = selection.modality
+        return _write(self.out, run, artifacts)
+
+    def _prior(
+        self, patient_id: str, study_date: str, modality: str
+    ) -> tuple[str, ResultRecord] | None:
+        """The one result of the patient's latest earlier study; none where several may be meant."""
+        if not (self.settings.compare_with_prior and patient_id and study_date):
+            return None
+        earlier = [
+            (run, record)
+            for run, record in self.done
+            if record.patient_id == patient_id
+            and "" < record.study_date < study_date
+            and self.modalities[run] == modality
+        ]
+        latest = max((record.study_date for _, record in earlier), default="")
+        found = [one for one in earlier if one[1].study_date == latest]
+        return found[0] if len(found) == 1 else None
+
+
+def _write(out: Path, run: str, artifacts: Sequence[Artifact]) -> list[Path]:
+    """File names are made of our own words: no outside string reaches a path."""
+    written = []
+    for artifact in artifacts:
+        path = out / f"{artifact.role}-{run[:12]}.dcm"
+        path.write_bytes(artifact.content)
+        written.append(path)
+    return written
+
+
+def _unmatched(waiting: Waiting, *, alone: bool) -> QualityRow:
+    """An image without lesions beside others is worth a word; alone, or a lesion set, a refusal."""
+    refuses = alone or bool(waiting.object_uid)
+    return unmatched(waiting, QualityOutcome.REFUSED if refuses else QualityOutcome.WARN)
+
+
+def _refusal(selection: Selection, error: Unsuitable) -> QualityRow:
+    return _row(selection, error.reason.code, error.reason.detail)
+
+
+def _fault(selection: Selection) -> QualityRow:
+    return _row(selection, "fault", "the software failed; the log holds the traceback")
+
+
+def _row(selection: Selection, check: str, detail: str) -> QualityRow:
+    return QualityRow(
+        study_uid=selection.study_uid,
+        series_uid=selection.series_uid,
+        check=check,
+        outcome=QualityOutcome.REFUSED,
+        detail=detail,
+    )

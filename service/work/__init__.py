@@ -1,0 +1,1 @@
+"""Durable work: runs, deliveries, fetches, and the queues that carry them."""

@@ -1,0 +1,1 @@
+"""mirv node: lesion radiomics and inter-lesion heterogeneity, inside the DICOM network."""
