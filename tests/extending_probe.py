@@ -9,7 +9,7 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 
 from mirv.config.settings import Settings
-from mirv.service.catalogue import Store, sqlite_url
+from mirv.service.catalogue import Catalogue, sqlite_url
 from mirv.service.catalogue.runs import NewRun
 from mirv.service.http.app import create_app
 from mirv.service.objects.spool import Spool
@@ -21,17 +21,17 @@ def main(study: Path, out: Path) -> None:
     """Write what ``mirv process`` writes and, as ``page.html``, the run's page."""
     settings = Settings(folder=out / "node", profiles=("henry2022",))
     (record,) = process_folder([study], out, settings).records
-    store, spool = Store(sqlite_url(out / "catalogue.sqlite")), Spool(out / "spool")
+    catalogue, spool = Catalogue(sqlite_url(out / "catalogue.sqlite")), Spool(out / "spool")
     run_id = "f" * 64
     stored = spool.put([result_record.to_bytes(record)])
     run = NewRun(run_id, record.study_uid, record.series_uid, "P", "20240131", "a", "b", "{}")
-    store.runs.queue(run, 1000)
-    store.runs.start(run_id, 1000)
-    store.runs.note_result(run_id, stored.sha256)
-    store.runs.finish(run_id, [], [], 1, 1002)
-    with TestClient(create_app(store, spool, settings), base_url="http://localhost") as web:
+    catalogue.runs.queue(run, 1000)
+    catalogue.runs.start(run_id, 1000)
+    catalogue.runs.note_result(run_id, stored.sha256)
+    catalogue.runs.finish(run_id, [], [], 1, 1002)
+    with TestClient(create_app(catalogue, spool, settings), base_url="http://localhost") as web:
         (out / "page.html").write_text(web.get(f"/runs/{run_id}").text, encoding="utf-8")
-    store.close()
+    catalogue.close()
 
 
 if __name__ == "__main__":

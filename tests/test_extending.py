@@ -26,10 +26,16 @@ METRIC_FUNCTIONS = "analysis/heterogeneity/mirv2025.py"
 METRICS = "analysis/heterogeneity/__init__.py"
 PROFILES = "config/profiles"
 PROFILE_TEST = "tests/config/test_profiles.py"
-OUTPUT_MODULES = "dicom_io/outputs"
+OUTPUT_MODULES = "dicom_io/outputs/reports"
 OUTPUTS = "dicom_io/outputs/__init__.py"
-SETTINGS = "config/settings/__init__.py"
-COMMANDS = "service/commands/main.py"
+SETTINGS = {  # file: the field a new one is put before
+    "config/settings/__init__.py": "    worker_silent_s: ",
+    "config/settings/network.py": "    acse_timeout_s: ",
+    "config/settings/processing.py": "    lesion_timeout_s: ",
+    "config/settings/keeping.py": "    keep_workflow_days: ",
+}
+COMMANDS = "service/commands"
+ENTRIES = "service/commands/main.py"
 MIRV = ("-c", "from mirv.service.commands.main import main; main()")
 DOCS = ("-m", "tests.doc_tables")
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
@@ -37,10 +43,11 @@ PROBE = ("-m", "tests.extending_probe")
 OUTPUT_IMPORTS = """\
 from mirv.analysis.model import StudyResult
 from mirv.dicom_io.model import Artifact, RenderContext, StudyInput
-from mirv.dicom_io.outputs import document, templates
+from mirv.dicom_io.outputs import document
 from mirv.dicom_io.outputs.document import Role
+from mirv.dicom_io.outputs.reports import template_content
 """
-OUTPUT_IMPORT = "from mirv.dicom_io.outputs.toy_sr import TOY_SR, toy_sr\n"
+OUTPUT_IMPORT = "from mirv.dicom_io.outputs.reports.toy_sr import TOY_SR, toy_sr\n"
 NOT_COPIED = shutil.ignore_patterns(".*", "node_modules", "*.egg-info", "build")
 
 
@@ -67,7 +74,12 @@ class Copy:
         done = subprocess.run(
             [sys.executable, *words],
             cwd=self.root,
-            env={**os.environ, "PYTHONPATH": str(self.root), "COLUMNS": "200", **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(self.root / "src"),
+                "COLUMNS": "200",
+                **environment,
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -83,7 +95,9 @@ class Copy:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Copy:
-    return Copy(shutil.copytree(ROOT, tmp_path / "tree", ignore=NOT_COPIED))
+    """Of its own: the links in src/mirv lead to the folders of the copy."""
+    tree = shutil.copytree(ROOT, tmp_path / "tree", symlinks=True, ignore=NOT_COPIED)
+    return Copy(tree)
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +183,8 @@ def test_an_output_is_one_function_and_one_entry(copy: Copy, study: Path, tmp_pa
         "    study: StudyInput, result: StudyResult, context: RenderContext\n"
         ") -> tuple[Artifact, ...]:\n"
         "    ds = document.sr_header(study, context, TOY_SR, document.inputs(study))\n"
-        "    body = [templates.statements(study)]\n"
-        "    content = templates.measurement_report(study, context, body)\n"
+        "    body = [template_content.statements(study)]\n"
+        "    content = template_content.measurement_report(study, context, body)\n"
         "    return (document.artifact(ds, TOY_SR, context, content),)\n",
         encoding="utf-8",
     )
@@ -190,19 +204,38 @@ def test_an_output_is_one_function_and_one_entry(copy: Copy, study: Path, tmp_pa
 
 
 def test_a_setting_is_one_field(copy: Copy) -> None:
-    field = '    toy_s: float = Field(7, gt=0, description="How long a toy lasts")\n'
-    copy.insert(SETTINGS, "    worker_silent_s: ", field)
-    assert "toy_s: 7" in copy.run(*MIRV, "config", "check")
-    assert "toy_s: 8" in copy.run(*MIRV, "config", "check", MIRV_TOY_S="8")
-    row = "| `toy_s` | number above 0 | `7` | How long a toy lasts |"
-    assert row in copy.page("docs/settings.md")
+    """One in each file of the settings."""
+    for number, (file, before) in enumerate(SETTINGS.items()):
+        field = f'    toy_{number}: float = Field(7, gt=0, description="How long a toy lasts")\n'
+        copy.insert(file, before, field)
+    variables = ("TOY_0", "LISTENER__TOY_1", "EXTRACTION__TOY_2", "RETENTION__TOY_3")
+    as_written = copy.run(*MIRV, "config", "check")
+    overridden = copy.run(*MIRV, "config", "check", **{f"MIRV_{name}": "8" for name in variables})
+    page = copy.page("docs/settings.md")
+    for number in range(len(SETTINGS)):
+        assert f"toy_{number}: 7" in as_written
+        assert f"toy_{number}: 8" in overridden
+        assert f"| `toy_{number}` | number above 0 | `7` | How long a toy lasts |" in page
 
 
-def test_a_command_is_one_function(copy: Copy) -> None:
+def test_a_command_of_a_group_is_one_function(copy: Copy) -> None:
     copy.append(
-        COMMANDS,
-        '\n\n@app.command()\ndef toy() -> None:\n    """Play."""\n    out.print("played")\n',
+        f"{COMMANDS}/profiles.py",
+        '\n\n@app.command("toy")\ndef profile_toy() -> None:\n    """Play."""\n'
+        '    out().print("played")\n',
     )
+    assert "played" in copy.run(*MIRV, "profile", "toy")
+    assert "Play." in copy.run(*MIRV, "profile", "--help")
+    row = "| `mirv profile` | Extraction profiles: `list`, `import`, `toy` |"
+    assert row in copy.page("README.md")
+
+
+def test_a_command_is_one_function_and_one_entry(copy: Copy) -> None:
+    copy.append(
+        f"{COMMANDS}/studies.py",
+        '\n\n@app.command()\ndef toy() -> None:\n    """Play."""\n    out().print("played")\n',
+    )
+    copy.insert(ENTRIES, '    "serve": Entry(', '    "toy": Entry("Play.", _studies),\n')
     assert "played" in copy.run(*MIRV, "toy")
     assert "Play." in copy.run(*MIRV, "--help")
     assert "| `mirv toy` | Play. |" in copy.page("README.md")

@@ -21,6 +21,7 @@ from mirv.service.catalogue.workers import Workers
 
 __all__ = [
     "ArtifactRow",
+    "Catalogue",
     "Change",
     "Commitment",
     "Conflict",
@@ -38,7 +39,6 @@ __all__ = [
     "QuarantineRow",
     "RunRow",
     "RunState",
-    "Store",
     "Studies",
     "StudyRow",
     "WaitingRow",

@@ -115,7 +115,7 @@ ENTRIES = {
     "cohort": Entry(
         "The papers' analyses on tables of a cohort, or on the node's own results.", _cohort
     ),
-    "space": Entry("Frozen feature spaces: fit, show, list.", _spaces),
+    "space": Entry("Frozen feature spaces.", _spaces),
     "profile": Entry("Extraction profiles.", _profiles),
     "sr": Entry("Structured reports.", _reports),
     "demo": Entry(

@@ -9,9 +9,7 @@ from mirv.analysis.choices import Fitted, Population, ReductionMode, Scaling
 from mirv.config.errors import opening
 from mirv.service.commands.terminal import AnalysisCommands
 
-app = typer.Typer(
-    cls=AnalysisCommands, no_args_is_help=True, help="Frozen feature spaces: fit, show, list."
-)
+app = typer.Typer(cls=AnalysisCommands, no_args_is_help=True, help="Frozen feature spaces.")
 
 FeaturesOption = Annotated[
     Path, typer.Option("--features", help="Feature table, one row a lesion (CSV or Parquet)")

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mirv.service.catalogue import Store, sqlite_url
+from mirv.service.catalogue import Catalogue, sqlite_url
 
 ROUNDS = 5
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def run() -> list[str]:
     """Rows for ``make bench``: CPU of each and its ratio to the rival's, the best of five."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        Store(sqlite_url(folder / "catalogue.sqlite")).close()
+        Catalogue(sqlite_url(folder / "catalogue.sqlite")).close()
         config = folder / "mirv.yaml"
         config.write_text(f"folder: {folder}\n", encoding="utf-8")
         rival = _cpu_s(RIVAL, "--help")
@@ -52,7 +52,7 @@ def _cpu_s(code: str, *words: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, "-c", code, *words],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
             stdout=subprocess.DEVNULL,
             check=True,
         )
