@@ -1,0 +1,1 @@
+"""Arrays and tables in, plain results out; no DICOM, no network, no database."""

@@ -1,0 +1,1 @@
+"""What is given from outside: settings, profiles, spaces, sites."""

@@ -1,0 +1,1 @@
+"""DICOM to arrays, and results to DICOM; no network, no database."""

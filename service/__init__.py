@@ -1,0 +1,1 @@
+"""The node: network, database, durable work, commands and pages."""

@@ -15,6 +15,7 @@ from mirv.config.profiles import load_profile, profile_names
 from mirv.config.settings import Settings
 from mirv.dicom_io.outputs import OUTPUTS
 from mirv.service.commands.main import ENTRIES
+from tests import doc_map
 from tests.conformance.statement import TARGET, statement
 
 ROOT = Path(__file__).parents[1]
@@ -23,8 +24,12 @@ _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL
 
 def pages() -> dict[Path, str]:
     """Every generated page, and every page with a generated table, as it should be."""
-    made = {TARGET: statement(), ROOT / "docs" / "settings.md": settings_page()}
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    made = {
+        TARGET: statement(),
+        ROOT / "docs" / "settings.md": settings_page(),
+        doc_map.PICTURE: doc_map.picture(),
+    }
+    for page in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))):
         text = page.read_text(encoding="utf-8")
         if page not in made and _BLOCK.search(text):
             made[page] = _BLOCK.sub(lambda m: f"{m[1]}\n{TABLES[m[2]]()}\n{m[3]}", text)
@@ -95,11 +100,22 @@ def commands() -> str:
     return table(("command", "does"), rows)
 
 
+def rooms() -> str:
+    """The rooms of each package, from the top floor down."""
+    return "\n".join(
+        f"### {package.room.name}\n\n"
+        + table(("room", "what lives there", "read first"), doc_map.rows(package))
+        for package in doc_map.packages()
+    )
+
+
 TABLES = {
     "metrics": metrics,
     "outputs": outputs,
     "profiles": profiles,
     "commands": commands,
+    "floors": doc_map.as_text,
+    "rooms": rooms,
 }
 
 

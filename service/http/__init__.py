@@ -1,0 +1,1 @@
+"""The web pages: status, runs and their pictures, health, metrics."""
