@@ -1,6 +1,8 @@
 """What the pages say holds: commands exist, settings load, links lead somewhere."""
 
+import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,54 @@ from tests.doc_tables import pages
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+PACKAGES = ("service", "dicom_io", "analysis", "config", "tests")
+FOLDERS = (*PACKAGES, "docs", "docker", "src")
+CODE = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+# A path of the tree, and what is named in it; a file of Python may be named by the end of its path.
+A_PATH = re.compile(
+    rf"(?<![\w/.-])((?:{'|'.join(FOLDERS)})/[\w./-]*|[\w./-]*\w\.py)"
+    r"(?::([A-Za-z_][\w.]*))?"
+)
+A_NAME = re.compile(
+    r"`(?:mirv\.)?((?:service|dicom_io|analysis|config)(?:\.(?!py\b)\w+)+)(?:\(.*?\))?`"
+)
+
+
+@cache
+def defined(path: Path) -> set[str]:
+    """What a module defines: functions, classes and their methods and fields, constants."""
+    names = set[str]()
+
+    def note(body: list[ast.stmt], above: str) -> None:
+        for one in body:
+            if isinstance(one, ast.FunctionDef | ast.ClassDef):
+                names.add(above + one.name)
+            if isinstance(one, ast.ClassDef):
+                note(one.body, f"{above}{one.name}.")
+            targets = one.targets if isinstance(one, ast.Assign) else [getattr(one, "target", None)]
+            names.update(above + each.id for each in targets if isinstance(each, ast.Name))
+
+    note(ast.parse(path.read_text("utf-8")).body, "")
+    return names
+
+
+def is_path(path: str, name: str | None) -> bool:
+    """Whether a file or folder is there, and what is named in it."""
+    found = [ROOT / path] if (ROOT / path).exists() else []
+    found += [one for one in CODE if one.as_posix().endswith(f"/{path}")]
+    return any(name is None or (one.suffix == ".py" and name in defined(one)) for one in found)
+
+
+def is_name(dotted: str) -> bool:
+    """Whether a module of ours is there, and what is named in it."""
+    parts = dotted.split(".")
+    for last in range(len(parts), 0, -1):
+        file = ROOT.joinpath(*parts[:last])
+        below = ".".join(parts[last:])
+        for module in (file.with_suffix(".py"), file / "__init__.py", file / "__main__.py"):
+            if module.is_file():
+                return not below or below in defined(module)
+    return False
 
 
 def commands() -> dict[str, set[str]]:
@@ -76,3 +126,29 @@ def test_every_test_that_is_named_exists(page: Path) -> None:
     }
     named = set(re.findall(r"`(test_\w+)`", page.read_text()))
     assert named <= known, named - known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_and_name_of_the_code_exists(page: Path) -> None:
+    text = page.read_text("utf-8")
+    paths = {(found[1].rstrip("."), found[2]) for found in A_PATH.finditer(text)}
+    assert {one for one in paths if not is_path(*one)} == set()
+    assert {name for name in A_NAME.findall(text) if not is_name(name)} == set()
+    modules = set(re.findall(r"python -m (tests[\w.]*)", text))
+    assert {name for name in modules if not is_name(name)} == set()
+
+
+def test_what_docstrings_and_comments_refer_to_exists() -> None:
+    stale = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in CODE
+        for name in A_NAME.findall(path.read_text("utf-8"))
+        if not is_name(name)
+    }
+    assert stale == set()
+
+
+def test_each_walk_has_ten_steps_at_most() -> None:
+    _, walks = (ROOT / "ARCHITECTURE.md").read_text("utf-8").split("## Three walks")
+    steps = [re.findall(r"^(\d+)\. ", walk, re.MULTILINE) for walk in walks.split("\n### ")[1:4]]
+    assert [len(walk) <= 10 and walk[0] == "1" for walk in steps] == [True] * 3

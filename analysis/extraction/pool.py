@@ -105,7 +105,7 @@ class Extractor:
     ----------
     workers : int
         Processes; 0: one for each core this process may use.
-    limits : Limits
+    limits : LesionLimits
     arithmetic : {"fast", "plain"}
         ``plain``: PyRadiomics' own and nothing else; ``fast``: its repeated work done once, with
         the same values.

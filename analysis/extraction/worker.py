@@ -1,6 +1,7 @@
 """One lesion, one profile, in a process of its own: the only place PyRadiomics runs.
 
-Started by `analysis.extraction.pool.Extractor`; speaks pickled `Job` and `Outcomes` over a pipe.
+Started by `analysis.extraction.pool.Extractor`; speaks pickled `Job` and `LesionFeatures` over a
+pipe.
 """
 
 import logging
@@ -49,7 +50,7 @@ def _guarded(target: Any, job: Job, memory_mb: int) -> tuple[LesionFeatures, boo
 
     Returns
     -------
-    outcomes, fit : tuple of Outcome and bool
+    outcomes, fit : LesionFeatures and bool
         `fit` is False when the worker should be replaced.
     """
     n = 3 if job.perturbed else 1
@@ -75,7 +76,7 @@ def serve(descriptor: int, timeout_s: float, memory_mb: int, target: str) -> Non
     memory_mb : int
         Address space a job may add.
     target : str
-        ``module:function`` from Job to Outcomes.
+        ``module:function`` from Job to LesionFeatures.
     """
     connection = Connection(descriptor)
     _prepare(memory_mb)

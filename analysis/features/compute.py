@@ -3,7 +3,8 @@
 Both give the same values to the last bit. ``plain`` calls PyRadiomics' extractor and nothing
 else. ``fast`` walks the same steps with PyRadiomics' own feature classes, but filters an image
 once for all masks, discretises it once for all classes, finds bins without Python loops, counts
-texture matrices by `features.texture`, and measures large meshes by `features.mesh`.
+texture matrices by `analysis.features.texture`, and measures large meshes by
+`analysis.features.mesh`.
 
 Runs in the extraction workers only.
 """
@@ -275,7 +276,7 @@ def _sharing(kind: str, own_zones: bool) -> Any:
 
 @contextmanager
 def _quick_shape() -> Iterator[None]:
-    """PyRadiomics' shape class with `features.mesh` for its routine in C, where that is sooner."""
+    """PyRadiomics' shape class with `analysis.features.mesh` where that is sooner than its C."""
     from radiomics import cShape, shape
 
     table = mesh.trusted_table(Path(cShape.__file__), cShape.calculate_coefficients)
@@ -294,7 +295,7 @@ def _quick_shape() -> Iterator[None]:
 
 @contextmanager
 def _quick() -> Iterator[None]:
-    """PyRadiomics' feature modules with `features.quick_numpy` and `features.texture`."""
+    """PyRadiomics' feature modules with `quick_numpy` and `texture` of this room."""
     modules = (firstorder, glcm, gldm, glrlm, glszm, ngtdm)
     textures = (glcm, gldm, glrlm, ngtdm) if texture.COMPILED else ()
     quick = QuickNumpy()

@@ -2,8 +2,8 @@
 
 ITK evaluates 64 coefficients for every lattice point. A lattice parallel to the image's axes needs
 only one matrix an axis: the prefilter, then the weights. The result differs from ITK's by rounding
-alone, far less than `lattice.window.NEARLY`; where that could matter, `lattice.resampling`
-evaluates again in ITK's order of operations.
+alone, far less than `analysis.lattice.window.NEARLY`; where that could matter,
+`analysis.lattice.resampling` evaluates again in ITK's order of operations.
 """
 
 from functools import lru_cache

@@ -28,7 +28,7 @@ class RunRow:
     Attributes
     ----------
     run_id : str
-        ``pipeline.run_digest`` of inputs and plan.
+        `service.study.plan.run_digest` of inputs and plan.
     study_uid, series_uid : str
         Of the analysed image.
     patient_id, study_date : str

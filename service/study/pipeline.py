@@ -48,7 +48,7 @@ def analyse_selection(
         A warm pool of processes; none: one is made for this call.
     workers : int
         Processes for that pool, 0: one a core.
-    limits : Limits, optional
+    limits : LesionLimits, optional
         What a lesion may use.
     progress : callable, optional
         Called with (lesions done, lesions in all), counted over all profiles.

@@ -41,7 +41,7 @@ SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
 @dataclass
 class Bench:
-    """A workbench whose pipeline and peers do as the test says."""
+    """A work context whose pipeline and peers do as the test says."""
 
     store: Catalogue
     spool: Spool
