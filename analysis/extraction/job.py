@@ -74,6 +74,13 @@ def excluded(profile: ExtractionProfile, code: str, detail: str) -> MaskFeatures
     return MaskFeatures(np.full(profile.n_features, np.nan), excluded=Reason(code, detail))
 
 
+def failed(profile: ExtractionProfile, error: Exception) -> MaskFeatures:
+    """The outcome of a fault that nobody foresaw."""
+    line = str(error).strip().splitlines()[-1:] or [""]
+    detail = f"PyRadiomics failed: {type(error).__name__}: {line[0]}"
+    return excluded(profile, "extraction_failed", detail)
+
+
 LesionFeatures = tuple[MaskFeatures, ...]
 """Of the lesion's mask; and when asked for of the eroded and the dilated mask."""
 

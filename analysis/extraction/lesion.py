@@ -1,4 +1,7 @@
-"""One lesion's features: cut out, prepared as PyRadiomics does, measured."""
+"""One lesion's features: cut out, prepared as PyRadiomics does, measured.
+
+Runs in the extraction workers, which load it by name: with it comes PyRadiomics.
+"""
 
 import logging
 import re
@@ -7,11 +10,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the name everybody uses
 from numpy.typing import NDArray
+from radiomics.imageoperations import normalizeImage
 
 from mirv.analysis.errors import Reason
-from mirv.analysis.extraction.job import Job, LesionFeatures, MaskFeatures, excluded
+from mirv.analysis.extraction.job import Job, LesionFeatures, MaskFeatures, excluded, failed
+from mirv.analysis.features.compute import run
 from mirv.analysis.features.names import feature_names
+from mirv.analysis.lattice.resampling import fill
+from mirv.analysis.masks.morphology import ball, dilate, erode
 from mirv.config.profiles import ExtractionProfile
 
 
@@ -21,8 +29,6 @@ def compute(job: Job) -> LesionFeatures:
     A lesion that cannot be analysed is an outcome with a reason, not an exception; what is left
     to escape is a fault, and `serve` turns it into a reason as well.
     """
-    from mirv.analysis.lattice.resampling import fill
-
     profile = job.profile
     if not np.isfinite(job.crop).all():
         detail = "found NaN or infinity in the image around the lesion"
@@ -61,8 +67,6 @@ def _warnings(job: Job) -> tuple[str, ...]:
 
 def _diagnostics(image: Any, mask: Any) -> dict[str, float]:
     """What the features of one mask are computed from, on the analysis grid (R-FEAT-4)."""
-    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
-
     inside = sitk.GetArrayViewFromImage(image)[sitk.GetArrayViewFromImage(mask) == 1]
     found = {
         f"spacing_{axis}_mm": float(mm) for axis, mm in zip("xyz", mask.GetSpacing(), strict=True)
@@ -75,10 +79,6 @@ def _diagnostics(image: Any, mask: Any) -> dict[str, float]:
 
 def _perturbed(mask: Any, profile: ExtractionProfile) -> list[Any]:
     """The mask eroded and dilated on the analysis grid (R-CCC-2)."""
-    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
-
-    from mirv.analysis.masks.morphology import ball, dilate, erode
-
     z, y, x = mask.GetSpacing()[::-1]
     element = ball((z, y, x), profile.perturbation_mm)
     values = sitk.GetArrayViewFromImage(mask) == 1
@@ -91,8 +91,6 @@ def _perturbed(mask: Any, profile: ExtractionProfile) -> list[Any]:
 
 
 def _measure(image: Any, masks: list[Any], job: Job) -> list[MaskFeatures]:
-    from mirv.analysis.features.compute import run
-
     if not masks:
         return []
     failures = _FeatureFailures()
@@ -107,9 +105,6 @@ def _measure(image: Any, masks: list[Any], job: Job) -> list[MaskFeatures]:
 
 def _normalized(job: Job) -> NDArray[np.generic]:
     """The window of the image after PyRadiomics has normalised the whole of it."""
-    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
-    from radiomics.imageoperations import normalizeImage
-
     whole = normalizeImage(sitk.GetImageFromArray(job.crop), **job.profile.settings)
     values: NDArray[np.generic] = sitk.GetArrayFromImage(whole)
     return np.ascontiguousarray(values[job.window.slices])
@@ -117,8 +112,6 @@ def _normalized(job: Job) -> NDArray[np.generic]:
 
 def _too_small(mask: Any, settings: Mapping[str, Any], eroded: bool) -> Reason | None:
     """PyRadiomics' own limits, told apart (R-FEAT-3)."""
-    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
-
     filled = np.nonzero(sitk.GetArrayViewFromImage(mask))
     n = int(filled[0].size)
     if n == 0 and eroded:
@@ -188,9 +181,3 @@ class _FeatureFailures(logging.Handler):
             return call()
         finally:
             logger.removeHandler(self)
-
-
-def failed(profile: ExtractionProfile, error: Exception) -> MaskFeatures:
-    line = str(error).strip().splitlines()[-1:] or [""]
-    detail = f"PyRadiomics failed: {type(error).__name__}: {line[0]}"
-    return excluded(profile, "extraction_failed", detail)

@@ -9,36 +9,38 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from math import ceil
 from multiprocessing.connection import Connection
 from typing import Any
 
 from mirv.analysis.errors import out_of_memory
-from mirv.analysis.extraction.job import READY, Job, LesionFeatures, excluded
-from mirv.analysis.extraction.lesion import failed
+from mirv.analysis.extraction.job import READY, Job, LesionFeatures, excluded, failed
+
+
+def _load(target: str) -> Callable[[Job], LesionFeatures]:
+    """Load what jobs need; only here, since the parent knows this module as well."""
+    import SimpleITK as sitk  # noqa: N813 - the name everybody uses
+    from radiomics import featureextractor  # noqa: F401 - loading it is the point
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    module, name = target.split(":")
+    function: Callable[[Job], LesionFeatures] = getattr(import_module(module), name)
+    return function
 
 
 def _quiet() -> None:
     """PyRadiomics logs every step to standard error; here only failures are listened to."""
-    import radiomics  # noqa: F401 - sets up the logger that is silenced here
-
     logger = logging.getLogger("radiomics")
     logger.setLevel(logging.ERROR)
     logger.handlers.clear()
     logger.propagate = False
 
 
-def _prepare(memory_mb: int) -> None:
-    """Load what jobs need, then cap the memory that jobs may add."""
-    import SimpleITK as sitk  # noqa: N813 - loaded only in workers
-    from radiomics import featureextractor  # noqa: F401 - loading it is the point
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    sitk.ProcessObject.GlobalWarningDisplayOff()
-    _quiet()
-    import_module("mirv.analysis.lattice.resampling")
-    import_module("mirv.analysis.features.compute")
+def _cap(memory_mb: int) -> None:
+    """Cap the memory that jobs may add to what is loaded."""
     pages = int(open("/proc/self/statm").read().split()[0])  # noqa: SIM115, PTH123
     limit = pages * resource.getpagesize() + memory_mb * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -79,9 +81,9 @@ def serve(descriptor: int, timeout_s: float, memory_mb: int, target: str) -> Non
         ``module:function`` from Job to LesionFeatures.
     """
     connection = Connection(descriptor)
-    _prepare(memory_mb)
-    module, name = target.split(":")
-    function = getattr(import_module(module), name)
+    function = _load(target)
+    _quiet()
+    _cap(memory_mb)
     connection.send(READY)
     while True:
         try:

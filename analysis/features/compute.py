@@ -22,7 +22,17 @@ import numpy as np
 import radiomics
 import SimpleITK as sitk  # noqa: N813 - the name everybody uses
 from numpy.typing import NDArray
-from radiomics import firstorder, glcm, gldm, glrlm, glszm, imageoperations, ngtdm
+from radiomics import (
+    cShape,
+    firstorder,
+    glcm,
+    gldm,
+    glrlm,
+    glszm,
+    imageoperations,
+    ngtdm,
+    shape,
+)
 from radiomics.base import RadiomicsFeaturesBase
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
@@ -277,8 +287,6 @@ def _sharing(kind: str, own_zones: bool) -> Any:
 @contextmanager
 def _quick_shape() -> Iterator[None]:
     """PyRadiomics' shape class with `analysis.features.mesh` where that is sooner than its C."""
-    from radiomics import cShape, shape
-
     table = mesh.trusted_table(Path(cShape.__file__), cShape.calculate_coefficients)
 
     def measure(mask: BoolArray, spacing: FloatArray) -> Any:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull, QhullError
 
 from mirv.analysis.model import BoolArray, FloatArray
 
@@ -213,8 +214,6 @@ def _largest(points: FloatArray) -> float:
 
 def _hull(points: FloatArray) -> FloatArray:
     """The corners of the convex hull; all points when they lie in a plane."""
-    from scipy.spatial import ConvexHull, QhullError
-
     try:
         return points[ConvexHull(points).vertices]
     except QhullError:
