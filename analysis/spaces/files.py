@@ -1,18 +1,20 @@
 """Frozen spaces as files: canonical JSON, checked when read."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mirv.analysis.spaces.space import FORMAT, FeatureSpace, _check_types, _content
+from mirv.analysis.spaces.space import FORMAT, FeatureSpace
 from mirv.config.errors import SpaceError
 from mirv.config.spaces import read_space
 
 
 def space_to_json(space: FeatureSpace) -> str:
     """One space as JSON text; floats survive the round trip exactly."""
-    return json.dumps({**_content(space), "digest": space.digest}, indent=1, sort_keys=True) + "\n"
+    return json.dumps({**space.content(), "digest": space.digest}, indent=1, sort_keys=True) + "\n"
 
 
 def write_space(space: FeatureSpace, folder: Path) -> Path:
@@ -57,3 +59,25 @@ def load_space(name_or_path: str) -> FeatureSpace:
             f"says {str(raw['digest'])[:12]}: it was changed after it was fitted"
         )
     return space
+
+
+def _check_types(raw: Mapping[str, Any], where: str) -> None:
+    """Refuse by its name a field that is not what it should be: a file may be anyone's."""
+    wanted: dict[str, Callable[[Any], bool]] = {
+        "kind": lambda value: isinstance(value, str),
+        "names": lambda value: _list_of(value, str),
+        **dict.fromkeys(
+            ("centre", "scale", "low", "high"), lambda value: _list_of(value, int, float)
+        ),
+        "fitted_on": lambda value: isinstance(value, dict),
+        "reference": lambda value: (
+            isinstance(value, dict) and all(_list_of(each, int, float) for each in value.values())
+        ),
+    }
+    for field_name, fits in wanted.items():
+        if not fits(raw[field_name]):
+            raise SpaceError(f"{where}: field {field_name}: found {str(raw[field_name])[:80]!r}")
+
+
+def _list_of(value: Any, *types: type) -> bool:
+    return isinstance(value, list) and all(isinstance(each, types) for each in value)

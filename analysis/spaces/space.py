@@ -7,7 +7,7 @@ scale, on whom (SPEC F1, R-MIRV-3). A space is one JSON file; its digest travels
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,10 +79,27 @@ class FeatureSpace:
         if not (np.isfinite(self.centre).all() and np.all(self.scale > 0)):
             raise SpaceError(f"space {self.name}: centres must be finite and scales above zero")
 
+    def content(self) -> dict[str, Any]:
+        """What its file holds beside the digest: plain JSON values."""
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "description": self.description,
+            "profile": self.profile,
+            "kind": self.kind,
+            "names": list(self.names),
+            "centre": [float(value) for value in self.centre],
+            "scale": [float(value) for value in self.scale],
+            "low": [float(value) for value in self.low],
+            "high": [float(value) for value in self.high],
+            "fitted_on": dict(self.fitted_on),
+            "reference": {name: list(values) for name, values in self.reference.items()},
+        }
+
     @property
     def digest(self) -> str:
         """SHA-256 of everything that can change a number (not the name's prose)."""
-        content = _content(self)
+        content = self.content()
         del content["description"], content["fitted_on"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -196,48 +213,3 @@ def vectors(
         rows.append(lesion.values[[place[name] for name in space.names]])
     values = np.array(rows) if rows else np.zeros((0, len(space.names)))
     return used, values, left_out
-
-
-# --- files ----------------------------------------------------------------------------------
-
-
-def _content(space: FeatureSpace) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "name": space.name,
-        "description": space.description,
-        "profile": space.profile,
-        "kind": space.kind,
-        "names": list(space.names),
-        "centre": [float(value) for value in space.centre],
-        "scale": [float(value) for value in space.scale],
-        "low": [float(value) for value in space.low],
-        "high": [float(value) for value in space.high],
-        "fitted_on": dict(space.fitted_on),
-        "reference": {name: list(values) for name, values in space.reference.items()},
-    }
-
-
-def _check_types(raw: Mapping[str, Any], where: str) -> None:
-    """Refuse by its name a field that is not what it should be: a file may be anyone's."""
-    wanted: dict[str, Callable[[Any], bool]] = {
-        "kind": lambda value: isinstance(value, str),
-        "names": lambda value: _list_of(value, str),
-        **dict.fromkeys(
-            ("centre", "scale", "low", "high"), lambda value: _list_of(value, int, float)
-        ),
-        "fitted_on": lambda value: isinstance(value, dict),
-        "reference": lambda value: (
-            isinstance(value, dict) and all(_list_of(each, int, float) for each in value.values())
-        ),
-    }
-    for field_name, fits in wanted.items():
-        if not fits(raw[field_name]):
-            raise SpaceError(f"{where}: field {field_name}: found {str(raw[field_name])[:80]!r}")
-
-
-def _list_of(value: Any, *types: type) -> bool:
-    return isinstance(value, list) and all(isinstance(each, types) for each in value)
-
-
-# --- fitting --------------------------------------------------------------------------------

@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
-
 from mirv.config.settings.network import Followed
 from mirv.dicom_io.standard.classes import INPUT_CLASSES
 from mirv.dicom_io.standard.identity import made_here
@@ -27,6 +25,7 @@ from mirv.service.peers.sources.orthanc import (
     Resource,
     class_of_file,
     date_of,
+    in_short,
     is_away,
     mark,
     says_nothing_of_it,
@@ -143,9 +142,7 @@ class Follower:
         except FAULTS as fault:
             if says_nothing_of_it(fault):
                 self._note_away(fault)
-            self._note_fault(
-                type(fault).__name__ if isinstance(fault, httpx.HTTPError) else str(fault)
-            )
+            self._note_fault(in_short(fault))
         else:
             self._note_fault("")
             return more

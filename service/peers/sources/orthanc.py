@@ -136,6 +136,11 @@ def words(fault: Exception) -> str:
     return str(fault) or type(fault).__name__
 
 
+def in_short(fault: Exception) -> str:
+    """What interrupted the following: httpx's own words name the address, so its kind alone."""
+    return type(fault).__name__ if isinstance(fault, httpx.HTTPError) else str(fault)
+
+
 def says_nothing_of_it(fault: Exception) -> bool:
     """Whether a fault is not the object's: no one is there, or will not let us in."""
     refused = isinstance(fault, Refused) and fault.status in _NOT_ALLOWED
