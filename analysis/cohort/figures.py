@@ -1,5 +1,6 @@
 """Figures: readable in grey, axes labelled with units. Made without a display."""
 
+import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,9 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 MOST_LABELS = 60
 
+Drawing = Figure
+"""What the functions here give: who passes it on needs no matplotlib for it."""
+
 
 def figure(width: float, height: float) -> Figure:
     """A figure of `width` by `height` inches that draws without a display."""
@@ -36,6 +40,13 @@ def save(made: Figure, path: Path) -> Path:
     metadata = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     made.savefig(path, dpi=150, metadata=metadata.get(path.suffix))
     return path
+
+
+def as_png(made: Figure) -> bytes:
+    """The figure as a page shows it."""
+    out = io.BytesIO()
+    made.savefig(out, format="png", dpi=110)
+    return out.getvalue()
 
 
 def dissimilarity_map(

@@ -1,10 +1,7 @@
 """Pictures of the run page: the same figures as ``mirv cohort`` draws, for one patient."""
 
-import io
-
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mirv.analysis.cohort import figures
 from mirv.analysis.errors import Unsuitable
@@ -35,14 +32,14 @@ def draw(record: ResultRecord, kind: str, profile: str, space: str) -> bytes | N
         return None
     D, labels = found
     if kind == "dissimilarity":
-        return _png(figures.dissimilarity_map(D, labels, title=f"{profile} / {space}"))
+        return figures.as_png(figures.dissimilarity_map(D, labels, title=f"{profile} / {space}"))
     if len(D) < _FEWEST_TO_SAMPLE:
         return None
     try:
         curve = sampling.recovery_curve(D, random=np.random.default_rng(_SEED))
     except Unsuitable:
         return None
-    return _png(figures.recovery_curves({"patient": curve}))
+    return figures.as_png(figures.recovery_curves({"patient": curve}))
 
 
 def _distances(
@@ -71,10 +68,4 @@ def _variation(record: ResultRecord, profile: str) -> bytes | None:
     ).astype({"cv_percent": float})
     if table["cv_percent"].notna().sum() == 0:
         return None
-    return _png(figures.variation_by_class(table))
-
-
-def _png(made: Figure) -> bytes:
-    out = io.BytesIO()
-    made.savefig(out, format="png", dpi=110)
-    return out.getvalue()
+    return figures.as_png(figures.variation_by_class(table))

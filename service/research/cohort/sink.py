@@ -10,9 +10,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from mirv.analysis.cohort.figures import save
+from mirv.analysis.cohort.figures import Drawing, save
 from mirv.analysis.model import Measure
 from mirv.config.errors import opening
 from mirv.service.research.cohort.source import Cohort, Input
@@ -106,7 +105,7 @@ class Sink:
             content.to_parquet(path, index=False)
         self.written.append(path)
 
-    def figure(self, name: str, made: Figure) -> None:
+    def figure(self, name: str, made: Drawing) -> None:
         """Write a figure as PNG."""
         path = self.folder / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
