@@ -204,15 +204,32 @@ def two_classes(
     return inside, (text == pair[1]).fillna(False).to_numpy(bool)[inside]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Separation:
+    """Which two classes features are to tell apart, and how sure that is made.
+
+    Attributes
+    ----------
+    outcome : Series of str
+        Class of each row.
+    pair : (negative, positive) or None
+        As in `two_classes`.
+    n_bootstrap, seed : int
+        Of the limits of the area under the curve.
+    """
+
+    outcome: "pd.Series[str]"
+    pair: tuple[str, str] | None = None
+    n_bootstrap: int = 2000
+    seed: int = 0
+
+
 def describe(
     table: pd.DataFrame,
     features: Sequence[str],
     *,
     volume: str | None = None,
-    outcome: "pd.Series[str] | None" = None,
-    pair: tuple[str, str] | None = None,
-    n_bootstrap: int = 2000,
-    seed: int = 0,
+    separation: Separation | None = None,
 ) -> pd.DataFrame:
     """One row a feature: basic statistics, normality, volume, and class separation.
 
@@ -222,8 +239,17 @@ def describe(
         Cleaned features (`clean`).
     volume : str or None
         Column for the Spearman rho with volume; flagged above 0.75.
-    outcome : Series or None
+    separation : Separation or None
         Adds the two-sided rank-sum p, its Bonferroni correction over all features, and ROC.
+
+    Returns
+    -------
+    DataFrame (n_features, any)
+
+    Raises
+    ------
+    Unsuitable
+        No two classes to tell apart.
     """
     rows = pd.DataFrame(
         {
@@ -242,8 +268,8 @@ def describe(
         rho = [float(stats.spearmanr(table[name], sizes)[0]) for name in features]
         rows["volume_rho"] = rho
         rows["volume_surrogate"] = [abs(value) > VOLUME_SURROGATE for value in rho]
-    if outcome is not None:
-        inside, positive = two_classes(outcome, pair)
+    if separation is not None:
+        inside, positive = two_classes(separation.outcome, separation.pair)
         values = table[list(features)].to_numpy(float)[inside]
         p = [
             float(stats.mannwhitneyu(column[positive], column[~positive]).pvalue)
@@ -251,6 +277,7 @@ def describe(
         ]
         rows["rank_sum_p"] = p
         rows["bonferroni_p"] = np.minimum(1.0, np.array(p) * len(p))
+        n_bootstrap, seed = separation.n_bootstrap, separation.seed
         curves = [roc(column, positive, n_bootstrap=n_bootstrap, seed=seed) for column in values.T]
         for name in Roc.__dataclass_fields__:
             rows[f"roc_{name}" if name != "auc" else "auc"] = [getattr(c, name) for c in curves]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mirv.analysis.errors import Reason
 from mirv.analysis.lattice.window import Window
-from mirv.analysis.model import BoolArray, FloatArray, Geometry, Index3
+from mirv.analysis.model import FloatArray, Geometry, Mask
 from mirv.config.profiles import ExtractionProfile
 
 READY = "ready"
@@ -38,9 +38,8 @@ class Job:
     window : Window
     geometry : Geometry
         Of the whole image.
-    mask_start : Index3
-    mask : bool array
-        The lesion's box in the whole image.
+    mask : Mask
+        The lesion in the whole image.
     profile : ExtractionProfile
     plain : bool
         PyRadiomics' own arithmetic and nothing else.
@@ -51,8 +50,7 @@ class Job:
     crop: NDArray[np.generic]
     window: Window
     geometry: Geometry
-    mask_start: Index3
-    mask: BoolArray
+    mask: Mask
     profile: ExtractionProfile
     plain: bool = False
     perturbed: bool = False

@@ -39,7 +39,6 @@ def compute(job: Job) -> LesionFeatures:
         job.window,
         job.geometry,
         job.mask,
-        job.mask_start,
         profile.settings.get("interpolator", "sitkBSpline"),
         ibsi=profile.preprocessing == "ibsi",
     )
@@ -59,7 +58,8 @@ def compute(job: Job) -> LesionFeatures:
 
 
 def _warnings(job: Job) -> tuple[str, ...]:
-    box = zip(job.mask_start, job.mask.shape, job.geometry.shape, strict=True)
+    mask = job.mask
+    box = zip(mask.start, mask.values.shape, mask.grid_shape, strict=True)
     if any(start == 0 or start + n == whole for start, n, whole in box):
         return ("the lesion touches the border of the image: it may go on beyond it",)
     return ()

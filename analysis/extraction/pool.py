@@ -105,7 +105,7 @@ class Extractor:
     ----------
     workers : int
         Processes; 0: one for each core this process may use.
-    limits : LesionLimits
+    limits : LesionLimits, optional
     arithmetic : {"fast", "plain"}
         ``plain``: PyRadiomics' own and nothing else; ``fast``: its repeated work done once, with
         the same values.
@@ -274,8 +274,7 @@ class Extractor:
         mask, profile = order.lesion.mask, order.profile
         shape = mask.values.shape
         window = find_window(
-            volume.geometry.spacing,
-            volume.geometry.shape,
+            volume.geometry,
             mask.start,
             (shape[0], shape[1], shape[2]),
             profile.settings,
@@ -292,8 +291,7 @@ class Extractor:
             crop=crop,
             window=window,
             geometry=volume.geometry,
-            mask_start=mask.start,
-            mask=mask.values,
+            mask=mask,
             profile=profile,
             plain=order.plain,
             perturbed=order.perturbed,
@@ -385,21 +383,6 @@ def _in_words(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def extract(
-    volume: Volume,
-    lesions: Sequence[Lesion],
-    profiles: Sequence[ExtractionProfile],
-    *,
-    workers: int = 0,
-    limits: LesionLimits | None = None,
-    progress: Progress | None = None,
-    arithmetic: Arithmetic = "fast",
-) -> tuple[LesionResult, ...]:
-    """Extract every lesion under every profile with a pool of its own; see `Extractor.extract`."""
-    with Extractor(workers, limits, arithmetic) as extractor:
-        return extractor.extract(volume, lesions, profiles, progress)
-
-
 def _check(volume: Volume, lesions: Sequence[Lesion]) -> None:
     for lesion in lesions:
         if lesion.mask.grid_shape != volume.geometry.shape:
@@ -436,4 +419,4 @@ def _result(
     )
 
 
-__all__ = ["Arithmetic", "Extractor", "Perturbed", "Progress", "extract"]
+__all__ = ["Arithmetic", "Extractor", "Perturbed", "Progress"]

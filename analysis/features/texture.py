@@ -56,6 +56,7 @@ class Matrices:
         _texture.runs(levels, angles, ng, int(nr), found)
         return found, angles.copy()
 
+    # As PyRadiomics calls its own.
     def calculate_gldm(
         self,
         levels: Levels,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mirv.analysis.lattice import interpolation, separable
 from mirv.analysis.lattice.points import Frame, continuous_index, inside
 from mirv.analysis.lattice.window import MARGIN, NEARLY, Window
-from mirv.analysis.model import BoolArray, FloatArray, Geometry, Index3
+from mirv.analysis.model import BoolArray, FloatArray, Geometry, Index3, Mask
 
 UNIT = np.eye(3).tolist()
 
@@ -47,8 +47,7 @@ def fill(
     crop: NDArray[np.generic],
     window: Window,
     geometry: Geometry,
-    mask: BoolArray,
-    mask_start: Index3,
+    mask: Mask,
     interpolator: str,
     *,
     ibsi: bool = False,
@@ -62,8 +61,8 @@ def fill(
     window : Window
     geometry : Geometry
         Of the whole image.
-    mask : bool array, mask_start : Index3
-        The lesion's box in the whole image.
+    mask : Mask
+        The lesion in the whole image.
     interpolator : str
         SimpleITK's name, for the image.
     ibsi : bool
@@ -79,7 +78,7 @@ def fill(
     if window.branch != "resampled":
         corner = _corner(whole, window.start)
         image = _with_geometry(crop, whole, corner, window.spacing)
-        cropped = _embedded(mask, mask_start, window, crop.shape)
+        cropped = _embedded(mask, window, crop.shape)
         return image, _with_geometry(cropped, whole, corner, window.spacing)
     corner = whole.TransformContinuousIndexToPhysicalPoint(window.origin_index)
     index = continuous_index(_frame(whole, window.spacing, corner), window.size)
@@ -87,13 +86,14 @@ def fill(
     points: NDArray[Any]
     if ibsi:
         values = np.floor(values + 0.5 + HALF)
-        drawn = _embedded(mask, mask_start, window, crop.shape).astype(float)
+        whole_box = _embedded(mask, window, crop.shape).astype(float)
         known = inside(index, geometry.shape)
         points = np.zeros(known.shape, np.uint8)
-        part = interpolation.linear_values(drawn, window.start, geometry.shape, index[:, known])
+        part = interpolation.linear_values(whole_box, window.start, geometry.shape, index[:, known])
         points[known] = part >= 0.5 - HALF
     else:
-        points = interpolation.nearest(mask.view(np.uint8), mask_start, geometry.shape, index)
+        drawn = mask.values.view(np.uint8)
+        points = interpolation.nearest(drawn, mask.start, geometry.shape, index)
     return (
         _with_geometry(values, whole, corner, window.spacing),
         _with_geometry(points, whole, corner, window.spacing),
@@ -104,16 +104,14 @@ HALF = 1e-9
 """Slack where halves decide, so that a half in exact arithmetic counts as one."""
 
 
-def _embedded(
-    mask: BoolArray, mask_start: Index3, window: Window, shape: tuple[int, ...]
-) -> NDArray[np.uint8]:
+def _embedded(mask: Mask, window: Window, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The mask on the window's part of the image grid."""
     drawn = np.zeros(shape, np.uint8)
     at = tuple(
         slice(a - b, a - b + n)
-        for a, b, n in zip(mask_start, window.start, mask.shape, strict=True)
+        for a, b, n in zip(mask.start, window.start, mask.values.shape, strict=True)
     )
-    drawn[at] = mask
+    drawn[at] = mask.values
     return drawn
 
 

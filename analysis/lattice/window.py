@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mirv.analysis.model import FloatArray, Index3
+from mirv.analysis.model import FloatArray, Geometry, Index3
 
 Branch = Literal["resampled", "matching", "native"]
 
@@ -69,8 +69,7 @@ class Window:
 
 
 def find_window(
-    spacing: tuple[float, float, float],
-    shape: Index3,
+    geometry: Geometry,
     box_start: Index3,
     box_shape: Index3,
     settings: Mapping[str, Any],
@@ -82,8 +81,7 @@ def find_window(
 
     Parameters
     ----------
-    spacing : (slice, row, column) mm
-    shape : Index3
+    geometry : Geometry
         Of the whole image.
     box_start, box_shape : Index3
         The lesion's tight box in the image.
@@ -95,10 +93,10 @@ def find_window(
     centred : bool
         IBSI's lattice: centred on the image, instead of PyRadiomics' that starts at its corner.
     """
-    size = np.array(shape[::-1])
+    size = np.array(geometry.shape[::-1])
     low = np.array(box_start[::-1])
     span = np.array(box_shape[::-1])
-    own = np.array(spacing[::-1])
+    own = np.array(geometry.spacing[::-1])
     pad = settings.get("padDistance", 5)
     wanted = settings.get("resampledPixelSpacing")
     # PyRadiomics' own default applies when the profile does not name an interpolator.

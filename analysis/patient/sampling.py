@@ -7,7 +7,7 @@ given exactly, because the probability that a pair of lesions is drawn is known.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -333,13 +333,8 @@ def recover(
         drawn = draw(strategy, sites, n_draws, random)
         m = sum(group.shape[1] for group in drawn)
         sampled = _sample_indices(D, drawn, strategy.estimand) if m else {}
-        expected = expected_ath(D, strategy, sites)
-        for index in INDICES:
-            found.append(
-                _recovery(
-                    strategy, index, len(D), m, full[index], sampled.get(index), expected, n_draws
-                )
-            )
+        taken = _Sampled(strategy, len(D), m, n_draws, sampled, expected_ath(D, strategy, sites))
+        found += [taken.recovery(index, full[index]) for index in INDICES]
     return found
 
 
@@ -348,22 +343,27 @@ def _without_sites(strategy: Strategy, index: str, n: int) -> Recovery:
     return Recovery(strategy.name, index, n, 0, np.zeros(0), None, reason=reason)
 
 
-def _recovery(
-    strategy: Strategy,
-    index: str,
-    n: int,
-    m: int,
-    full: float,
-    sampled: FloatArray | None,
-    expected: dict[str, float],
-    n_draws: int,
-) -> Recovery:
-    if full <= 0:
-        reason = Reason("index_zero", f"{index} of all {n} lesions is 0: nothing to recover")
-        return Recovery(strategy.name, index, n, m, np.zeros(0), None, m < 2, reason)
-    draws = np.zeros(n_draws) if sampled is None or m < 2 else 100.0 * sampled / full
-    exact = 100.0 * expected[index] / full if index in expected else None
-    return Recovery(strategy.name, index, n, m, draws, exact, m < 2)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sampled:
+    """What a strategy drew from one patient."""
+
+    strategy: Strategy
+    n: int  # lesions of the patient
+    m: int  # lesions a draw
+    n_draws: int
+    sampled: Mapping[str, FloatArray]  # an index of each draw
+    expected: Mapping[str, float]  # its exact mean, where there is one
+
+    def recovery(self, index: str, full: float) -> Recovery:
+        """Recovery of an index that is `full` over all lesions."""
+        name, n, m = self.strategy.name, self.n, self.m
+        if full <= 0:
+            reason = Reason("index_zero", f"{index} of all {n} lesions is 0: nothing to recover")
+            return Recovery(name, index, n, m, np.zeros(0), None, m < 2, reason)
+        found = self.sampled.get(index)
+        draws = np.zeros(self.n_draws) if found is None or m < 2 else 100.0 * found / full
+        exact = 100.0 * self.expected[index] / full if index in self.expected else None
+        return Recovery(name, index, n, m, draws, exact, m < 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

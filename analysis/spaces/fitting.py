@@ -1,7 +1,7 @@
 """Fitting a frozen feature space on a reference cohort."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,36 @@ from mirv.analysis.tables import numeric
 QUANTILES = 101
 
 
+@dataclass(frozen=True, slots=True)
+class WantedSpace:
+    """What a space is called and how a cohort gives its centre and scale.
+
+    Attributes
+    ----------
+    name, profile, description : str
+    kind : Scaling
+        ``zscore`` or ``minmax``.
+    population : Population
+        All lesions as published, or only those of patients with two or more (F8).
+    source : mapping
+        Where the table comes from, for the provenance.
+    """
+
+    name: str
+    profile: str
+    kind: Fitted = Scaling.ZSCORE
+    population: Population = Population.ALL
+    source: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
+
+
 def fit_space(
     table: pd.DataFrame,
     patients: Sequence[str],
+    wanted: WantedSpace,
+    features: ReductionMode | Sequence[str] = ReductionMode.PAPER,
     *,
-    name: str,
-    profile: str,
-    mode: ReductionMode | None = ReductionMode.PAPER,
-    names: Sequence[str] | None = None,
-    kind: Fitted = Scaling.ZSCORE,
-    population: Population = Population.ALL,
     volume: str = VOLUME,
-    source: Mapping[str, Any] | None = None,
-    description: str = "",
 ) -> FeatureSpace:
     """Fit a space on a cohort's lesions.
 
@@ -40,43 +57,38 @@ def fit_space(
         Features only, one row a lesion.
     patients : sequence of str
         Patient of each row.
-    name, profile, description : str
-    mode : ReductionMode or None
-        None with `names` for a list chosen before.
-    kind : Scaling
-        ``zscore`` or ``minmax``.
-    population : Population
-        All lesions as published, or only those of patients with two or more (F8).
-    source : mapping
-        Where the table comes from, for the provenance.
+    wanted : WantedSpace
+    features : ReductionMode or sequence of str
+        How the features are chosen, or those that were chosen before.
+    volume : str
+        Column of the volume, for the reduction.
 
     Raises
     ------
     Unsuitable
         Faulty table (column and row named), too few lesions, nothing left, constant feature.
     """
-    if (mode is None) == (names is None):
-        raise ValueError("give a reduction mode or the names, not both")
     columns = [str(column) for column in table.columns]
     values = numeric(table, columns).to_numpy()
     owner = np.asarray(patients, dtype=object)
     _, index, counts = np.unique(owner.astype(str), return_inverse=True, return_counts=True)
-    if population == Population.MULTIPLE:
+    multiple = wanted.population == Population.MULTIPLE
+    if multiple:
         enough = counts[index] >= 2
         values, owner = values[enough], owner[enough]
     if len(values) < 3:
         raise Unsuitable("too_few_lesions", f"found {len(values)} lesion(s), wanted at least 3")
     provenance: dict[str, Any] = {
-        **(source or {}),
-        "population": population,
+        **wanted.source,
+        "population": wanted.population,
         "n_lesions": len(values),
         "n_patients": len(set(owner.tolist())),
     }
-    if mode is not None:
-        reduction = reduce_features(values, columns, mode, volume=volume)
+    if isinstance(features, ReductionMode):
+        reduction = reduce_features(values, columns, features, volume=volume)
         chosen = reduction.names
         provenance["reduction"] = {
-            "mode": mode,
+            "mode": features,
             "n_features": reduction.n_features,
             "n_filtered": reduction.n_filtered,
             "n_kept": reduction.n_kept,
@@ -86,23 +98,23 @@ def fit_space(
             "pair_limit": reduction.pair_limit,
         }
     else:
-        chosen = tuple(names or ())
+        chosen = tuple(features)
         provenance["reduction"] = {"mode": "given", "n_kept": len(chosen)}
     kept = numeric(table, chosen).to_numpy()
-    if population == Population.MULTIPLE:
+    if multiple:
         kept = kept[enough]
-    centre, scale = _parameters(kept, kind, chosen)
+    centre, scale = _parameters(kept, wanted.kind, chosen)
     space = FeatureSpace(
-        name=name,
-        profile=profile,
-        kind=kind,
+        name=wanted.name,
+        profile=wanted.profile,
+        kind=wanted.kind,
         names=chosen,
         centre=centre,
         scale=scale,
         low=kept.min(axis=0),
         high=kept.max(axis=0),
         fitted_on=provenance,
-        description=description,
+        description=wanted.description,
     )
     return replace(space, reference=reference_quantiles(space, kept, owner.tolist()))
 

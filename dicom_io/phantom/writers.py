@@ -156,6 +156,7 @@ def position(geometry: Geometry, index: int) -> list[str]:
     return _text(geometry.to_lps(np.array([[index, 0.0, 0.0]]))[0])
 
 
+# Switches by name, each with a default: a test names the one thing it makes odd.
 def write_ct(
     folder: Path,
     values: NDArray[np.integer[Any]],

@@ -65,19 +65,15 @@ def fit(
     import hashlib
 
     from mirv.analysis.spaces.files import write_space
-    from mirv.analysis.spaces.fitting import fit_space
+    from mirv.analysis.spaces.fitting import WantedSpace, fit_space
     from mirv.analysis.tables import feature_columns, identifiers, read_table
     from mirv.config.profiles import load_profile
 
     table = read_table(features, [patient_column])
     patients = identifiers(table, patient_column)
-    space = fit_space(
-        table[feature_columns(table)],
-        patients,
+    wanted = WantedSpace(
         name=name,
         profile=profile,
-        mode=None if short_list_of else mode,
-        names=load_profile(short_list_of).selected if short_list_of else None,
         kind=kind,
         population=population,
         source={
@@ -87,6 +83,8 @@ def fit(
         },
         description=description,
     )
+    chosen = load_profile(short_list_of).selected if short_list_of else mode
+    space = fit_space(table[feature_columns(table)], patients, wanted, chosen)
     with opening():
         out.mkdir(parents=True, exist_ok=True)
         path = write_space(space, out)

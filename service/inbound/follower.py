@@ -73,16 +73,12 @@ class _PutOff:
     asked_at: float = -math.inf
 
 
-class Follower:
-    """Follows one Orthanc.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a follower asks while it works.
 
-    Parameters
+    Attributes
     ----------
-    wanted : Followed
-    intake : Intake
-    catalogue : Catalogue
-    max_object_bytes : int
-        Larger objects are not taken.
     paused : callable
         True while nothing is to be fetched; a study that was begun is fetched to its end.
     stopping : callable
@@ -93,26 +89,42 @@ class Follower:
         Seconds of a clock that is never set.
     """
 
+    paused: Callable[[], bool] = lambda: False
+    stopping: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
+
+
+class Follower:
+    """Follows one Orthanc.
+
+    Parameters
+    ----------
+    wanted : Followed
+    intake : Intake
+    catalogue : Catalogue
+    max_object_bytes : int
+        Larger objects are not taken.
+    around : Surroundings
+    """
+
     def __init__(
         self,
         wanted: Followed,
         intake: Intake,
         catalogue: Catalogue,
         max_object_bytes: int,
-        paused: Callable[[], bool] = lambda: False,
-        stopping: Callable[[], bool] = lambda: False,
-        clock: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
+        around: Surroundings,
     ) -> None:
         self.state = Following()
         self._wanted = wanted
         self._intake = intake
         self._catalogue = catalogue
         self._max_object_bytes = max_object_bytes
-        self._paused = paused
-        self._stopping = stopping
-        self._clock = clock
-        self._steady = steady
+        self._paused = around.paused
+        self._stopping = around.stopping
+        self._clock = around.clock
+        self._steady = around.steady
         self._failing: _Failing | None = None
         self._away_since: float | None = None
         self._put_off: dict[tuple[str, str], _PutOff] | None = None

@@ -12,7 +12,7 @@ from mirv.config.settings import Settings
 from mirv.service.catalogue import Catalogue, EventKind
 from mirv.service.http.app import create_app
 from mirv.service.http.server import HttpServer
-from mirv.service.inbound.follower import Follower
+from mirv.service.inbound.follower import Follower, Surroundings
 from mirv.service.inbound.listener import Listener
 from mirv.service.inbound.processes import ListenerProcesses
 from mirv.service.node.heartbeat import Heart
@@ -220,8 +220,7 @@ class Node:
                 intake,
                 self.catalogue,
                 largest,
-                paused=lambda: bool(self.state.paused),
-                stopping=self._stopping.is_set,
+                Surroundings(lambda: bool(self.state.paused), self._stopping.is_set),
             )
             self.state.following[wanted.name] = follower.state
             self._followers.append(follower)

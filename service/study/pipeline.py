@@ -10,9 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from mirv.analysis.errors import Unsuitable
-from mirv.analysis.extraction.job import LesionLimits
-from mirv.analysis.extraction.pool import Extractor, extract
-from mirv.analysis.model import LesionResult, StudyResult
+from mirv.analysis.extraction.pool import Extractor
+from mirv.analysis.model import StudyResult
 from mirv.analysis.patient import study as study_analysis
 from mirv.analysis.patient.response import with_response
 from mirv.config.settings import Settings
@@ -30,9 +29,7 @@ def analyse_selection(
     open_object: Callable[[str], Path],
     plan: Plan,
     *,
-    extractor: Extractor | None = None,
-    workers: int = 0,
-    limits: LesionLimits | None = None,
+    extractor: Extractor,
     progress: Callable[[int, int], None] | None = None,
     prior: ResultRecord | None = None,
 ) -> tuple[StudyInput, StudyResult]:
@@ -44,12 +41,7 @@ def analyse_selection(
     open_object : callable
         SOP Instance UID to the path of its file.
     plan : Plan
-    extractor : Extractor, optional
-        A warm pool of processes; none: one is made for this call.
-    workers : int
-        Processes for that pool, 0: one a core.
-    limits : LesionLimits, optional
-        What a lesion may use.
+    extractor : Extractor
     progress : callable, optional
         Called with (lesions done, lesions in all), counted over all profiles.
     prior : ResultRecord, optional
@@ -66,7 +58,7 @@ def analyse_selection(
             "no_lesions",
             "found no lesion in the segmentations of this image, wanted at least one",
         )
-    lesions = _features(study, plan, extractor, workers, limits, progress)
+    lesions = extractor.extract(study.volume, study.lesions, plan.profiles, progress)
     origin = provenance(study, plan)
     if prior is not None:
         origin = replace(origin, prior_input_digest=prior.result.provenance.input_digest)
@@ -84,26 +76,6 @@ def analyse_selection(
 def _all_read(quality: Sequence[QualityRow]) -> bool:
     """False when a segmentation, or something drawn in one, was refused."""
     return not any(row.refused and row.object_uid for row in quality)
-
-
-def _features(
-    study: StudyInput,
-    plan: Plan,
-    extractor: Extractor | None,
-    workers: int,
-    limits: LesionLimits | None,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[LesionResult, ...]:
-    if extractor is not None:
-        return extractor.extract(study.volume, study.lesions, plan.profiles, progress=progress)
-    return extract(
-        study.volume,
-        study.lesions,
-        plan.profiles,
-        workers=workers,
-        limits=limits or LesionLimits(),
-        progress=progress,
-    )
 
 
 def render_context(

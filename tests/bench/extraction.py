@@ -51,7 +51,7 @@ def timed_plain(job: Job) -> LesionFeatures:
     extractor.enabledImagetypes = dict(job.profile.image_types)
     extractor.enabledFeatures = dict(job.profile.feature_classes)
     image = to_sitk(job.crop, job.geometry)
-    drawn = Mask(job.mask_start, job.mask, job.geometry.shape).full().astype(np.uint8)
+    drawn = job.mask.full().astype(np.uint8)
     mask = to_sitk(drawn, job.geometry)
     began = time.process_time()
     extractor.execute(image, mask)

@@ -213,7 +213,7 @@ def mirv(
         chosen = (
             load_space(space)
             if space
-            else fitted_space(cohort, name=f"cohort-{mode}", mode=mode, population=population)
+            else fitted_space(cohort, f"cohort-{mode}", mode, population=population)
         )
         write_indices(cohort, sink, chosen, explain=explain, maps=maps)
 

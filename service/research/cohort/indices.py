@@ -15,7 +15,7 @@ from mirv.analysis.model import FloatArray, LesionResult
 from mirv.analysis.patient.explain import cosine_terms, furthest_pair, leave_one_out
 from mirv.analysis.patient.study import counts_and_volumes, heterogeneity
 from mirv.analysis.spaces.files import space_to_json
-from mirv.analysis.spaces.fitting import fit_space
+from mirv.analysis.spaces.fitting import WantedSpace, fit_space
 from mirv.analysis.spaces.space import PATIENT_MINMAX, FeatureSpace, vectors
 from mirv.analysis.tables import require_columns
 from mirv.service.research.cohort.sink import Sink, left_out, wide
@@ -33,27 +33,18 @@ CHANGE_COLUMNS = tuple(f"{metric.name}_change" for metric in _LEFT_ONE_OUT)
 
 def fitted_space(
     cohort: Cohort,
-    *,
     name: str,
-    mode: ReductionMode | None = None,
-    names: Sequence[str] | None = None,
+    features: ReductionMode | Sequence[str],
+    *,
     kind: Fitted = Scaling.ZSCORE,
     population: Population = Population.ALL,
 ) -> FeatureSpace:
     """A space fitted on the cohort itself."""
-    wanted = list(cohort.features) if names is None else list(names)
+    wanted = list(cohort.features if isinstance(features, ReductionMode) else features)
     require_columns(cohort.table, wanted)
-    return fit_space(
-        cohort.table[wanted],
-        cohort.units,
-        name=name,
-        profile=cohort.profile,
-        mode=mode,
-        names=names,
-        kind=kind,
-        population=population,
-        source={"inputs": [asdict(one) for one in cohort.inputs]},
-    )
+    source = {"inputs": [asdict(one) for one in cohort.inputs]}
+    space = WantedSpace(name, cohort.profile, kind, population, source)
+    return fit_space(cohort.table[wanted], cohort.units, space, features)
 
 
 def scaled_space(cohort: Cohort, scaling: CohortScaling, names: Sequence[str]) -> FeatureSpace:
@@ -64,7 +55,7 @@ def scaled_space(cohort: Cohort, scaling: CohortScaling, names: Sequence[str]) -
         CohortScaling.REFERENCE_ZSCORE: Scaling.ZSCORE,
     }
     if kind := fitted.get(scaling):
-        return fitted_space(cohort, name=f"cohort-{scaling}", names=names, kind=kind)
+        return fitted_space(cohort, f"cohort-{scaling}", names, kind=kind)
     if scaling == CohortScaling.PATIENT_MINMAX:
         empty = np.zeros(0)
         return FeatureSpace(

@@ -9,7 +9,7 @@ import pandas as pd
 from mirv.analysis.choices import Aggregate, Correlation, MedianSplit
 from mirv.analysis.cohort import figures
 from mirv.analysis.cohort.associations import kruskal_wallis, spearman_table
-from mirv.analysis.cohort.exploration import aggregate, clean, describe
+from mirv.analysis.cohort.exploration import Separation, aggregate, clean, describe
 from mirv.analysis.cohort.survival import Cox, cox, kaplan_meier, split_at_median
 from mirv.analysis.errors import Unsuitable
 from mirv.analysis.spaces.clustering import cluster_features
@@ -239,15 +239,10 @@ def write_exploration(table: pd.DataFrame, sink: Sink, wanted: Exploration) -> N
     if wanted.how is not None:
         owners = identifiers(table, wanted.patient)
         used = _to_patients(used, names, owners, wanted.how, wanted, sink)
-    found = describe(
-        used,
-        names,
-        volume=volume or None,
-        outcome=used[outcome] if outcome else None,
-        pair=wanted.pair,
-        n_bootstrap=wanted.n_bootstrap,
-        seed=wanted.seed,
+    separation = (
+        Separation(used[outcome], wanted.pair, wanted.n_bootstrap, wanted.seed) if outcome else None
     )
+    found = describe(used, names, volume=volume or None, separation=separation)
     sink.table("features", found)
     _correlation(used, names, sink)
     if outcome:

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mirv.analysis.cohort.exploration import aggregate, auc, clean, describe, roc, two_classes
+from mirv.analysis.cohort.exploration import (
+    Separation,
+    aggregate,
+    auc,
+    clean,
+    describe,
+    roc,
+    two_classes,
+)
 from mirv.analysis.errors import Unsuitable
 
 
@@ -18,9 +26,8 @@ def test_perfect_separation():
     assert (found.auc, found.direction, found.youden) == (1, "higher", 1)
     assert found.threshold == 12
     assert (found.low, found.high) == (1, 1)
-    table = describe(
-        pd.DataFrame({"x": values}), ["x"], outcome=pd.Series(np.where(positive, "yes", "no"))
-    )
+    classes = Separation(pd.Series(np.where(positive, "yes", "no")))
+    table = describe(pd.DataFrame({"x": values}), ["x"], separation=classes)
     expected = stats.mannwhitneyu(values[positive], values[~positive]).pvalue
     assert table.loc[0, "rank_sum_p"] == pytest.approx(expected)
 
@@ -69,7 +76,8 @@ def test_statistics_volume_flag_and_bonferroni():
     table = pd.DataFrame({"a": random.normal(size=40), "volume": random.uniform(size=40)})
     table["b"] = table["volume"] ** 2
     outcome = pd.Series(np.where(table["a"] > 0, "y", "n"))
-    found = describe(table, ["a", "b"], volume="volume", outcome=outcome).set_index("feature")
+    found = describe(table, ["a", "b"], volume="volume", separation=Separation(outcome))
+    found = found.set_index("feature")
     assert found["volume_surrogate"].tolist() == [False, True]
     assert found.loc["b", "volume_rho"] == pytest.approx(1)
     assert found.loc["a", "sd"] == pytest.approx(table["a"].std(ddof=1))

@@ -71,10 +71,9 @@ class WholeVolume(Extractor):
 
 def on_whole_volume(job: Job) -> LesionFeatures:
     """What `WholeVolume`'s workers do."""
-    mask = Mask(job.mask_start, job.mask, job.geometry.shape)
     volume = Volume(job.crop, job.geometry, "HU")
     how = plain_ibsi if job.profile.preprocessing == "ibsi" else plain
-    return (MaskFeatures(how(volume, mask, job.profile)),)
+    return (MaskFeatures(how(volume, job.mask, job.profile)),)
 
 
 def plain_ibsi(volume: Volume, mask: Mask, profile: ExtractionProfile) -> FloatArray:
@@ -227,7 +226,7 @@ def lesions(*masks: BoolArray) -> tuple[Lesion, ...]:
 
 def poisoned(job: Job) -> LesionFeatures:
     """As `compute`, but lesions of certain sizes crash, allocate without end or never return."""
-    n = int(job.mask.sum())
+    n = job.mask.n_voxels
     if n == CRASHES:
         import ctypes
 

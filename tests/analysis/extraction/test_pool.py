@@ -11,7 +11,7 @@ import pytest
 
 from mirv.analysis.errors import Transient
 from mirv.analysis.extraction.job import LesionLimits
-from mirv.analysis.extraction.pool import Extractor, extract
+from mirv.analysis.extraction.pool import Extractor
 from mirv.analysis.features.names import feature_names
 from mirv.analysis.model import Geometry, Lesion, LesionResult, Mask, Volume
 from mirv.config.profiles import ExtractionProfile, load_profile
@@ -99,7 +99,7 @@ def test_one_slice_and_two_components(assert_same: Compare) -> None:
     assert_same(reference.noisy(geometry), reference.lesions(one_slice, two), HENRY, MIRV)
 
 
-def test_one_voxel_is_refused_by_both() -> None:
+def test_one_voxel_is_refused_by_both(extractor: Extractor) -> None:
     """A lesion without extent has no shape for PyRadiomics either; its words are not an error."""
     geometry = reference.grid((12, 24, 24), (1.0, 1, 1))
     (voxel,) = reference.boxes(geometry, [(1, 1, 1)])
@@ -107,7 +107,7 @@ def test_one_voxel_is_refused_by_both() -> None:
     for profile in (HENRY, MIRV):
         with pytest.raises(ValueError, match="only contains 1 segmented voxel"):
             reference.plain(volume, voxel.mask, profile)
-        (result,) = extract(volume, [voxel], [profile], workers=1)
+        (result,) = extractor.extract(volume, [voxel], [profile])
         assert result.excluded is not None
         assert result.excluded.code == "too_few_dimensions"
 
@@ -217,7 +217,8 @@ def test_any_number_of_workers_and_any_repeat_gives_the_same_bytes(extractor: Ex
     found = reference.boxes(geometry, [(4, 5, 6), (8, 9, 9), (3, 4, 4), (6, 14, 11)])
     two = extractor.extract(volume, found, [HENRY, MIRV])
     again = extractor.extract(volume, found, [HENRY, MIRV])
-    one = extract(volume, found, [HENRY, MIRV], workers=1)
+    with Extractor(workers=1) as pool:
+        one = pool.extract(volume, found, [HENRY, MIRV])
     assert same_bytes(two, again)
     assert same_bytes(two, one)
 
@@ -448,7 +449,8 @@ def test_plain_and_fast_arithmetic_give_the_same_bytes(extractor: Extractor) -> 
     )
     volume = reference.noisy(geometry)
     fast = extractor.extract(volume, found, [HENRY, MIRV])
-    plain = extract(volume, found, [HENRY, MIRV], workers=2, arithmetic="plain")
+    with Extractor(workers=2, arithmetic="plain") as pool:
+        plain = pool.extract(volume, found, [HENRY, MIRV])
     assert same_bytes(fast, plain)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from mirv.analysis.extraction.pool import Extractor, extract
+from mirv.analysis.extraction.pool import Extractor
 from mirv.analysis.model import Geometry, Lesion, Mask, Volume
 from mirv.config.profiles import ExtractionProfile, load_profile
 from tests.analysis.extraction import reference
@@ -135,7 +135,8 @@ def test_plain_arithmetic_gives_the_same_bytes_on_real_lesions(
     volume, found = read_patient(shared, "ML12")
     profiles = [*PROFILES, *IBSI]
     fast = extractor.extract(volume, found, profiles)
-    plain = extract(volume, found, profiles, workers=2, arithmetic="plain")
+    with Extractor(workers=2, arithmetic="plain") as pool:
+        plain = pool.extract(volume, found, profiles)
     assert sum(result.excluded is None for result in fast) >= 12 * 6
     assert [r.excluded for r in fast] == [r.excluded for r in plain]
     assert [r.values.tobytes() for r in fast] == [r.values.tobytes() for r in plain]

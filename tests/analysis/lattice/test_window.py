@@ -41,15 +41,14 @@ def test_image_and_random_mask_equal_itk_on_the_whole_image(
     mask = Mask.from_full(full)
     shape = mask.values.shape
     window = find_window(
-        geometry.spacing,
-        geometry.shape,
+        geometry,
         mask.start,
         (shape[0], shape[1], shape[2]),
         {"resampledPixelSpacing": list(new), "padDistance": 7},
         filtered=True,
     )
     crop = values[window.slices]
-    image, points = resampling.fill(crop, window, geometry, mask.values, mask.start, "sitkBSpline")
+    image, points = resampling.fill(crop, window, geometry, mask, "sitkBSpline")
     whole = resampling.to_sitk(values, geometry)
     drawn = resampling.to_sitk(full.astype(np.uint8), geometry)
     np.testing.assert_array_equal(
@@ -66,9 +65,7 @@ def resampled(
 ) -> lattice.Window:
     """The window of a box resampled to 1 mm."""
     settings = {"resampledPixelSpacing": [1, 1, 1]}
-    return find_window(
-        geometry.spacing, geometry.shape, box_start, box_shape, settings, filtered=True
-    )
+    return find_window(geometry, box_start, box_shape, settings, filtered=True)
 
 
 def noise_around_a_constant(geometry: Geometry) -> np.ndarray:
@@ -114,10 +111,8 @@ def test_constant_regions_keep_the_rounding_of_the_whole_image(
     geometry = reference.grid((120, 130, 140), spacing)
     values = noise_around_a_constant(geometry).astype(np.int16)
     window = resampled(geometry, (58, 60, 65), (6, 14, 12))
-    mask = np.ones((6, 14, 12), bool)
-    image, _ = resampling.fill(
-        values[window.slices], window, geometry, mask, (58, 60, 65), "sitkBSpline"
-    )
+    mask = Mask((58, 60, 65), np.ones((6, 14, 12), bool), geometry.shape)
+    image, _ = resampling.fill(values[window.slices], window, geometry, mask, "sitkBSpline")
     wanted = itk(resampling.to_sitk(values, geometry), geometry, window, sitk.sitkBSpline)
     assert set(np.unique(wanted)) == {-1000, -999}
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), wanted)
@@ -131,7 +126,7 @@ def test_window_by_hand() -> None:
     U = ceil(13.5 * 3 + 5) = 46, 24 points, origin -1/3 + 23/3 = 7.3333.
     """
     window = find_window(
-        (3.0, 1.5, 1.5), (200, 300, 400), (10, 20, 20), (4, 10, 10),
+        reference.grid((200, 300, 400), (3.0, 1.5, 1.5)), (10, 20, 20), (4, 10, 10),
         {"resampledPixelSpacing": [1, 1, 1]}, filtered=True,
     )  # fmt: skip
     assert window.branch == "resampled"
@@ -143,7 +138,7 @@ def test_window_by_hand() -> None:
 
 def test_a_single_slice_keeps_its_spacing() -> None:
     window = find_window(
-        (3.0, 1.5, 1.5), (50, 60, 60), (10, 20, 20), (1, 10, 10),
+        reference.grid((50, 60, 60), (3.0, 1.5, 1.5)), (10, 20, 20), (1, 10, 10),
         {"resampledPixelSpacing": [1, 1, 1]}, filtered=True,
     )  # fmt: skip
     assert window.spacing == (1.0, 1.0, 3.0)
@@ -167,7 +162,11 @@ def test_branches_without_interpolation(
     stop: tuple[int, int, int],
 ) -> None:
     window = find_window(
-        (3.0, 1.5, 1.5), (50, 60, 60), (10, 20, 20), (4, 10, 10), settings, filtered=filtered
+        reference.grid((50, 60, 60), (3.0, 1.5, 1.5)),
+        (10, 20, 20),
+        (4, 10, 10),
+        settings,
+        filtered=filtered,
     )
     assert (window.branch, window.start, window.stop) == (branch, start, stop)
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirv.analysis.choices import ReductionMode
 from mirv.analysis.errors import Unsuitable
 from mirv.analysis.heterogeneity import distances
 from mirv.analysis.spaces.files import load_space, write_space
-from mirv.analysis.spaces.fitting import fit_space, groups
+from mirv.analysis.spaces.fitting import WantedSpace, fit_space, groups
 from mirv.analysis.spaces.reduction import reduce_features
 from mirv.analysis.spaces.space import FeatureSpace, patient_minmax, vectors
 from mirv.analysis.tables import feature_columns, identifiers, read_table
@@ -51,7 +52,7 @@ def cohort(shared):
 def test_counts_of_each_mode(cohort, mode, population, filtered, kept):
     """SPEC section 5: counts after the filters, run on the public table."""
     space = fit_space(
-        *cohort, name="t", profile="mirv2025", mode=mode, population=population
+        *cohort, WantedSpace("t", "mirv2025", population=population), ReductionMode(mode)
     ).fitted_on
     assert space["reduction"]["n_features"] == 1218
     assert (space["reduction"]["n_filtered"], space["reduction"]["n_kept"]) == (filtered, kept)
@@ -94,7 +95,7 @@ def test_published_features_and_patients_are_reproduced(cohort, shared):
 def test_shipped_spaces_are_what_fitting_gives(cohort, name):
     shipped = load_space(name)
     mode = shipped.fitted_on["reduction"]["mode"]
-    fitted = fit_space(*cohort, name=name, profile="mirv2025", mode=mode)
+    fitted = fit_space(*cohort, WantedSpace(name, "mirv2025"), ReductionMode(mode))
     assert fitted.names == shipped.names
     np.testing.assert_allclose(fitted.centre, shipped.centre, rtol=1e-12)
     np.testing.assert_allclose(fitted.scale, shipped.scale, rtol=1e-12)
@@ -171,7 +172,7 @@ def test_the_published_program_keeps_the_column_before():
 def test_bad_tables_are_refused_by_name(change, code, named):
     made = change(table())
     with pytest.raises(Unsuitable) as refusal:
-        fit_space(made, ["p"] * len(made), name="t", profile="mirv2025")
+        fit_space(made, ["p"] * len(made), WantedSpace("t", "mirv2025"))
     assert refusal.value.reason.code == code
     assert named in refusal.value.reason.detail
 
@@ -179,15 +180,11 @@ def test_bad_tables_are_refused_by_name(change, code, named):
 def test_a_constant_feature_cannot_be_scaled():
     made = table()
     with pytest.raises(Unsuitable, match="p_shape_Flat"):
-        fit_space(
-            made, ["p"] * 40, name="t", profile="m", mode=None, names=["p_shape_C", "p_shape_Flat"]
-        )
+        fit_space(made, ["p"] * 40, WantedSpace("t", "m"), ["p_shape_C", "p_shape_Flat"])
 
 
 def test_file_round_trip_is_exact(tmp_path):
-    fitted = fit_space(
-        table(), ["p", "q"] * 20, name="t", profile="m", mode=None, names=["p_shape_C"]
-    )
+    fitted = fit_space(table(), ["p", "q"] * 20, WantedSpace("t", "m"), ["p_shape_C"])
     loaded = load_space(str(write_space(fitted, tmp_path)))
     assert loaded.digest == fitted.digest
     assert loaded.centre.tolist() == fitted.centre.tolist()

@@ -18,7 +18,7 @@ from mirv.config.settings.network import Followed
 from mirv.dicom_io.phantom import patient
 from mirv.dicom_io.standard.identity import MANUFACTURER
 from mirv.service.catalogue import Catalogue, Change, Event, EventKind, Position, sqlite_url
-from mirv.service.inbound.follower import Follower
+from mirv.service.inbound.follower import Follower, Surroundings
 from mirv.service.objects.intake import Intake
 from mirv.service.objects.spool import Spool
 from mirv.service.peers.sources import orthanc as orthanc_source
@@ -41,7 +41,7 @@ class Bench:
         keys = ("paused", "clock", "steady", "stopping")
         mine = {key: more.pop(key) for key in keys if key in more}
         wanted = Followed(name="pacs", url=url, user="tester", password=SecretStr("tester"), **more)
-        return Follower(wanted, self.intake, self.store, MB, **mine)
+        return Follower(wanted, self.intake, self.store, MB, Surroundings(**mine))
 
     def uids(self) -> list[str]:
         """What is in the index, in order of arrival."""
