@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mirv.service.catalogue import Catalogue, sqlite_url
 from mirv.service.inbound.listener import Listener
 from mirv.service.node.worker import Worker
 from mirv.service.objects.spool import Spool
+from tests.installing import built, wanted_files
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 
 FOLDER = Path(__file__).parents[2] / "docker"
@@ -55,6 +58,34 @@ def test_dockerfile_copies_what_is_there_and_serves_without_root() -> None:
     last_stage = text[text.rindex("\nFROM ") :]
     assert re.search(r"^USER (?!root|0)\w+$", last_stage, re.MULTILINE)
     assert "HEALTHCHECK" in last_stage
+
+
+def test_what_the_image_is_built_from_makes_the_whole_package(tmp_path: Path) -> None:
+    """As the engine does it: of the context what is not ignored, of that what is copied."""
+    ignored = (FOLDER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    never = [line.removeprefix("**/") for line in ignored if line.startswith("**/")]
+    assert set(never) == {"__pycache__", "*.egg-info", "*.so"}
+    build = tmp_path / "build"
+    build.mkdir()
+    text = (FOLDER / "Dockerfile").read_text(encoding="utf-8")
+    for sources, target in re.findall(r"^COPY (?!--from)(.+) (\S+)$", text, re.MULTILINE):
+        for source in sources.split():
+            assert f"!{source}" in ignored, source
+            place = FOLDER.parent / source
+            if place.is_dir():
+                without = shutil.ignore_patterns(*never)
+                shutil.copytree(place, build / target, symlinks=True, ignore=without)
+            else:
+                shutil.copy(place, build / target)
+    wheel = built(build, tmp_path / "dist", "--wheel")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert wanted_files() <= names
+    assert any(name.startswith("mirv/analysis/features/_texture.") for name in names)
+    entry_points = next(name for name in names if name.endswith("entry_points.txt"))
+    (command,) = re.findall(r'^ENTRYPOINT \["(\w+)"\]$', text, re.MULTILINE)
+    with zipfile.ZipFile(wheel) as archive:
+        assert f"{command} = mirv." in archive.read(entry_points).decode()
 
 
 def test_node_settings_load_and_fit_orthanc(monkeypatch: pytest.MonkeyPatch) -> None:
