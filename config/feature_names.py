@@ -98,7 +98,7 @@ def names_of(
     ProfileError
         A feature class, feature or image type that is not supported.
     """
-    chosen = {kind: _chosen(kind, wanted) for kind, wanted in feature_classes.items()}
+    chosen = {kind: _chosen(kind, names) for kind, names in feature_classes.items()}
     names = [
         f"original_{kind}_{feature}"
         for kind in ("shape", "shape2D")
@@ -113,15 +113,15 @@ def names_of(
     return tuple(names)
 
 
-def _chosen(kind: str, wanted: Sequence[str] | None) -> tuple[str, ...]:
+def _chosen(kind: str, names: Sequence[str] | None) -> tuple[str, ...]:
     if kind not in FEATURES:
         raise ProfileError(f"unknown feature class {kind!r}, wanted one of {', '.join(FEATURES)}")
-    if not isinstance(wanted, (list, tuple, type(None))):
-        raise ProfileError(f"feature class {kind}: found {wanted!r}, wanted a list of features")
+    if not isinstance(names, (list, tuple, type(None))):
+        raise ProfileError(f"feature class {kind}: found {names!r}, wanted a list of features")
     known = {*FEATURES[kind], *DEPRECATED.get(kind, ())}
-    if unknown := sorted({str(name) for name in wanted or ()} - known):
+    if unknown := sorted({str(name) for name in names or ()} - known):
         raise ProfileError(f"unknown {kind} feature {', '.join(unknown)}")
-    return tuple(dict.fromkeys(wanted)) if wanted else FEATURES[kind]
+    return tuple(dict.fromkeys(names)) if names else FEATURES[kind]
 
 
 def _image_names(image_type: str, settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from mirv.analysis.model import Index3, Lesion, Volume
+from mirv.analysis.model import Lesion, Volume
 from mirv.config.profiles import ExtractionProfile
 
 if TYPE_CHECKING:  # types alone: rows of quality are read without any DICOM
@@ -253,18 +253,3 @@ class RenderContext:
     segmentation: str = "BINARY"
     empty_frames: bool = False
     device_uid: str | None = None
-
-
-__all__ = [
-    "Artifact",
-    "Code",
-    "Evidence",
-    "Index3",
-    "LesionSource",
-    "Note",
-    "Predecessor",
-    "QualityOutcome",
-    "QualityRow",
-    "RenderContext",
-    "StudyInput",
-]

@@ -417,6 +417,3 @@ def _result(
         warnings=outcome.warnings,
         diagnostics=outcome.diagnostics,
     )
-
-
-__all__ = ["Arithmetic", "Extractor", "Perturbed", "Progress"]

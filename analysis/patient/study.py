@@ -21,7 +21,6 @@ from mirv.analysis.model import (
 from mirv.analysis.patient.variation import variation
 from mirv.analysis.spaces.space import (
     MIN_PATIENT_MINMAX,
-    PATIENT_MINMAX,
     FeatureSpace,
     patient_minmax,
     vectors,
@@ -282,13 +281,3 @@ def _pair(view: _View, first: int, second: int, row_of: dict[int, int]) -> Pair:
     return Pair(
         space.profile, space.name, *ends, cosine, float(view.between.euclidean[i, j]), reason
     )
-
-
-__all__ = [
-    "PATIENT_MINMAX",
-    "analyse",
-    "counts_and_volumes",
-    "divergent_pair",
-    "heterogeneity",
-    "spaces_of",
-]

@@ -59,14 +59,14 @@ def frame_count(dataset: Dataset) -> int:
     return int(dataset.get("NumberOfFrames") or 1)
 
 
-def stored_frames(dataset: Dataset, wanted: range | None = None) -> Iterator[NDArray[Any]]:
+def stored_frames(dataset: Dataset, frames: range | None = None) -> Iterator[NDArray[Any]]:
     """Stored values, frame by frame, before any rescaling.
 
     Parameters
     ----------
     dataset : Dataset
         With pixel data.
-    wanted : range, optional
+    frames : range, optional
         0-based frame numbers; all when not given.
 
     Yields
@@ -79,7 +79,7 @@ def stored_frames(dataset: Dataset, wanted: range | None = None) -> Iterator[NDA
     Unsuitable
         ``truncated``, ``unsupported_pixels``, ``undecodable_pixels``.
     """
-    frames = range(frame_count(dataset)) if wanted is None else wanted
+    frames = range(frame_count(dataset)) if frames is None else frames
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     if "PixelData" not in dataset:
         raise Unsuitable("unsupported_pixels", "found no Pixel Data (7FE0,0010)")

@@ -287,7 +287,7 @@ class _Size:
 def _place(
     geometry: Geometry,
     organ: _Organ,
-    wanted: _Size,
+    size: _Size,
     taken: BoolArray,
     places: np.random.Generator,
     shape_noise: np.random.Generator,
@@ -300,19 +300,19 @@ def _place(
     half = np.array(geometry.shape) / 2
     lump_seed = int(shape_noise.integers(2**32))
     for attempt in range(600):
-        size = max(wanted.radius * 0.99**attempt, SMALLEST_RADIUS)
+        radius = max(size.radius * 0.99**attempt, SMALLEST_RADIUS)
         centre = half - 0.5 + _spot(organ, places) * half * np.array([1, 0.78, 0.94])
-        reach = np.ceil(1.8 * size / np.array(geometry.spacing)).astype(int)
+        reach = np.ceil(1.8 * radius / np.array(geometry.spacing)).astype(int)
         low, high = np.rint(centre).astype(int) - reach, np.rint(centre).astype(int) + reach + 1
         if (low < 0).any() or (high > geometry.shape).any():
             continue
         window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         box = centre - low, high - low
-        claim = _blob(*box, size * 1.2, stretch, geometry, np.random.default_rng(lump_seed))
+        claim = _blob(*box, radius * 1.2, stretch, geometry, np.random.default_rng(lump_seed))
         if not (taken[window] & claim).any():
             taken[window] |= claim
             grown = _blob(
-                *box, size * wanted.growth, stretch, geometry, np.random.default_rng(lump_seed)
+                *box, radius * size.growth, stretch, geometry, np.random.default_rng(lump_seed)
             )
             return grown, (int(low[0]), int(low[1]), int(low[2]))
     raise ValueError(f"no room for another lesion of site {organ.site} in {geometry.shape}")

@@ -17,7 +17,7 @@ from pydicom import Dataset
 from mirv.dicom_io.sr import concepts
 from mirv.dicom_io.sr.feature_codes import known_unit
 from mirv.dicom_io.sr.template_rows import BODIES, GROUPS, REPORT, TITLES, Row, Template
-from mirv.dicom_io.sr.tree import Node, read_report, same
+from mirv.dicom_io.sr.tree import ContentNode, read_report, same
 from mirv.dicom_io.standard.uids import is_received_uid, is_uid
 
 _STANDARD_SCHEMES = frozenset({"DCM", "SCT", "SRT", "UCUM", "UMLS", "LN", "RFC5646", "NCIt", "FMA"})
@@ -95,7 +95,7 @@ def check_report(
     return tuple(faults)
 
 
-def _meaning(node: Node) -> str:
+def _meaning(node: ContentNode) -> str:
     if node.name is None:
         return node.value_type or "reference"
     return node.name.meaning or node.name.value
@@ -106,7 +106,7 @@ def _describe(row: Row) -> str:
     return f"{row.relationship} {'/'.join(row.types)}{name}".strip()
 
 
-def _template(node: Node, template: Template, where: str) -> Iterator[Fault]:
+def _template(node: ContentNode, template: Template, where: str) -> Iterator[Fault]:
     yield from _rows(node, template.rows, where)
     for choice in template.choices:
         there = [row for row in choice.rows if any(_fits(child, row) for child in node.children)]
@@ -116,7 +116,7 @@ def _template(node: Node, template: Template, where: str) -> Iterator[Fault]:
             yield Fault(choice.label, where, f"exactly one of {wanted}", found)
 
 
-def _fits(child: Node, row: Row) -> bool:
+def _fits(child: ContentNode, row: Row) -> bool:
     """Whether a child is meant by a row: by its concept, else by its type and relationship."""
     if row.concept is None:
         return child.value_type in row.types and child.relationship == row.relationship
@@ -126,7 +126,7 @@ def _fits(child: Node, row: Row) -> bool:
     return child.value_type in row.types or not same(row.concept, concepts.IMAGE_REGION)
 
 
-def _rows(node: Node, rows: Iterable[Row], where: str) -> Iterator[Fault]:
+def _rows(node: ContentNode, rows: Iterable[Row], where: str) -> Iterator[Fault]:
     for row in rows:
         matching = [child for child in node.children if _fits(child, row)]
         if not row.least <= len(matching) <= row.most:
@@ -137,7 +137,7 @@ def _rows(node: Node, rows: Iterable[Row], where: str) -> Iterator[Fault]:
             yield from _item(child, row, where)
 
 
-def _item(child: Node, row: Row, where: str) -> Iterator[Fault]:
+def _item(child: ContentNode, row: Row, where: str) -> Iterator[Fault]:
     place = f"{where} / {_meaning(child)}"
     if child.value_type not in row.types or (
         row.relationship and child.relationship != row.relationship
@@ -152,7 +152,7 @@ def _item(child: Node, row: Row, where: str) -> Iterator[Fault]:
     yield from _rows(child, row.inside, place)
 
 
-def _value(child: Node, rule: str, place: str) -> Iterator[Fault]:
+def _value(child: ContentNode, rule: str, place: str) -> Iterator[Fault]:
     """What every item of its value type must have."""
     if child.value_type == "TEXT" and not child.text:
         yield Fault(rule, place, "a text", "none")
@@ -164,14 +164,14 @@ def _value(child: Node, rule: str, place: str) -> Iterator[Fault]:
         yield Fault(rule, place, "SOP class and instance UID", str(child.sop))
 
 
-def _is_uid(child: Node) -> bool:
+def _is_uid(child: ContentNode) -> bool:
     """References repeat the UIDs objects came with, irregular or not; all else is a proper UID."""
     if child.name is not None and any(same(child.name, concept) for concept in _REPEATED):
         return is_received_uid(child.text)
     return is_uid(child.text)
 
 
-def _title(root: Node) -> Iterator[Fault]:
+def _title(root: ContentNode) -> Iterator[Fault]:
     if root.name is None or (root.name.value, root.name.scheme) not in TITLES:
         found = root.name.value if root.name else "no title"
         yield Fault("TID 1500 row 1", "report", "a title of CID 7021 (126000, DCM ...)", found)
@@ -179,18 +179,18 @@ def _title(root: Node) -> Iterator[Fault]:
         yield Fault("TID 1500 row 1", "report", "template 1500", root.template or "none")
 
 
-def _bodies(root: Node) -> Iterator[Fault]:
+def _bodies(root: ContentNode) -> Iterator[Fault]:
     if not any(root.first(body) for body in BODIES):
         wanted = " or ".join(body.meaning for body in BODIES)
         yield Fault("TID 1500 rows 6, 10, 12", "report", wanted, "none")
 
 
-def _group_nodes(root: Node) -> list[Node]:
+def _group_nodes(root: ContentNode) -> list[ContentNode]:
     measurements = root.first(concepts.IMAGING_MEASUREMENTS)
     return list(measurements.named(concepts.MEASUREMENT_GROUP)) if measurements else []
 
 
-def _groups(root: Node) -> Iterator[Fault]:
+def _groups(root: ContentNode) -> Iterator[Fault]:
     groups = _group_nodes(root)
     uids: Counter[str] = Counter()
     for position, group in enumerate(groups, start=1):
@@ -212,7 +212,7 @@ def _groups(root: Node) -> Iterator[Fault]:
                     ", ".join(sorted(kinds)))  # fmt: skip
 
 
-def _template_of(group: Node) -> str:
+def _template_of(group: ContentNode) -> str:
     """The template a group follows: as it says, else by what it refers to."""
     if group.template in GROUPS:
         return group.template
@@ -224,7 +224,7 @@ def _template_of(group: Node) -> str:
     return "1410" if regions or group.first(concepts.dcm("121214", "")) else "1501"
 
 
-def _numbers(node: Node, where: str) -> Iterator[Fault]:
+def _numbers(node: ContentNode, where: str) -> Iterator[Fault]:
     """Every NUM of the document: unit, decimal string, exact value, unit that fits."""
     for child in node.children:
         place = f"{where} / {_meaning(child)}" if child.name else where
@@ -233,7 +233,7 @@ def _numbers(node: Node, where: str) -> Iterator[Fault]:
         yield from _numbers(child, place)
 
 
-def _number(node: Node, place: str) -> Iterator[Fault]:
+def _number(node: ContentNode, place: str) -> Iterator[Fault]:
     if not node.decimal:
         yield Fault("number", place, "a Numeric Value", "none")
         return
@@ -254,7 +254,7 @@ def _number(node: Node, place: str) -> Iterator[Fault]:
         yield Fault("unit", place, " or ".join(sorted(allowed)), node.unit.value)
 
 
-def _units_of(node: Node) -> frozenset[str]:
+def _units_of(node: ContentNode) -> frozenset[str]:
     """Units that fit the concept; empty: not known."""
     if node.name is None:
         return frozenset()
@@ -264,13 +264,13 @@ def _units_of(node: Node) -> frozenset[str]:
     return known_unit(node.name, name.text if name else "")
 
 
-def _walk(node: Node) -> Iterator[Node]:
+def _walk(node: ContentNode) -> Iterator[ContentNode]:
     for child in node.children:
         yield child
         yield from _walk(child)
 
 
-def _evidence(header: Dataset, root: Node) -> Iterator[Fault]:
+def _evidence(header: Dataset, root: ContentNode) -> Iterator[Fault]:
     """Every instance the content refers to stands in an evidence sequence (PS3.3 C.17.2)."""
     listed = {
         str(instance.get("ReferencedSOPInstanceUID", ""))
@@ -287,7 +287,7 @@ def _evidence(header: Dataset, root: Node) -> Iterator[Fault]:
             )
 
 
-def _schemes(header: Dataset, root: Node) -> Iterator[Fault]:
+def _schemes(header: Dataset, root: ContentNode) -> Iterator[Fault]:
     """Private coding schemes are declared (PS3.3 C.12.1.1)."""
     declared = {
         str(scheme.get("CodingSchemeDesignator", ""))
@@ -301,12 +301,12 @@ def _schemes(header: Dataset, root: Node) -> Iterator[Fault]:
             yield Fault("coding scheme", scheme, "declared in the header", "not declared")
 
 
-def _targets(root: Node) -> Iterator[Fault]:
+def _targets(root: ContentNode) -> Iterator[Fault]:
     """Relationships by reference lead to an item."""
     for node in _walk(root):
         if not node.target:
             continue
-        found: Node | None = root if node.target[0] == 1 else None
+        found: ContentNode | None = root if node.target[0] == 1 else None
         for step in node.target[1:]:
             inside = found.children if found else []
             found = inside[step - 1] if 0 < step <= len(inside) else None
@@ -315,7 +315,7 @@ def _targets(root: Node) -> Iterator[Fault]:
             yield Fault("reference", f"item {path}", "a NUM", found.value_type if found else "none")
 
 
-def _segments(root: Node, segmentations: Iterable[Path | bytes]) -> Iterator[Fault]:
+def _segments(root: ContentNode, segmentations: Iterable[Path | bytes]) -> Iterator[Fault]:
     """Referenced segments carry the group's own tracking UID."""
     known: dict[str, dict[int, str]] = {}
     for source in segmentations:

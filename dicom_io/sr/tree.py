@@ -30,7 +30,7 @@ _PLAIN_VALUES = {0x0040A160, 0x0040A124, 0x0040A121, 0x0040A122, 0x0040A120, 0x0
 
 
 @dataclass(slots=True)
-class Node:
+class ContentNode:
     """One content item.
 
     Attributes
@@ -56,7 +56,7 @@ class Node:
         Position of the item meant, for a relationship by reference.
     template : str
         Template Identifier of a container.
-    children : list of Node
+    children : list of ContentNode
     """
 
     relationship: str = ""
@@ -74,15 +74,15 @@ class Node:
     points: tuple[float, ...] = ()
     target: tuple[int, ...] = ()
     template: str = ""
-    children: list["Node"] = field(default_factory=list)
+    children: list["ContentNode"] = field(default_factory=list)
 
-    def named(self, concept: Code) -> Iterator["Node"]:
+    def named(self, concept: Code) -> Iterator["ContentNode"]:
         """Children whose concept name is `concept` (value and scheme decide)."""
         for child in self.children:
             if child.name is not None and same(child.name, concept):
                 yield child
 
-    def first(self, concept: Code) -> "Node | None":
+    def first(self, concept: Code) -> "ContentNode | None":
         """The first child of that name."""
         return next(self.named(concept), None)
 
@@ -102,7 +102,7 @@ def same(first: Code, second: Code) -> bool:
     return first.value == second.value and first.scheme == second.scheme
 
 
-def read_report(source: Path | bytes) -> tuple[Dataset, Node]:
+def read_report(source: Path | bytes) -> tuple[Dataset, ContentNode]:
     """Read an SR document: its header and the root of its content tree.
 
     Parameters
@@ -113,7 +113,7 @@ def read_report(source: Path | bytes) -> tuple[Dataset, Node]:
     Returns
     -------
     header : Dataset
-    root : Node
+    root : ContentNode
 
     Raises
     ------
@@ -183,9 +183,9 @@ class _Parser:
         self._utf8 = names == ["ISO_IR 192"]
         self._codes = lru_cache(maxsize=65536)(self._read_code)
 
-    def root(self, items_only: bool) -> Node:
+    def root(self, items_only: bool) -> ContentNode:
         """The root: from the value of its Content Sequence, or from a dataset that holds it."""
-        node = Node()
+        node = ContentNode()
         if items_only:
             for start, end in self._items(0, len(self._content)):
                 node.children.append(self._node(start, end, 1))
@@ -242,10 +242,10 @@ class _Parser:
         ends = (stop for _, stop in self._items(at, len(self._content)))
         return max(ends, default=at) + 8
 
-    def _node(self, start: int, end: int, depth: int) -> Node:
+    def _node(self, start: int, end: int, depth: int) -> ContentNode:
         if depth > _DEEPEST:
             raise ValueError(f"content nests deeper than {_DEEPEST}")
-        node = Node()
+        node = ContentNode()
         for tag, _, low, high in self._elements(start, end):
             if tag == _CONTENT:
                 for first, last in self._items(low, high):
@@ -254,7 +254,7 @@ class _Parser:
                 self._set(node, tag, low, high)
         return node
 
-    def _set(self, node: Node, tag: int, low: int, high: int) -> None:
+    def _set(self, node: ContentNode, tag: int, low: int, high: int) -> None:
         raw = self._content[low:high]
         if tag == 0x0040A010:
             node.relationship = raw.rstrip().decode("ascii")
@@ -287,7 +287,7 @@ class _Parser:
                 yield tag, self._content[first:last]
             return
 
-    def _set_measured(self, node: Node, low: int, high: int) -> None:
+    def _set_measured(self, node: ContentNode, low: int, high: int) -> None:
         for tag, raw in self._first_item(low, high):
             if tag == 0x004008EA:
                 node.unit = self._codes(raw)
@@ -296,7 +296,7 @@ class _Parser:
             elif tag == 0x0040A161 and len(raw) == 8:
                 (node.exact,) = struct.unpack("<d", raw)
 
-    def _set_reference(self, node: Node, low: int, high: int) -> None:
+    def _set_reference(self, node: ContentNode, low: int, high: int) -> None:
         found = {tag: raw for tag, raw in self._first_item(low, high)}
         uids = [found.get(tag, b"").rstrip(b" \0").decode("ascii") for tag in (0x81150, 0x81155)]
         node.sop = (uids[0], uids[1])

@@ -138,14 +138,14 @@ def _complete(geometry: Geometry | None, fault: str) -> Note:
     )
 
 
-def _in_range(check: str, value: float | None, wanted: Range | None, unit: str) -> Note:
+def _in_range(check: str, value: float | None, allowed: Range | None, unit: str) -> Note:
     found = "" if value is None else f"{value:g} {unit}"
-    if wanted is None:
+    if allowed is None:
         return Note(check, QualityOutcome.OFF, found, "")
-    limits = f"{wanted[0]:g} to {wanted[1]:g} {unit}"
+    limits = f"{allowed[0]:g} to {allowed[1]:g} {unit}"
     if value is None:
         return Note(check, QualityOutcome.UNKNOWN, "", limits)
-    return _verdict(check, wanted[0] <= value <= wanted[1], found, limits)
+    return _verdict(check, allowed[0] <= value <= allowed[1], found, limits)
 
 
 def _length(geometry: Geometry | None, quality: Quality) -> Note:

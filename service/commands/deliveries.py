@@ -67,9 +67,9 @@ def deliveries_retry(
 
     with open_catalogue(config) as (settings, catalogue):
         parked = catalogue.deliveries.all(state=DeliveryState.PARKED)
-        wanted = [row.id for row in parked] if delivery is None else [delivery]
+        chosen = [row.id for row in parked] if delivery is None else [delivery]
         attempts = settings.delivery.max_attempts
-        done = [one for one in wanted if catalogue.deliveries.retry(one, attempts, now())]
+        done = [one for one in chosen if catalogue.deliveries.retry(one, attempts, now())]
     if delivery is not None and not done:
         fail(f"delivery {delivery} is neither parked nor cancelled")
     out().print(f"{len(done)} deliveries will be tried again")

@@ -43,7 +43,7 @@ def export(
     from mirv.service.catalogue import EventKind
     from mirv.service.objects.results import current_results
     from mirv.service.research.pseudonym import pseudonymised
-    from mirv.service.research.selection import Wanted, select
+    from mirv.service.research.selection import Filter, select
     from mirv.service.runtime.node_folder import NodeFolder
     from mirv.service.study.table_files import write_tables
 
@@ -54,7 +54,7 @@ def export(
     if cohort is not None:
         lines = read_given(cohort, str(cohort)).splitlines()
         patients |= {line.strip() for line in lines if line.strip()}
-    wanted = Wanted(
+    rule = Filter(
         patients=frozenset(patients) if patient or cohort else None,
         start=start,
         end=end,
@@ -63,7 +63,7 @@ def export(
         min_lesions=min_lesions,
     )
     with open_catalogue(config) as (settings, catalogue):
-        kept = select(current_results(catalogue, open_spool(settings)), wanted)
+        kept = select(current_results(catalogue, open_spool(settings)), rule)
         if not identified:
             kept = list(pseudonymised(kept, NodeFolder(settings.folder)))
         written = write_tables(folder, kept, table_format=table_format)

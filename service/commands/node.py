@@ -53,15 +53,15 @@ def doctor(
     """Compare the spool with the index. Exit code 0: healthy; 2: something is lost or damaged."""
     from rich.text import Text
 
-    from mirv.service.objects import repair as doctoring
+    from mirv.service.objects.repair import check, put_right
     from mirv.service.objects.spool_name import check_if_named
 
     with open_catalogue(config) as (settings, catalogue):
         spool = open_spool(settings)
         check_if_named(spool.folder, catalogue)
-        findings = doctoring.check(spool, catalogue, thorough=thorough)
+        findings = check(spool, catalogue, thorough=thorough)
         if repair:
-            doctoring.repair(spool, catalogue, findings)
+            put_right(spool, catalogue, findings)
     for name in ("unindexed", "missing", "damaged", "outputs_missing"):
         found = getattr(findings, name)
         out().print(Text(f"{name}: {len(found)}"))

@@ -15,10 +15,10 @@ LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]", "testserver"]
 def password_check(settings: Settings) -> Callable[..., None]:
     basic = HTTPBasic(realm="mirv node")
     password = settings.http.password
-    wanted = password.get_secret_value().encode() if password else b""
+    expected = password.get_secret_value().encode() if password else b""
 
     def check(credentials: Annotated[HTTPBasicCredentials, Depends(basic)]) -> None:
-        if not secrets.compare_digest(credentials.password.encode(), wanted):
+        if not secrets.compare_digest(credentials.password.encode(), expected):
             raise HTTPException(status.HTTP_401_UNAUTHORIZED, headers={"WWW-Authenticate": "Basic"})
 
     return check

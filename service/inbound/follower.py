@@ -49,7 +49,7 @@ _FAULTS_AT_ONCE = 3
 _KINDS = {"stable_study": "StableStudy", "new_instance": "NewInstance"}
 
 
-log = get_logger("orthanc")
+log = get_logger("follower")
 
 
 class _Stopped(Exception):  # noqa: N818 - the name says what happened

@@ -65,7 +65,7 @@ class Listener:
 
     Parameters
     ----------
-    wanted : config.settings.network.Listener
+    settings : config.settings.network.Listener
     spool : Spool
     catalogue : Catalogue
     clock : callable
@@ -79,7 +79,7 @@ class Listener:
 
     def __init__(
         self,
-        wanted: network.Listener,
+        settings: network.Listener,
         spool: Spool,
         catalogue: Catalogue,
         clock: Callable[[], float] = time.time,
@@ -87,12 +87,12 @@ class Listener:
         commitment: CommitmentCalls | None = None,
         shared_slots: Slots | None = None,
     ) -> None:
-        self._slots = shared_slots or Slots(wanted.max_associations)
+        self._slots = shared_slots or Slots(settings.max_associations)
         self._shares_port = shared_slots is not None
         self._commitment = commitment or CommitmentCalls()
         self._catalogue = catalogue
-        self._settings = wanted
-        self._admission = Admission(wanted)
+        self._settings = settings
+        self._admission = Admission(settings)
         self._spool = spool
         self._intake = Intake(spool, catalogue, clock)
         self._server: HardenedServer | None = None
@@ -136,21 +136,21 @@ class Listener:
         log.info("listening", ae_title=self._settings.ae_title, port=self._settings.port)
 
     def _serving(self) -> Serving:
-        wanted, largest = self._settings, self._settings.max_object_mb * 1024**2
+        settings, largest = self._settings, self._settings.max_object_mb * 1024**2
         return Serving(
             PeerLimits(
                 max_object=largest,
-                max_connections=wanted.max_associations + 500,
-                handshake_s=wanted.acse_timeout_s,
-                transfer_s=wanted.network_timeout_s,
+                max_connections=settings.max_associations + 500,
+                handshake_s=settings.acse_timeout_s,
+                transfer_s=settings.network_timeout_s,
             ),
             admits=self._admission.may_connect,
-            tls=server_context(wanted.tls) if wanted.tls else None,
+            tls=server_context(settings.tls) if settings.tls else None,
             storing=Storing(
                 frozenset(STORAGE_CLASSES),
                 largest,
                 file_meta,
-                Budget(int(_MEMORY_PART * memory_bytes() / wanted.processes)),
+                Budget(int(_MEMORY_PART * memory_bytes() / settings.processes)),
                 self._store_object,
             ),
             shares_port=self._shares_port,

@@ -97,14 +97,14 @@ def main() -> None:
 
 def _listening(message: dict[str, Any], node: _NodeLine) -> tuple[Catalogue, Listener]:
     folder = NodeFolder(Path(message["folder"]))
-    wanted = network.Listener.model_validate(message["listener"])
+    settings = network.Listener.model_validate(message["listener"])
     catalogue = Catalogue(message["catalogue_url"])
     listener = Listener(
-        wanted,
+        settings,
         Spool(folder.spool),
         catalogue,
         commitment=CommitmentCalls(node.report, node.request),
-        shared_slots=Slots(wanted.max_associations, folder.association_slots),
+        shared_slots=Slots(settings.max_associations, folder.association_slots),
     )
     listener.start()
     return catalogue, listener

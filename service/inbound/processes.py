@@ -53,7 +53,7 @@ class ListenerProcesses:
 
     Parameters
     ----------
-    wanted : config.settings.network.Listener
+    settings : config.settings.network.Listener
     folder : Path
         The node's.
     catalogue_url : str
@@ -63,21 +63,21 @@ class ListenerProcesses:
 
     def __init__(
         self,
-        wanted: network.Listener,
+        settings: network.Listener,
         folder: Path,
         catalogue_url: str,
         commitment: CommitmentCalls,
     ) -> None:
-        self._wanted = wanted
+        self._settings = settings
         self._message = {
-            "listener": wanted.model_dump(mode="json"),
+            "listener": settings.model_dump(mode="json"),
             "folder": str(folder),
             "catalogue_url": catalogue_url,
             "log_level": logging.getLevelName(logging.getLogger().getEffectiveLevel()),
         }
         self._commitment = commitment
         self._stopping = threading.Event()
-        self._children: list[_Child | None] = [None] * wanted.processes
+        self._children: list[_Child | None] = [None] * settings.processes
         self._keepers: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -89,22 +89,22 @@ class ListenerProcesses:
             The address is taken or not ours, or a process does not come up.
         """
         self._stopping.clear()
-        _wait_for_port((self._wanted.bind, self._wanted.port))
+        _wait_for_port((self._settings.bind, self._settings.port))
         try:
-            for place in range(self._wanted.processes):
+            for place in range(self._settings.processes):
                 self._children[place] = self._started()
-            for place in range(self._wanted.processes):
+            for place in range(self._settings.processes):
                 self._await_ready(place)
         except BaseException:
             self.stop()
             raise
         self._keepers = [
             threading.Thread(target=self._keep, args=(place,), name=f"listener {place}")
-            for place in range(self._wanted.processes)
+            for place in range(self._settings.processes)
         ]
         for keeper in self._keepers:
             keeper.start()
-        log.info("listener processes started", processes=self._wanted.processes)
+        log.info("listener processes started", processes=self._settings.processes)
 
     def _await_ready(self, place: int) -> None:
         """Wait for a process to listen; one that was killed before has a few successors."""

@@ -6,7 +6,7 @@ from mirv.service.catalogue import Catalogue
 from mirv.service.runtime.log import get_logger
 from mirv.service.work import engine
 
-log = get_logger("worker")
+log = get_logger("heartbeat")
 
 
 class Heart:

@@ -128,7 +128,7 @@ class Node:
         with opening():
             name_spool(self.spool.folder, self.catalogue, time.time())
         self.catalogue.events.add(time.time(), EventKind.NODE_STARTED, swept=swept)
-        repair.repair(
+        repair.put_right(
             self.spool, self.catalogue, repair.check(self.spool, self.catalogue, in_flight_s=0)
         )
         clock.look()  # what the repair indexed came before a jump forward
@@ -148,11 +148,11 @@ class Node:
             self._http.start()
 
     def _listening(self, work: WorkContext) -> Listener | ListenerProcesses:
-        wanted = self.settings.listener
+        settings = self.settings.listener
         told = CommitmentCalls(partial(note_report, work), answer_commitment)
-        if wanted.processes == 1:
-            return Listener(wanted, self.spool, self.catalogue, commitment=told)
-        return ListenerProcesses(wanted, self.settings.folder, catalogue_url(self.settings), told)
+        if settings.processes == 1:
+            return Listener(settings, self.spool, self.catalogue, commitment=told)
+        return ListenerProcesses(settings, self.settings.folder, catalogue_url(self.settings), told)
 
     def _scheduling(self) -> Loop:
         settings = self.settings

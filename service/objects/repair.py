@@ -22,7 +22,7 @@ IN_FLIGHT_S = 60.0
 
 _UNFINISHED = Reason("unfinished", "found a file that was not written to its end, and no row of it")
 
-log = get_logger("doctor")
+log = get_logger("repair")
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ def check(
     return findings
 
 
-def repair(
+def put_right(
     spool: Spool, catalogue: Catalogue, findings: Findings, clock: Callable[[], float] = time.time
 ) -> None:
     """Put right what can be: index, put aside, mark for being sent again."""

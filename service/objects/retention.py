@@ -15,7 +15,7 @@ _DAY_S = 86_400.0
 log = get_logger("retention")
 
 
-def sweep(spool: Spool, catalogue: Catalogue, wanted: Retention, now: float) -> int:
+def sweep(spool: Spool, catalogue: Catalogue, rule: Retention, now: float) -> int:
     """Remove what may go; how many objects went.
 
     A study goes when its last object is older than `keep_days`, every current run of it has
@@ -23,13 +23,13 @@ def sweep(spool: Spool, catalogue: Catalogue, wanted: Retention, now: float) -> 
     committed). A study without any run goes after `keep_unused_days`. What the clock jumped
     forward since the last object is not counted.
     """
-    if wanted.keep_days is None and wanted.keep_unused_days is None:
+    if rule.keep_days is None and rule.keep_unused_days is None:
         return 0
     removed = 0
     jumps = catalogue.clock.jumps()
     for study in catalogue.studies.all():
         runs = catalogue.runs.all(study_uid=study.study_uid, current=True)
-        limit = wanted.keep_days if runs else wanted.keep_unused_days
+        limit = rule.keep_days if runs else rule.keep_unused_days
         if limit is None or not _is_old(study, limit * _DAY_S, jumps, now):
             continue
         if any(run.state != RunState.FINISHED for run in runs):

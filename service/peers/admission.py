@@ -22,13 +22,13 @@ class Admission:
 
     Parameters
     ----------
-    wanted : config.settings.Listener
+    settings : config.settings.Listener
         Its rules; without one every peer of a loopback bind may call, and nobody else.
     """
 
-    def __init__(self, wanted: Listener) -> None:
-        self._rules = wanted.allow
-        self._open = not wanted.allow and is_loopback(wanted.bind)
+    def __init__(self, settings: Listener) -> None:
+        self._rules = settings.allow
+        self._open = not settings.allow and is_loopback(settings.bind)
 
     def may_connect(self, address: str) -> bool:
         """Whether a peer at this IP address may connect at all, whatever its title."""

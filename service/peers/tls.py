@@ -6,7 +6,7 @@ from pathlib import Path
 from mirv.config.settings.network import Tls, WebAccess
 
 
-def server_context(wanted: Tls) -> ssl.SSLContext:
+def server_context(settings: Tls) -> ssl.SSLContext:
     """For the listener: a peer without a certificate we trust gets no association.
 
     Raises
@@ -14,10 +14,10 @@ def server_context(wanted: Tls) -> ssl.SSLContext:
     OSError
         A file is missing or holds no usable certificate or key.
     """
-    return _mutual(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), wanted)
+    return _mutual(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), settings)
 
 
-def client_context(wanted: Tls) -> ssl.SSLContext:
+def client_context(settings: Tls) -> ssl.SSLContext:
     """For associations we ask for: the peer's certificate must be trusted and name its host.
 
     Raises
@@ -25,7 +25,7 @@ def client_context(wanted: Tls) -> ssl.SSLContext:
     OSError
         As above.
     """
-    return _mutual(ssl.create_default_context(ssl.Purpose.SERVER_AUTH), wanted)
+    return _mutual(ssl.create_default_context(ssl.Purpose.SERVER_AUTH), settings)
 
 
 def web_context(peer: WebAccess) -> ssl.SSLContext:
@@ -40,10 +40,10 @@ def web_context(peer: WebAccess) -> ssl.SSLContext:
     return _ours(context, peer.certificate, peer.key)
 
 
-def _mutual(context: ssl.SSLContext, wanted: Tls) -> ssl.SSLContext:
+def _mutual(context: ssl.SSLContext, settings: Tls) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(wanted.trusted)
-    return _ours(context, wanted.certificate, wanted.key)
+    context.load_verify_locations(settings.trusted)
+    return _ours(context, settings.certificate, settings.key)
 
 
 def _ours(context: ssl.SSLContext, certificate: Path | None, key: Path | None) -> ssl.SSLContext:

@@ -8,7 +8,7 @@ from mirv.service.study.result_record import ResultRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Filter:
     """What to keep; an empty field keeps all.
 
     Attributes
@@ -29,35 +29,35 @@ class Wanted:
     min_lesions: int = 0
 
 
-def select(found: Iterable[ResultRecord], wanted: Wanted) -> list[ResultRecord]:
-    """Keep the studies and rows that are wanted.
+def select(found: Iterable[ResultRecord], rule: Filter) -> list[ResultRecord]:
+    """Keep the studies and rows that are rule.
 
     Patient-level measures stay as computed over all lesions: filtering rows does not change a
     number.
     """
-    return [_rows(record, wanted) for record in found if _study(record, wanted)]
+    return [_rows(record, rule) for record in found if _study(record, rule)]
 
 
-def _study(record: ResultRecord, wanted: Wanted) -> bool:
-    if wanted.patients is not None and record.patient_id not in wanted.patients:
+def _study(record: ResultRecord, rule: Filter) -> bool:
+    if rule.patients is not None and record.patient_id not in rule.patients:
         return False
     dated = record.study_date or ""
-    if (wanted.start or wanted.end) and not dated:
+    if (rule.start or rule.end) and not dated:
         return False
-    if (wanted.start and dated < wanted.start) or (wanted.end and dated > wanted.end):
+    if (rule.start and dated < rule.start) or (rule.end and dated > rule.end):
         return False
-    return len({row.tracking_uid for row in record.result.lesions}) >= wanted.min_lesions
+    return len({row.tracking_uid for row in record.result.lesions}) >= rule.min_lesions
 
 
-def _rows(record: ResultRecord, wanted: Wanted) -> ResultRecord:
+def _rows(record: ResultRecord, rule: Filter) -> ResultRecord:
     def profile(name: str) -> bool:
-        return not name or not wanted.profiles or name in wanted.profiles
+        return not name or not rule.profiles or name in rule.profiles
 
     result = record.result
     lesions = tuple(
         row
         for row in result.lesions
-        if profile(row.profile) and (not wanted.sites or row.site in wanted.sites)
+        if profile(row.profile) and (not rule.sites or row.site in rule.sites)
     )
     kept = {row.tracking_uid for row in lesions}
     return replace(
@@ -74,7 +74,7 @@ def _rows(record: ResultRecord, wanted: Wanted) -> ResultRecord:
                 row
                 for row in result.variation
                 if profile(row.profile)
-                and (not wanted.sites or not row.site or row.site in wanted.sites)
+                and (not rule.sites or not row.site or row.site in rule.sites)
             ),
             provenance=result.provenance,
         ),

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Outcome:
+class FolderResult:
     """What became of a folder.
 
     Attributes
@@ -63,7 +63,7 @@ def process_folder(
     profiles: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     created: datetime | None = None,
-) -> Outcome:
+) -> FolderResult:
     """Analyse every image that has a lesion set and write everything to `out`.
 
     Parameters
@@ -80,44 +80,44 @@ def process_folder(
         Date and time the outputs carry; none: now.
     """
     plan = plan_from(settings, profiles)
-    outcome = Outcome()
+    result = FolderResult()
     found = headers_of_folder(paths)
-    outcome.refused.extend(found.quality)
+    result.refused.extend(found.quality)
     matched = match([header for header in found.headers if not header.own], settings.reading)
-    outcome.refused.extend(matched.quality)
-    outcome.refused.extend(
+    result.refused.extend(matched.quality)
+    result.refused.extend(
         _unmatched(waiting, alone=not matched.selections) for waiting in matched.waiting
     )
     with opening():
         out.mkdir(parents=True, exist_ok=True)
     dates = {header.sop_instance_uid: header.study_date for header in found.headers}
     with extractor_from(settings) as extractor:
-        line = _Line(found.paths, out, settings, plan, extractor, progress, created)
+        folder_run = _FolderRun(found.paths, out, settings, plan, extractor, progress, created)
         # Earlier studies first: a later one of the same patient is compared with them.
         for selection in sorted(
             matched.selections, key=lambda one: (dates[one.images[0]], one.series_uid)
         ):
             try:
-                outcome.artifacts.extend(line.process(selection))
+                result.artifacts.extend(folder_run.process(selection))
             except Unsuitable as error:
-                outcome.refused.append(_refusal(selection, error))
+                result.refused.append(_refusal(selection, error))
             except Exception:  # one faulty study never stops the others
                 log.exception("study failed", extra={"selection": selection.input_digest})
-                outcome.faults += 1
-                outcome.refused.append(_fault(selection))
-    outcome.records = [record for _, record in line.done]
-    outcome.pictures = line.pictures
-    outcome.tables = write_tables(
+                result.faults += 1
+                result.refused.append(_fault(selection))
+    result.records = [record for _, record in folder_run.done]
+    result.pictures = folder_run.pictures
+    result.tables = write_tables(
         out,
-        outcome.records,
-        outcome.refused,
+        result.records,
+        result.refused,
         profiles={profile.name: asdict(profile) for profile in plan.profiles},
     )
-    return outcome
+    return result
 
 
 @dataclass(slots=True)
-class _Line:
+class _FolderRun:
     """The pipeline on one call's folders; remembers results for later studies of a patient."""
 
     paths: Mapping[str, Path]

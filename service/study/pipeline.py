@@ -12,8 +12,8 @@ from pathlib import Path
 from mirv.analysis.errors import Unsuitable
 from mirv.analysis.extraction.pool import Extractor
 from mirv.analysis.model import StudyResult
-from mirv.analysis.patient import study as study_analysis
 from mirv.analysis.patient.response import with_response
+from mirv.analysis.patient.study import analyse
 from mirv.config.settings import Settings
 from mirv.dicom_io.model import Artifact, Predecessor, QualityRow, RenderContext, StudyInput
 from mirv.dicom_io.outputs import render
@@ -62,7 +62,7 @@ def analyse_selection(
     origin = provenance(study, plan)
     if prior is not None:
         origin = replace(origin, prior_input_digest=prior.result.provenance.input_digest)
-    result = study_analysis.analyse(lesions, plan.profiles, plan.spaces, origin)
+    result = analyse(lesions, plan.profiles, plan.spaces, origin)
     if prior is not None:
         result = with_response(
             result,

@@ -87,9 +87,9 @@ def plan_from(settings: Settings, profiles: Sequence[str] = ()) -> Plan:
 
 def extractor_from(settings: Settings) -> Extractor:
     """A pool of extraction processes as the settings want it; close it when done."""
-    wanted = settings.extraction
-    limits = LesionLimits(wanted.lesion_timeout_s, wanted.lesion_memory_mb)
-    return Extractor(wanted.workers, limits, wanted.arithmetic)
+    extraction = settings.extraction
+    limits = LesionLimits(extraction.lesion_timeout_s, extraction.lesion_memory_mb)
+    return Extractor(extraction.workers, limits, extraction.arithmetic)
 
 
 def run_digest(input_digest: str, plan: Plan, prior: str = "") -> str:

@@ -82,14 +82,14 @@ def _find_prior(name: str, run_id: str) -> list[str]:
     """Study and series of segmentations to fetch; empty when there are none."""
     work = work_context()
     run = work.catalogue.runs.get(run_id)
-    wanted = work.settings.priors
-    if run is None or wanted is None:
+    rule = work.settings.priors
+    if run is None or rule is None:
         return []
     # A study that was fetched to be compared with is not compared further back: no end otherwise.
     if work.catalogue.priors.is_prior(run.study_uid):
         return []
     (source,) = [one for one in work.settings.sources if one.name == name]
-    found = _prior_at(source, _patient(work, run), wanted, work.settings.listener.ae_title)
+    found = _prior_at(source, _patient(work, run), rule, work.settings.listener.ae_title)
     note, now = partial(work.catalogue.priors.note, run_id, source=name), work.clock()
     if isinstance(found, Reason):
         note(PriorSearch.MISSING, run.study_uid, now, why=str(found))
@@ -100,10 +100,8 @@ def _find_prior(name: str, run_id: str) -> list[str]:
     return [uid, *found.segmentations()]
 
 
-def _prior_at(
-    source: Source, patient: Patient, wanted: Priors, ae_title: str
-) -> Candidate | Reason:
-    dates = window(patient, wanted)
+def _prior_at(source: Source, patient: Patient, rule: Priors, ae_title: str) -> Candidate | Reason:
+    dates = window(patient, rule)
     if isinstance(dates, Reason):
         return dates
     studies = studies_of(source, patient.patient_id, *dates, ae_title)
@@ -113,7 +111,7 @@ def _prior_at(
             Candidate(study, tuple(series_of(source, study.study_uid, ae_title)))
             for study in worth_looking_into(patient, studies)
         ],
-        wanted,
+        rule,
     )
 
 

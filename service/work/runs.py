@@ -36,7 +36,7 @@ from mirv.service.work.notices import enqueue_notice
 
 _PROGRESS_S = 1.0
 
-log = get_logger("workflows")
+log = get_logger("runs")
 
 
 def enqueue_run(run: RunRow) -> None:

@@ -38,8 +38,8 @@ from mirv.service.objects.spool import Spool
 from mirv.service.runtime.node_folder import NodeFolder, catalogue_url, workflow_url
 from mirv.service.study import result_record
 from mirv.service.study.plan import extractor_from, plan_from
-from mirv.service.work import runs as workflows
 from mirv.service.work.context import WorkContext
+from mirv.service.work.runs import analysed, rendered
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 from tests.service.postgres import create_database, postgres
 
@@ -424,11 +424,11 @@ def _compare_with_undisturbed(
     work = WorkContext(settings, plan_from(settings), spool, catalogue, extractor)
     try:
         for run in catalogue.runs.all(states=(RunState.FINISHED,), limit=None):
-            study, record = workflows.analysed(work, run, sender.sent.__getitem__)
+            study, record = analysed(work, run, sender.sent.__getitem__)
             if _sha256(result_record.to_bytes(record)) != run.result_sha256:
                 tally.faults.append(f"run {run.run_id}: another result than undisturbed")
             kept = {one.role: one.sha256 for one in catalogue.runs.artifacts(run.run_id)}
-            made = workflows.rendered(work, run, study, record)
+            made = rendered(work, run, study, record)
             differing = {
                 one.role for one in made if kept.pop(one.role, "") != _sha256(one.content)
             } | set(kept)

@@ -76,7 +76,7 @@ def _start_up(folder: Path, expected: list[str], faults: list[str]) -> int:
     spool, store = Spool(folder / "spool"), Catalogue(sqlite_url(folder / "catalogue.sqlite"))
     spool.sweep()
     before = len(store.instances.all())
-    repair.repair(spool, store, repair.check(spool, store, in_flight_s=0))
+    repair.put_right(spool, store, repair.check(spool, store, in_flight_s=0))
     rows = {row.sop_instance_uid: row for row in store.instances.all()}
     if lost := set(expected) - set(rows):
         faults.append(f"{len(lost)} of {len(expected)} acknowledged objects lost")

@@ -20,7 +20,7 @@ from dbos import DBOS, SetWorkflowID
 
 from mirv.config.settings import Settings
 from mirv.dicom_io.files.folder import headers_of_folder
-from mirv.dicom_io.phantom import patient as phantom
+from mirv.dicom_io.phantom.patient import write_study
 from mirv.dicom_io.study.matching import match
 from mirv.service.catalogue import Catalogue, sqlite_url
 from mirv.service.objects.spool import Spool
@@ -64,7 +64,7 @@ def _studies(folder: Path) -> Iterator[str]:
             size = len(record) + sum(len(one.content) for one in outputs)
             return len(study.lesions), size / 1e6
 
-        small = phantom.write_study(folder / "small", n_lesions=2, shape=(20, 128, 128))
+        small = write_study(folder / "small", n_lesions=2, shape=(20, 128, 128))
         compute([small.folder])  # warm: imports, fonts, processes
         for what, paths in _patients(folder):
             before, started = _cpu_seconds(), time.perf_counter()
@@ -79,7 +79,7 @@ def _studies(folder: Path) -> Iterator[str]:
 
 
 def _patients(folder: Path) -> Iterator[tuple[str, list[Path]]]:
-    made = phantom.write_study(folder / "phantom", n_lesions=12, shape=(100, 256, 256))
+    made = write_study(folder / "phantom", n_lesions=12, shape=(100, 256, 256))
     yield "phantom 256x256x100", [made.folder]
     for patient in ("ML12", "ML40"):
         baseline = SHARED / "multilesion" / patient / "baseline"

@@ -241,6 +241,3 @@ def _identity(lesion: Lesion, source: LesionSource) -> list[bytes]:
 
 def _volume_ml(study: StudyInput, lesion: Lesion) -> float:
     return lesion.mask.n_voxels * study.volume.geometry.voxel_volume_ml
-
-
-__all__ = ["LESION_SR", "finding_items", "is_written", "lesion_sr"]

@@ -11,7 +11,7 @@ from mirv.analysis.errors import Reason, Unsuitable
 from mirv.analysis.model import LesionResult, Measure, Provenance
 from mirv.dicom_io.model import Code
 from mirv.dicom_io.sr import concepts
-from mirv.dicom_io.sr.tree import Node, read_report
+from mirv.dicom_io.sr.tree import ContentNode, read_report
 
 _DIGEST = re.compile(r"(profile|space)=(.+?) sha256=([0-9a-f]{64})")
 _INPUT = re.compile(r"input sha256=([0-9a-f]{64})")
@@ -94,30 +94,30 @@ def read(source: Path | bytes) -> ReportContent:
     )  # fmt: skip
 
 
-def _segmentations(groups: list[Node]) -> dict[str, str]:
+def _segmentations(groups: list[ContentNode]) -> dict[str, str]:
     return {
         _text(group, concepts.TRACKING_UID): _text(group, concepts.SOURCE_SEGMENTATION)
         for group in groups
     }
 
 
-def _required(parent: Node, concept_name: str, found: Node | None) -> Node:
+def _required(parent: ContentNode, concept_name: str, found: ContentNode | None) -> ContentNode:
     if found is None:
         where = parent.name.meaning if parent.name else parent.value_type
         raise Unsuitable("not_own_report", f"{where}: found no {concept_name}")
     return found
 
 
-def _text(parent: Node, concept: Code) -> str:
+def _text(parent: ContentNode, concept: Code) -> str:
     return _required(parent, concept.meaning, parent.first(concept)).text
 
 
-def _code_meaning(parent: Node, concept: Code) -> str:
+def _code_meaning(parent: ContentNode, concept: Code) -> str:
     node = _required(parent, concept.meaning, parent.first(concept))
     return node.code.meaning if node.code else ""
 
 
-def _exact(node: Node) -> float:
+def _exact(node: ContentNode) -> float:
     value = node.value
     if value is None:
         name = node.name.meaning if node.name else "NUM"
@@ -135,7 +135,7 @@ class _Findings:
     excluded: Reason | None = None
 
 
-def _lesions(groups: list[Node]) -> tuple[LesionResult, ...]:
+def _lesions(groups: list[ContentNode]) -> tuple[LesionResult, ...]:
     read_groups = [(group, _by_profile(group)) for group in groups]
     profiles = dict.fromkeys(profile for _, found in read_groups for profile in found)
     results = []
@@ -157,7 +157,9 @@ def _names(profile: str, groups: list[dict[str, _Findings]]) -> tuple[str, ...]:
     return ()
 
 
-def _lesion(group: Node, profile: str, names: tuple[str, ...], found: _Findings) -> LesionResult:
+def _lesion(
+    group: ContentNode, profile: str, names: tuple[str, ...], found: _Findings
+) -> LesionResult:
     tracking_id = _text(group, concepts.TRACKING_IDENTIFIER)
     volume = _required(group, "Volume", group.first(concepts.VOLUME))
     tabulated = _required(volume, "volume in ml", volume.first(concepts.VOLUME_ML))
@@ -181,7 +183,7 @@ def _lesion(group: Node, profile: str, names: tuple[str, ...], found: _Findings)
     )
 
 
-def _by_profile(group: Node) -> dict[str, _Findings]:
+def _by_profile(group: ContentNode) -> dict[str, _Findings]:
     findings: dict[str, _Findings] = {}
     for child in group.children:
         method = child.first(concepts.MEASUREMENT_METHOD)
@@ -192,7 +194,7 @@ def _by_profile(group: Node) -> dict[str, _Findings]:
     return findings
 
 
-def _gather(child: Node, concept: Code, found: _Findings) -> None:
+def _gather(child: ContentNode, concept: Code, found: _Findings) -> None:
     if concept == concepts.WARNING:
         found.warnings.append(child.text)
     elif concept == concepts.NO_FEATURES:
@@ -205,13 +207,13 @@ def _gather(child: Node, concept: Code, found: _Findings) -> None:
             found.missing[named.text] = _reason(child)
 
 
-def _reason(node: Node) -> Reason:
+def _reason(node: ContentNode) -> Reason:
     detail = node.first(concepts.REASON_DETAIL)
     text = detail.text if detail else ""
     return Reason(node.code.meaning if node.code else "", "" if text == _UNKNOWN_DETAIL else text)
 
 
-def _measures(group: Node) -> Iterator[Measure]:
+def _measures(group: ContentNode) -> Iterator[Measure]:
     method = group.first(concepts.MEASUREMENT_METHOD)
     profile = method.code.meaning if method and method.code else ""
     for child in group.children:
@@ -232,7 +234,7 @@ def _measures(group: Node) -> Iterator[Measure]:
         yield Measure(named.text, None, unit, profile, space_name, n_lesions, _reason(child))
 
 
-def _provenance(holders: list[Node]) -> Provenance:
+def _provenance(holders: list[ContentNode]) -> Provenance:
     """Digests and versions from the algorithm parameters, wherever they are stated."""
     digests: dict[str, dict[str, str]] = {"profile": {}, "space": {}}
     versions: dict[str, str] = {}
@@ -246,6 +248,3 @@ def _provenance(holders: list[Node]) -> Provenance:
             elif found := _VERSION.match(parameter.text):
                 versions[found[1]] = found[2]
     return Provenance(input_digest, digests["profile"], digests["space"], versions)
-
-
-__all__ = ["ReportContent", "read"]

@@ -125,6 +125,3 @@ def _pair(measure: Measure, result: StudyResult) -> list[bytes]:
         items.append(uid_item(INFERRED_FROM, concept, tracking_uid))
         items.append(text_item(INFERRED_FROM, concept, names.get(tracking_uid, tracking_uid)))
     return items
-
-
-__all__ = ["PATIENT_SR", "patient_sr", "patient_tracking_uid"]

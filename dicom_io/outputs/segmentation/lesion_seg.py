@@ -247,15 +247,3 @@ def _referenced_series(study: StudyInput) -> list[Dataset]:
         document.sop_dataset(document.reference_of(image)) for image in images
     ]
     return [reference]
-
-
-__all__ = [
-    "LABELMAP_SEG",
-    "LESION_SEG",
-    "drawn_lesions",
-    "is_labelmap",
-    "lesion_seg",
-    "region_of",
-    "seg_role",
-    "segment_numbers",
-]

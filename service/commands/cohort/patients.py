@@ -210,7 +210,7 @@ def explore(
         found, inputs = patients.read_patients([features], "", where=kept)
         sink.inputs(inputs)
         classes = pairs([pair], ",", "--pair")[0] if pair else None
-        wanted = Exploration(
+        exploration = Exploration(
             patient=patient_column,
             outcome=outcome,
             pair=classes,
@@ -219,4 +219,4 @@ def explore(
             n_bootstrap=bootstrap,
             seed=seed,
         )
-        write_exploration(found, sink, wanted)
+        write_exploration(found, sink, exploration)

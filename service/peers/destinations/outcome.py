@@ -62,12 +62,12 @@ def judge(delivery_id: int, status: int, comment: str = "") -> DeliveryOutcome:
     return DeliveryOutcome(delivery_id, verdict, status, detail)
 
 
-def next_delay(attempts: int, wanted: Delivery) -> float:
+def next_delay(attempts: int, rule: Delivery) -> float:
     """Seconds until the next try after this many: doubling, capped, spread by a half.
 
     Spread, so that a destination that comes back is not met by everyone at once.
     """
-    delay = min(wanted.longest_retry_s, wanted.first_retry_s * 2.0 ** min(attempts, 30))
+    delay = min(rule.longest_retry_s, rule.first_retry_s * 2.0 ** min(attempts, 30))
     return delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreading, not secrecy
 
 

@@ -13,7 +13,7 @@ from mirv.config.settings.network import Webhook
 _SECONDS = 10.0
 
 
-def notify(wanted: Webhook, kind: str, run_id: str, at: float, **detail: str) -> None:
+def notify(settings: Webhook, kind: str, run_id: str, at: float, **detail: str) -> None:
     """POST one event as JSON; the receiver can check by the signature who sent it.
 
     Raises
@@ -26,12 +26,12 @@ def notify(wanted: Webhook, kind: str, run_id: str, at: float, **detail: str) ->
     when = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
     body = json.dumps({"kind": kind, "run": run_id, "at": when, **detail}, sort_keys=True).encode()
     headers = {"Content-Type": "application/json"}
-    if wanted.key is not None:
-        key = wanted.key.get_secret_value().encode()
+    if settings.key is not None:
+        key = settings.key.get_secret_value().encode()
         headers["X-Mirv-Signature"] = hmac.new(key, body, hashlib.sha256).hexdigest()
     try:
         answer = httpx.post(
-            wanted.url, content=body, headers=headers, timeout=_SECONDS, trust_env=False
+            settings.url, content=body, headers=headers, timeout=_SECONDS, trust_env=False
         )
     except httpx.HTTPError as fault:
         raise Transient(f"webhook: {type(fault).__name__}") from fault

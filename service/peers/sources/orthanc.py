@@ -60,19 +60,21 @@ class Resource:
 class OrthancSource:
     """One Orthanc and how it is asked."""
 
-    def __init__(self, wanted: Followed) -> None:
-        self._orthanc = Orthanc(wanted.url.rstrip("/"), return_raw_response=True, **access(wanted))
+    def __init__(self, settings: Followed) -> None:
+        self._orthanc = Orthanc(
+            settings.url.rstrip("/"), return_raw_response=True, **access(settings)
+        )
 
     def close(self) -> None:
         """Close the connection."""
         self._orthanc.close()
 
-    def changes(self, **wanted: int | bool) -> dict[str, Any]:
+    def changes(self, **asked: int | bool) -> dict[str, Any]:
         """A page of the log.
 
         Parameters
         ----------
-        wanted : int or bool
+        asked : int or bool
             ``since`` and ``limit``, or ``last=True`` for the last change alone.
 
         Returns
@@ -80,7 +82,7 @@ class OrthancSource:
         dict
             ``Changes`` (each with ``Seq``, ``ChangeType``, ``ID``, ``Date``), ``Done``, ``Last``.
         """
-        params = {name: "" if value is True else value for name, value in wanted.items()}
+        params = {name: "" if value is True else value for name, value in asked.items()}
         content = self._get("/changes", _LIST_BYTES, params)
         if content is None:
             raise Refused(httpx.codes.NOT_FOUND)

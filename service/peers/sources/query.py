@@ -97,29 +97,29 @@ def studies_with(source: Source, series_uid: str) -> list[str]:
 
 
 def _find(
-    source: Source, level: str, query: Mapping[str, str], wanted: Sequence[str], ae_title: str
+    source: Source, level: str, query: Mapping[str, str], attributes: Sequence[str], ae_title: str
 ) -> list[dict[str, str]]:
     if source.method == "dicomweb":
-        return _by_qido(source, level, query, wanted)
+        return _by_qido(source, level, query, attributes)
     proposal = Proposal([(FIND, ())], answer_s=SECONDS)
     with associated(source, ae_title, proposal) as association:
-        return _by_c_find(association, source, level, query, wanted)
+        return _by_c_find(association, source, level, query, attributes)
 
 
 # QIDO-RS
 
 
 def _by_qido(
-    source: Source, level: str, query: Mapping[str, str], wanted: Sequence[str]
+    source: Source, level: str, query: Mapping[str, str], attributes: Sequence[str]
 ) -> list[dict[str, str]]:
     params = dict(query)
     path = "/studies"
     if level == "SERIES":
         path = f"/studies/{params.pop('StudyInstanceUID')}/series"
-    included = ",".join(_TAGS[name] for name in wanted)
+    included = ",".join(_TAGS[name] for name in attributes)
     with client(source, source.url or "") as web:
         answers = _ask(web, path, {**params, "includefield": included})
-    return [{name: _text(one, _TAGS[name]) for name in wanted} for one in answers]
+    return [{name: _text(one, _TAGS[name]) for name in attributes} for one in answers]
 
 
 def _ask(web: httpx.Client, path: str, params: Mapping[str, str]) -> list[Any]:
@@ -141,14 +141,18 @@ def _text(found: Any, tag: str) -> str:
 
 
 def _by_c_find(
-    association: Any, source: Source, level: str, query: Mapping[str, str], wanted: Sequence[str]
+    association: Any,
+    source: Source,
+    level: str,
+    query: Mapping[str, str],
+    attributes: Sequence[str],
 ) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     last = Dataset()
-    for status, identifier in association.send_c_find(find_query(level, query, wanted), FIND):
+    for status, identifier in association.send_c_find(find_query(level, query, attributes), FIND):
         last = status
         if status.get("Status") in PENDING and identifier is not None and len(found) < _MOST:
-            found.append({name: _said(identifier, name) for name in wanted})
+            found.append({name: _said(identifier, name) for name in attributes})
     if "Status" not in last:
         raise Transient(f"{source.name}: broke off")
     if last.Status != SUCCESS:
@@ -156,11 +160,11 @@ def _by_c_find(
     return found
 
 
-def find_query(level: str, query: Mapping[str, str], wanted: Sequence[str] = ()) -> Dataset:
+def find_query(level: str, query: Mapping[str, str], attributes: Sequence[str] = ()) -> Dataset:
     """Identifier of a C-FIND: what is asked for, and what is wanted of the answers."""
     ds = Dataset()
     ds.QueryRetrieveLevel = level
-    for name in wanted:
+    for name in attributes:
         setattr(ds, name, "")
     for name, value in query.items():
         setattr(ds, name, value)

@@ -219,13 +219,13 @@ class Exploration:
     seed: int
 
 
-def write_exploration(table: pd.DataFrame, sink: Sink, wanted: Exploration) -> None:
+def write_exploration(table: pd.DataFrame, sink: Sink, settings: Exploration) -> None:
     """Clean a feature table, describe every feature, and see which tell two classes apart."""
-    outcome, volume = wanted.outcome, wanted.volume
+    outcome, volume = settings.outcome, settings.volume
     features = [str(name) for name in table.columns if FEATURE_NAME.match(str(name))]
     if not features:
-        skip = {wanted.patient, outcome, volume}
-        features = [n for n in _numeric_columns(table, wanted.patient) if n not in skip]
+        skip = {settings.patient, outcome, volume}
+        features = [n for n in _numeric_columns(table, settings.patient) if n not in skip]
     needed = [name for name in (outcome, volume) if name]
     require_columns(table, needed)
     cleaned = clean(table, features)
@@ -236,11 +236,13 @@ def write_exploration(table: pd.DataFrame, sink: Sink, wanted: Exploration) -> N
         sink.note(f"{len(cleaned.dropped)} feature(s) dropped: see dropped")
     used = pd.concat([cleaned.table, table[[n for n in needed if n not in cleaned.table]]], axis=1)
     names = [str(name) for name in cleaned.table]
-    if wanted.how is not None:
-        owners = identifiers(table, wanted.patient)
-        used = _to_patients(used, names, owners, wanted.how, wanted, sink)
+    if settings.how is not None:
+        owners = identifiers(table, settings.patient)
+        used = _to_patients(used, names, owners, settings.how, settings, sink)
     separation = (
-        Separation(used[outcome], wanted.pair, wanted.n_bootstrap, wanted.seed) if outcome else None
+        Separation(used[outcome], settings.pair, settings.n_bootstrap, settings.seed)
+        if outcome
+        else None
     )
     found = describe(used, names, volume=volume or None, separation=separation)
     sink.table("features", found)
@@ -254,10 +256,10 @@ def _to_patients(
     features: Sequence[str],
     owners: list[str],
     how: Aggregate,
-    wanted: Exploration,
+    settings: Exploration,
     sink: Sink,
 ) -> pd.DataFrame:
-    volume, outcome = wanted.volume, wanted.outcome
+    volume, outcome = settings.volume, settings.outcome
     weights = numeric(used, [volume])[volume].to_numpy(float) if volume else None
     made = {
         name: aggregate(used[name].to_numpy(float), owners, how, weights)

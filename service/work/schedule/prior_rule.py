@@ -41,7 +41,7 @@ class Candidate:
         return tuple(sorted(found))
 
 
-def window(patient: Patient, wanted: Priors) -> tuple[str, str] | Reason:
+def window(patient: Patient, rule: Priors) -> tuple[str, str] | Reason:
     """First and last date (YYYYMMDD) to look at, or why there is none."""
     if not patient.patient_id or _WILDCARDS & set(patient.patient_id):
         return Reason("patient_not_sure", "found no PatientID that names one patient alone")
@@ -52,7 +52,7 @@ def window(patient: Patient, wanted: Priors) -> tuple[str, str] | Reason:
         )
     try:
         day = date.fromisoformat(patient.study_date)
-        first, last = (day + timedelta(days) for days in (wanted.from_days, wanted.to_days))
+        first, last = (day + timedelta(days) for days in (rule.from_days, rule.to_days))
     except (ValueError, OverflowError):
         return Reason("study_without_date", "found no StudyDate to look around")
     return first.strftime("%Y%m%d"), last.strftime("%Y%m%d")
@@ -79,7 +79,7 @@ def worth_looking_into(patient: Patient, studies: Sequence[FoundStudy]) -> list[
     ]
 
 
-def choose(patient: Patient, candidates: Sequence[Candidate], wanted: Priors) -> Candidate | Reason:
+def choose(patient: Patient, candidates: Sequence[Candidate], rule: Priors) -> Candidate | Reason:
     """The one study that is fetched.
 
     With a segmentation and an image series of our modality, described by one of the wanted words.
@@ -91,13 +91,13 @@ def choose(patient: Patient, candidates: Sequence[Candidate], wanted: Priors) ->
         for one in candidates
         if one.segmentations() and any(each.modality == patient.modality for each in one.series)
     ]
-    fit = [one for one in drawn if _is_described(one, patient.modality, wanted.words)]
+    fit = [one for one in drawn if _is_described(one, patient.modality, rule.words)]
     if not fit:
         return Reason(
             "no_prior",
             f"found {len(candidates)} other studies in the window, {len(drawn)} of them with "
             f"{patient.modality} and a segmentation, wanted one described by "
-            f"{' or '.join(wanted.words) or 'anything'}",
+            f"{' or '.join(rule.words) or 'anything'}",
         )
     return min(fit, key=lambda one: _order(patient, one.study))
 

@@ -5,9 +5,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - the name everybody uses
 
 from mirv.analysis.lattice import interpolation, resampling
-from mirv.analysis.lattice import window as lattice
 from mirv.analysis.lattice.points import continuous_index
-from mirv.analysis.lattice.window import find_window
+from mirv.analysis.lattice.window import FAR_MARGIN, Window, find_window
 from mirv.analysis.model import Geometry, Mask
 from tests.analysis.extraction import reference
 
@@ -15,7 +14,7 @@ SPACINGS = [(1.5, 1.5, 1.5), (3.0, 0.75, 0.75), (2.5, 0.9765625, 0.9765625), (3.
 TURNS = [np.eye(3), np.diag([-1.0, -1.0, 1.0]), reference.rotation(0.3, 0.21)]
 
 
-def itk(image: object, geometry: Geometry, window: lattice.Window, how: int) -> np.ndarray:
+def itk(image: object, geometry: Geometry, window: Window, how: int) -> np.ndarray:
     """SimpleITK's own resampling of the whole image on the window's lattice."""
     resample = sitk.ResampleImageFilter()
     resample.SetOutputSpacing(window.spacing)
@@ -62,7 +61,7 @@ def test_image_and_random_mask_equal_itk_on_the_whole_image(
 
 def resampled(
     geometry: Geometry, box_start: tuple[int, int, int], box_shape: tuple[int, int, int]
-) -> lattice.Window:
+) -> Window:
     """The window of a box resampled to 1 mm."""
     settings = {"resampledPixelSpacing": [1, 1, 1]}
     return find_window(geometry, box_start, box_shape, settings, filtered=True)
@@ -133,7 +132,7 @@ def test_window_by_hand() -> None:
     assert window.size == (27, 27, 24)
     assert window.origin_index == pytest.approx((15.833333, 15.833333, 7.333333), abs=1e-6)
     assert window.start == (0, 0, 0)
-    assert window.stop[0] == 15 + 1 + lattice.FAR_MARGIN
+    assert window.stop[0] == 15 + 1 + FAR_MARGIN
 
 
 def test_a_single_slice_keeps_its_spacing() -> None:

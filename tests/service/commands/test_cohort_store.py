@@ -117,7 +117,9 @@ def test_all_results_count_however_many(node, tmp_path, monkeypatch):
 def test_nothing_else_reads_results_back():
     service = Path(results.__file__).parents[1]
     found = [
-        path.name for path in service.rglob("*.py") if "result_record.from_bytes" in path.read_text()
+        path.name
+        for path in service.rglob("*.py")
+        if "result_record.from_bytes" in path.read_text()
     ]
     assert found == ["results.py"]
 

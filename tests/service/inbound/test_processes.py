@@ -22,7 +22,7 @@ from pynetdicom import AE, evt
 from mirv.analysis.errors import Transient
 from mirv.config.settings.network import Listener as ListenerSettings
 from mirv.service.catalogue import Catalogue, EventKind, sqlite_url
-from mirv.service.inbound import process as listener_child
+from mirv.service.inbound import process as listener_process
 from mirv.service.inbound import processes
 from mirv.service.inbound.association_slots import Slots
 from mirv.service.inbound.line import Line
@@ -256,9 +256,9 @@ def test_commitment_goes_through_the_node_and_is_acknowledged_after_it(tmp_path:
 
 def test_a_late_answer_is_not_the_next_message_s(monkeypatch: pytest.MonkeyPatch) -> None:
     """The peer is told "taken" of what the node took, however late it said so of another."""
-    monkeypatch.setattr(listener_child, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(listener_process, "_ANSWER_S", 0.5)
     ours, theirs = (Line(end) for end in socket.socketpair())
-    node = listener_child._NodeLine(theirs)
+    node = listener_process._NodeLine(theirs)
     listening = threading.Thread(target=node.listen)
     listening.start()
 

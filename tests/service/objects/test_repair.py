@@ -52,7 +52,7 @@ def test_a_file_that_lost_its_row_is_indexed(
     assert repair.check(spool, store).unindexed == []  # young: maybe on its way
     findings = repair.check(spool, store, in_flight_s=0)
     assert findings.unindexed == [stored.sha256]
-    repair.repair(spool, store, findings)
+    repair.put_right(spool, store, findings)
     row = store.instances.find("1.2.3.9")
     assert row is not None
     assert (row.sha256, row.source) == (stored.sha256, "repair")
@@ -82,7 +82,7 @@ def test_after_a_power_cut_what_was_acknowledged_is_indexed_again(
     living.close()
     after = Catalogue(sqlite_url(tmp_path / "after.sqlite"))
     assert len(after.instances.all()) == 1
-    repair.repair(spool, after, repair.check(spool, after, in_flight_s=0))
+    repair.put_right(spool, after, repair.check(spool, after, in_flight_s=0))
     rows = {row.sop_instance_uid: row for row in after.instances.all()}
     assert set(rows) == set(was)
     for uid, row in rows.items():
@@ -130,7 +130,7 @@ def test_what_the_power_cut_left_half_written_is_put_aside(
     """A name without its content: it was given before the sync, and no one was told "stored"."""
     stored = spool.put((part10(ct_slice(9)),))
     stored.path.write_bytes(b"")
-    repair.repair(spool, store, repair.check(spool, store, in_flight_s=0))
+    repair.put_right(spool, store, repair.check(spool, store, in_flight_s=0))
     assert [row.code for row in store.quarantine.all()] == ["unfinished"]
     assert len(store.instances.all()) == 3
     assert Intake(spool, store).take(part10(ct_slice(9)), "test").verdict == "stored"
@@ -141,7 +141,7 @@ def test_a_file_whose_uid_is_taken_goes_to_quarantine(
     spool: Spool, store: Catalogue, taken: list[str]
 ) -> None:
     other = spool.put((part10(ct_slice(1, InstanceNumber=77)),))
-    repair.repair(spool, store, repair.check(spool, store, in_flight_s=0))
+    repair.put_right(spool, store, repair.check(spool, store, in_flight_s=0))
     assert not other.path.exists()
     assert [row.code for row in store.quarantine.all()] == ["other_content"]
     assert len(store.instances.all()) == 3
@@ -151,7 +151,7 @@ def test_an_unread_result_is_left_for_its_step(
     spool: Spool, store: Catalogue, taken: list[str]
 ) -> None:
     result = spool.put((b"a result record",))
-    repair.repair(spool, store, repair.check(spool, store, in_flight_s=0))
+    repair.put_right(spool, store, repair.check(spool, store, in_flight_s=0))
     assert result.path.exists()
     assert len(store.instances.all()) == 3
 
@@ -163,7 +163,7 @@ def test_a_missing_file_is_named_and_taken_when_sent_again(
     findings = repair.check(spool, store)
     assert findings.missing == ["1.2.3.1"]
     assert not findings.healthy
-    repair.repair(spool, store, findings)
+    repair.put_right(spool, store, findings)
     assert len(store.studies.headers({"1.2.3"})) == 2
     store.studies.note_matched({"1.2.3": 3}, [], [], 1.0)
     assert Intake(spool, store).take(part10(ct_slice(1)), "test").verdict == "stored"
@@ -182,7 +182,7 @@ def test_a_changed_file_is_found_by_its_content_and_put_aside(
     assert repair.check(spool, store).healthy
     findings = repair.check(spool, store, thorough=True)
     assert findings.damaged == [taken[2]]
-    repair.repair(spool, store, findings)
+    repair.put_right(spool, store, findings)
     assert [row.code for row in store.quarantine.all()] == ["damaged"]
     assert Intake(spool, store).take(part10(ct_slice(2)), "test").verdict == "stored"
     assert repair.check(spool, store, thorough=True) == repair.Findings()

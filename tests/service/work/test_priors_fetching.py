@@ -8,7 +8,7 @@ from pydicom import dcmread
 
 from mirv.analysis.errors import Reason, Transient
 from mirv.config.settings.processing import Priors
-from mirv.dicom_io.phantom import patient as phantom
+from mirv.dicom_io.phantom.patient import Phantom, write_study
 from mirv.service.peers.sources.query import FoundSeries, FoundStudy, series_of, studies_of
 from mirv.service.work.schedule.prior_rule import (
     Candidate,
@@ -125,9 +125,9 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         yield peer
 
 
-def born(patient_id: str, time_point: int, folder: Path) -> phantom.Phantom:
+def born(patient_id: str, time_point: int, folder: Path) -> Phantom:
     """A study whose every object knows the patient's birth date."""
-    made = phantom.write_study(
+    made = write_study(
         folder, n_lesions=1, shape=(10, 64, 64), patient_id=patient_id, time_point=time_point,
         ct_tags={"PatientBirthDate": "19600101", "SeriesDescription": "Portal-venous"},
     )  # fmt: skip

@@ -8,11 +8,11 @@ from mirv.dicom_io.model import StudyInput
 from mirv.dicom_io.outputs import render
 from mirv.dicom_io.sr import concepts
 from mirv.dicom_io.sr.checker import check_report
-from mirv.dicom_io.sr.tree import Node, read_report
+from mirv.dicom_io.sr.tree import ContentNode, read_report
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of
 
 
-def _at(root: Node, position: tuple[int, ...]) -> Node:
+def _at(root: ContentNode, position: tuple[int, ...]) -> ContentNode:
     """The item at a position counted from 1, the root being the first number."""
     assert position[0] == 1
     for step in position[1:]:

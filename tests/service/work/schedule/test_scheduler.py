@@ -7,7 +7,7 @@ import pytest
 from pydicom import dcmread
 
 from mirv.config.settings.processing import Reading
-from mirv.dicom_io.phantom import patient as phantom
+from mirv.dicom_io.phantom.patient import Phantom, write_study
 from mirv.service.catalogue import Catalogue, PriorSearch, RunRow, sqlite_url
 from mirv.service.catalogue.runs import USUAL_PRIORITY, NewRun
 from mirv.service.objects.intake import Intake
@@ -78,8 +78,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> phantom.Phantom:
-    return phantom.write_study(
+def study(tmp_path_factory: pytest.TempPathFactory) -> Phantom:
+    return write_study(
         tmp_path_factory.mktemp("study"), n_lesions=2, shape=(12, 64, 64), rtstruct=True
     )
 
@@ -95,9 +95,7 @@ def edited(path: Path | None, copy: Path, **tags: str) -> Path:
     return copy
 
 
-def test_a_quiet_study_with_a_segmentation_becomes_one_run(
-    bench: Bench, study: phantom.Phantom
-) -> None:
+def test_a_quiet_study_with_a_segmentation_becomes_one_run(bench: Bench, study: Phantom) -> None:
     bench.take(*study.ct, study.seg)
     assert bench.later(QUIET - 1) == 0
     assert bench.later(1) == 1
@@ -108,7 +106,7 @@ def test_a_quiet_study_with_a_segmentation_becomes_one_run(
     assert bench.store.studies.waiting() == []
 
 
-def test_news_puts_the_settling_off(bench: Bench, study: phantom.Phantom) -> None:
+def test_news_puts_the_settling_off(bench: Bench, study: Phantom) -> None:
     bench.take(*study.ct)
     assert bench.later(QUIET - 1) == 0
     bench.take(study.seg)
@@ -116,9 +114,7 @@ def test_news_puts_the_settling_off(bench: Bench, study: phantom.Phantom) -> Non
     assert bench.later(1) == 1
 
 
-def test_either_may_come_first_and_the_other_days_later(
-    bench: Bench, study: phantom.Phantom
-) -> None:
+def test_either_may_come_first_and_the_other_days_later(bench: Bench, study: Phantom) -> None:
     bench.take(study.seg)
     assert bench.later() == 0
     (waiting,) = bench.store.studies.waiting()
@@ -128,14 +124,14 @@ def test_either_may_come_first_and_the_other_days_later(
     assert bench.store.studies.waiting() == []
 
 
-def test_images_alone_wait_for_a_segmentation(bench: Bench, study: phantom.Phantom) -> None:
+def test_images_alone_wait_for_a_segmentation(bench: Bench, study: Phantom) -> None:
     bench.take(*study.ct)
     assert bench.later() == 0
     (waiting,) = bench.store.studies.waiting()
     assert "segmentation" in waiting.waits_for
 
 
-def test_the_same_study_again_is_no_news(bench: Bench, study: phantom.Phantom) -> None:
+def test_the_same_study_again_is_no_news(bench: Bench, study: Phantom) -> None:
     bench.take(*study.ct, study.seg)
     bench.later()
     bench.take(*study.ct, study.seg)
@@ -146,7 +142,7 @@ def test_the_same_study_again_is_no_news(bench: Bench, study: phantom.Phantom) -
 
 
 def test_a_late_object_gives_a_revision_that_names_its_predecessor(
-    bench: Bench, study: phantom.Phantom
+    bench: Bench, study: Phantom
 ) -> None:
     bench.take(*study.ct[:-1], study.seg)
     assert bench.later() == 1
@@ -164,7 +160,7 @@ def test_a_late_object_gives_a_revision_that_names_its_predecessor(
 
 
 def test_a_replaced_segmentation_gives_a_revision(
-    bench: Bench, study: phantom.Phantom, tmp_path: Path
+    bench: Bench, study: Phantom, tmp_path: Path
 ) -> None:
     bench.take(*study.ct, study.seg)
     bench.later()
@@ -173,7 +169,7 @@ def test_a_replaced_segmentation_gives_a_revision(
     assert bench.later() == 1
 
 
-def test_own_output_starts_nothing(bench: Bench, study: phantom.Phantom, tmp_path: Path) -> None:
+def test_own_output_starts_nothing(bench: Bench, study: Phantom, tmp_path: Path) -> None:
     bench.take(*study.ct)
     bench.take(edited(study.seg, tmp_path / "own.dcm", Manufacturer="mirv-node"))
     assert bench.later() == 0
@@ -181,7 +177,7 @@ def test_own_output_starts_nothing(bench: Bench, study: phantom.Phantom, tmp_pat
 
 
 def test_a_segmentation_in_another_study_finds_its_images(
-    bench: Bench, study: phantom.Phantom, tmp_path: Path
+    bench: Bench, study: Phantom, tmp_path: Path
 ) -> None:
     strayed = edited(
         study.seg, tmp_path / "s.dcm", StudyInstanceUID="2.25.5", SeriesInstanceUID="2.25.6"
@@ -194,17 +190,15 @@ def test_a_segmentation_in_another_study_finds_its_images(
     assert bench.current().study_uid == study.identity.study_uid
 
 
-def test_a_clock_set_back_does_not_hold_a_study_for_ever(
-    bench: Bench, study: phantom.Phantom
-) -> None:
+def test_a_clock_set_back_does_not_hold_a_study_for_ever(bench: Bench, study: Phantom) -> None:
     bench.take(*study.ct, study.seg)
     assert bench.later(-7 * 86400) == 1
 
 
 def test_a_study_that_cannot_be_matched_says_so_and_stops_no_other(
-    bench: Bench, study: phantom.Phantom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bench: Bench, study: Phantom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    other = phantom.write_study(
+    other = write_study(
         tmp_path / "other", n_lesions=1, seed=1, shape=(12, 64, 64), patient_id="OTHER"
     )
     real = settling.match
@@ -222,9 +216,7 @@ def test_a_study_that_cannot_be_matched_says_so_and_stops_no_other(
     assert bench.later() == 0
 
 
-def test_what_was_queued_before_a_start_is_started_again(
-    bench: Bench, study: phantom.Phantom
-) -> None:
+def test_what_was_queued_before_a_start_is_started_again(bench: Bench, study: Phantom) -> None:
     bench.take(*study.ct, study.seg)
     bench.later()
     bench.scheduler = bench.fresh()
@@ -233,7 +225,7 @@ def test_what_was_queued_before_a_start_is_started_again(
 
 
 def test_images_a_segmentation_waits_for_are_asked_for_once_a_round(
-    bench: Bench, study: phantom.Phantom
+    bench: Bench, study: Phantom
 ) -> None:
     bench.take(study.seg)
     bench.later()
@@ -249,7 +241,7 @@ def test_images_a_segmentation_waits_for_are_asked_for_once_a_round(
 
 
 def test_an_earlier_study_is_looked_for_again_while_a_source_is_away(
-    bench: Bench, study: phantom.Phantom
+    bench: Bench, study: Phantom
 ) -> None:
     bench.take(*study.ct, study.seg)
     assert bench.later() == 1
@@ -268,9 +260,7 @@ def test_an_earlier_study_is_looked_for_again_while_a_source_is_away(
     assert len(bench.priors) == 3
 
 
-def test_what_is_waited_for_goes_no_later_than_who_waits(
-    bench: Bench, study: phantom.Phantom
-) -> None:
+def test_what_is_waited_for_goes_no_later_than_who_waits(bench: Bench, study: Phantom) -> None:
     patient = str(dcmread(study.ct[0], stop_before_pixels=True).PatientID)
     plan = Plan(profiles=(), spaces=(), reading=Reading()).digest
     bench.store.runs.queue(
