@@ -99,7 +99,7 @@ class Now:
             current = [run for run in self.runs if run["superseded_by"] is None]
             finished = {run["patient_id"] for run in current if run["state"] == "finished"}
             is_open = any(run["state"] in ("queued", "running") for run in self.runs)
-            settled = not self.node.store.instances.unmatched()
+            settled = not self.node.catalogue.studies.unmatched()
             idle = settled and not is_open and not self.deliveries("waiting")
             return patients <= finished and idle
 
@@ -203,7 +203,7 @@ def test_all_goes_on_and_nothing_comes_twice(
         # What waited for its images goes on when they come.
         assert storescu(now.node.settings.listener.port, late.ct).returncode == 0
         now.wait({*CUT_OR_QUEUED, "OLD-E"})
-        wait_until(lambda: not now.node.store.instances.waiting(), 30, "nothing waits")
+        wait_until(lambda: not now.node.catalogue.studies.waiting(), 30, "nothing waits")
 
         before = to("archive", [row for row in left.deliveries if row["state"] == "delivered"])
         delivered = now.deliveries("delivered")
