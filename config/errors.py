@@ -19,13 +19,20 @@
 Anything else is a bug: it fails with its traceback and is not retried.
 """
 
+import copyreg
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class MirvError(Exception):
     """Base of every error the node raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Made again from what it holds: `__init__` may want other arguments than `args`, and what
+        # a step of durable work raised is kept as a pickle.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class BadInput(MirvError, ValueError):  # noqa: N818 - the name says what was found

@@ -27,6 +27,7 @@ from mirv.service.work.fetches import fetch
 from mirv.service.work.notices import tell
 from mirv.service.work.priors import fetch_prior
 from mirv.service.work.queues import poll_together
+from mirv.service.work.recorded import know_former_names
 from mirv.service.work.runs import process_run
 
 # Imported here so that DBOS knows each before it takes up what was in flight.
@@ -40,6 +41,7 @@ _FORGET_AT_ONCE = 1000
 def launch(work: WorkContext, database_url: str, executor_id: str) -> None:
     """Start working: recover what this executor had begun, then take from the queues."""
     set_work_context(work)
+    know_former_names()
     config: DBOSConfig = {
         "name": "mirv",
         "system_database_url": database_url,
