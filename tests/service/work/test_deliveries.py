@@ -126,7 +126,9 @@ class Desk:
             rows = self.catalogue.deliveries.all()
             return all((row.state, row.commitment) == (state, commitment) for row in rows)
 
-        wait_until(there, seconds, f"{state}, {commitment}: {self.catalogue.deliveries.all()}", 0.05)
+        wait_until(
+            there, seconds, f"{state}, {commitment}: {self.catalogue.deliveries.all()}", 0.05
+        )
         return self.catalogue.deliveries.all()
 
     def retry(self) -> str:
