@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 
 from mirv.analysis.errors import Transient
+from mirv.config.fresh_interpreter import command
 from mirv.config.settings.network import Listener as ListenerSettings
 from mirv.service.catalogue import Catalogue, EventKind, sqlite_url
 from mirv.service.inbound import process as listener_process
@@ -353,11 +353,12 @@ def test_a_process_whose_node_dies_meanwhile_ends_quietly(tmp_path: Path) -> Non
         "log_level": "INFO",
     }
     ours, theirs = socket.socketpair()
-    command = [sys.executable, "-c", processes._BOOT, processes._ROOT]
     with ours, theirs:
         ours.sendall(json.dumps(message).encode() + b"\n")
         process = subprocess.Popen(
-            [*command, str(theirs.fileno())], pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE
+            command(listener_process.main, theirs.fileno()),
+            pass_fds=(theirs.fileno(),),
+            stderr=subprocess.PIPE,
         )
     said = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 0
