@@ -17,29 +17,12 @@ from mirv.analysis.model import BoolArray, FloatArray, Geometry, Index3, Mask
 UNIT = np.eye(3).tolist()
 
 
-def to_sitk(values: NDArray[np.generic], geometry: Geometry) -> Any:
-    """A SimpleITK image of an array [slice, row, column] on its grid.
-
-    Parameters
-    ----------
-    values : array [slice, row, column]
-    geometry : Geometry
-    """
-    image = sitk.GetImageFromArray(values)
-    _place(image, geometry)
-    return image
-
-
-def _place(image: Any, geometry: Geometry) -> None:
-    image.SetSpacing(geometry.spacing[::-1])
-    image.SetDirection(geometry.directions[:, ::-1].ravel().tolist())
-    image.SetOrigin(geometry.affine[:3, 3].tolist())
-
-
 def _probe(geometry: Geometry) -> Any:
     """One voxel with the geometry of the whole image: enough to ask ITK for coordinates."""
     image = sitk.Image([1, 1, 1], sitk.sitkUInt8)
-    _place(image, geometry)
+    image.SetSpacing(geometry.spacing[::-1])
+    image.SetDirection(geometry.directions[:, ::-1].ravel().tolist())
+    image.SetOrigin(geometry.affine[:3, 3].tolist())
     return image
 
 

@@ -278,23 +278,6 @@ def _total_change(changes: Sequence[LesionChange]) -> Measure:
     return Measure(name, volume_change(before, after), "%", "", "", n)
 
 
-def study_response(
-    previous: Sequence[LesionVolume],
-    current: Sequence[LesionVolume],
-    threshold: float = THRESHOLD_PERCENT,
-) -> tuple[Measure, ...]:
-    """Response of a patient whose earlier study is known: match the lesions, then measure.
-
-    Parameters
-    ----------
-    previous, current : sequence of LesionVolume
-        All lesions of each study (`volumes_of`).
-    threshold : float
-        Of the tumour-specific response classification, in percent.
-    """
-    return response_measures(match_lesions(previous, current), threshold)
-
-
 def with_response(
     result: StudyResult,
     previous: StudyResult,

@@ -4,8 +4,6 @@ Every field can be set in the file; ``MIRV_`` environment variables override it
 (``MIRV_LISTENER__PORT=104``).
 """
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -84,11 +82,6 @@ class Settings(BaseSettings):
         if self.priors is not None and not self.sources:
             raise ValueError("priors: wanted sources to ask")
         return self
-
-    def reading_digest(self) -> str:
-        """SHA-256 of the reading rules: other rules, other masks, another result."""
-        content = json.dumps(self.reading.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
 
 
 def load_settings(path: Path | None = None, **overrides: Any) -> Settings:

@@ -37,9 +37,6 @@ _HEALTHY_S = 10.0
 log = get_logger("listener")
 
 
-# The node's side
-
-
 @dataclass(slots=True)
 class _Child:
     """A listener process and the line to it."""
@@ -135,11 +132,6 @@ class ListenerProcesses:
             if child is not None:
                 _end(child)
             self._children[place] = None
-
-    @property
-    def pids(self) -> list[int]:
-        """Of the processes that run."""
-        return [child.process.pid for child in self._children if child is not None]
 
     def _started(self) -> _Child:
         ours, theirs = socket.socketpair()
@@ -242,6 +234,3 @@ def _end(child: _Child) -> None:
     except subprocess.TimeoutExpired:
         child.process.kill()
         child.process.wait()
-
-
-# The process's own side

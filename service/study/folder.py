@@ -13,6 +13,7 @@ from mirv.config.settings import Settings
 from mirv.dicom_io.files.folder import headers_of_folder
 from mirv.dicom_io.files.header import read_header
 from mirv.dicom_io.model import Artifact, QualityOutcome, QualityRow
+from mirv.dicom_io.outputs import render
 from mirv.dicom_io.study.matching import Selection, Waiting, match, unmatched
 from mirv.service.study import pipeline
 from mirv.service.study.plan import Plan, extractor_from, plan_from, run_digest
@@ -146,7 +147,7 @@ class _FolderRun:
         run = run_digest(study.input_digest, self.plan, prior[0] if prior else "")
         created = self.created or datetime.now(UTC)
         context = pipeline.render_context(run, self.plan, self.settings, created)
-        artifacts = pipeline.render_outputs(study, result, context)
+        artifacts = render(study, result, context)
         if self.settings.outputs.quick_check:
             pictures = self.out / f"quick-check-{run[:12]}"
             pipeline.write_pictures(study, pictures, self.settings)

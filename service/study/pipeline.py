@@ -15,8 +15,7 @@ from mirv.analysis.model import StudyResult
 from mirv.analysis.patient.response import with_response
 from mirv.analysis.patient.study import analyse
 from mirv.config.settings import Settings
-from mirv.dicom_io.model import Artifact, Predecessor, QualityRow, RenderContext, StudyInput
-from mirv.dicom_io.outputs import render
+from mirv.dicom_io.model import Predecessor, QualityRow, RenderContext, StudyInput
 from mirv.dicom_io.outputs.pages.pictures import Window, write_quick_check
 from mirv.dicom_io.study.assemble import assemble
 from mirv.dicom_io.study.matching import Selection
@@ -100,13 +99,6 @@ def render_context(
         device_uid=settings.outputs.device_uid,
         predecessor=dict(predecessor or {}),
     )
-
-
-def render_outputs(
-    study: StudyInput, result: StudyResult, context: RenderContext
-) -> tuple[Artifact, ...]:
-    """Make every configured output of one result."""
-    return render(study, result, context)
 
 
 def write_pictures(study: StudyInput, folder: Path, settings: Settings) -> int:

@@ -14,6 +14,7 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 
 from mirv.analysis.errors import Reason, Transient, Unsuitable
 from mirv.dicom_io.model import Artifact, Predecessor, StudyInput
+from mirv.dicom_io.outputs import render
 from mirv.dicom_io.study.assemble import assemble
 from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue import ArtifactRow, RunRow, RunState
@@ -167,7 +168,7 @@ def rendered(
             for one in before
         },
     )
-    return pipeline.render_outputs(study, record.result, context)
+    return render(study, record.result, context)
 
 
 @DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)

@@ -28,13 +28,13 @@ import yaml
 from pydicom import Dataset, dcmread
 from pynetdicom import AE
 
-import mirv.service.inbound.wire.server  # noqa: F401 - closes the sockets of refused associations
 from mirv.config.settings import Settings, load_settings
 from mirv.dicom_io.files.header import read_header
 from mirv.dicom_io.phantom import patient
 from mirv.service.catalogue import Catalogue, DeliveryState, RunState
 from mirv.service.objects import repair
 from mirv.service.objects.spool import Spool
+from mirv.service.peers.sockets import mend_sockets
 from mirv.service.runtime.node_folder import NodeFolder, catalogue_url, workflow_url
 from mirv.service.study import result_record
 from mirv.service.study.plan import extractor_from, plan_from
@@ -317,6 +317,7 @@ class _Sender(threading.Thread):
         waiting = {read_header(path).sop_instance_uid: path for path in paths}
         self.sent |= waiting
         while waiting:
+            mend_sockets()  # pynetdicom leaves those of a refused association open
             ae = AE("MODALITY")
             ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 5
             for sop_class in {read_header(path).sop_class_uid for path in waiting.values()}:

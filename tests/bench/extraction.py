@@ -44,7 +44,7 @@ def timed_plain(job: Job) -> LesionFeatures:
     """CPU seconds of PyRadiomics' own call; making its images is not counted."""
     from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-    from mirv.analysis.lattice.resampling import to_sitk
+    from tests.analysis.itk import to_sitk
 
     extractor = RadiomicsFeatureExtractor()
     extractor.settings.update(job.profile.settings)

@@ -20,6 +20,7 @@ from dbos import DBOS, SetWorkflowID
 
 from mirv.config.settings import Settings
 from mirv.dicom_io.files.folder import headers_of_folder
+from mirv.dicom_io.outputs import render
 from mirv.dicom_io.phantom.patient import write_study
 from mirv.dicom_io.study.matching import match
 from mirv.service.catalogue import Catalogue, sqlite_url
@@ -60,7 +61,7 @@ def _studies(folder: Path) -> Iterator[str]:
             )
             record = result_record.to_bytes(result_record.record_of(study, result))
             context = pipeline.render_context("0" * 64, plan, settings, datetime.now(UTC))
-            outputs = pipeline.render_outputs(study, result, context)
+            outputs = render(study, result, context)
             size = len(record) + sum(len(one.content) for one in outputs)
             return len(study.lesions), size / 1e6
 

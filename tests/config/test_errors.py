@@ -11,7 +11,14 @@ from mirv.analysis.cohort import survival
 from mirv.config.errors import MirvError
 from mirv.service.commands import main
 from mirv.service.node import node
+from mirv.service.runtime import log
 from mirv.service.study import folder
+
+
+@pytest.fixture(autouse=True)
+def _log_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that serve set where the whole process logs to: here, a stream that is closed."""
+    monkeypatch.setattr(log, "configure", lambda _level: None)
 
 
 def run(*words: object) -> Result:

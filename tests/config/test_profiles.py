@@ -98,7 +98,7 @@ def test_a_parameter_file_means_what_it_means_to_pyradiomics(tmp_path: Path, nam
         warnings.simplefilter("ignore")
         from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-        from mirv.analysis.lattice.resampling import to_sitk
+        from tests.analysis.itk import to_sitk
 
         extractor = RadiomicsFeatureExtractor(str(path))
         extractor.settings["additionalInfo"] = False

@@ -22,11 +22,14 @@ from mirv.service.catalogue import Catalogue, sqlite_url
 from mirv.service.inbound.listener import Listener
 from mirv.service.objects.spool import Spool
 from mirv.service.peers.destinations.outcome import Outgoing
+from mirv.service.peers.sockets import mend_sockets
 from tests.peers import free_port
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = b"1.2.840.10008.1.2.1"
 ECHO = "1.2.840.10008.1.1"
+
+mend_sockets()  # requestors of tests too: pynetdicom leaves those of a refused or lost one open
 
 
 @dataclass

@@ -26,7 +26,7 @@ def plain(volume: Volume, mask: Mask, profile: ExtractionProfile) -> FloatArray:
         warnings.simplefilter("ignore")
         from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-        from mirv.analysis.lattice.resampling import to_sitk
+        from tests.analysis.itk import to_sitk
 
         logging.getLogger("radiomics").setLevel(logging.CRITICAL)
         logging.getLogger("radiomics").addHandler(logging.NullHandler())  # it asks for the first
@@ -86,7 +86,7 @@ def plain_ibsi(volume: Volume, mask: Mask, profile: ExtractionProfile) -> FloatA
     import SimpleITK as sitk  # noqa: N813 - loaded only in workers
     from radiomics import imageoperations
 
-    from mirv.analysis.lattice.resampling import to_sitk
+    from tests.analysis.itk import to_sitk
 
     key = profile.name, hashlib.sha256(volume.values).hexdigest()
     if key not in _PREPARED:

@@ -9,6 +9,7 @@ from mirv.analysis.lattice.points import continuous_index
 from mirv.analysis.lattice.window import FAR_MARGIN, Window, find_window
 from mirv.analysis.model import Geometry, Mask
 from tests.analysis.extraction import reference
+from tests.analysis.itk import to_sitk
 
 SPACINGS = [(1.5, 1.5, 1.5), (3.0, 0.75, 0.75), (2.5, 0.9765625, 0.9765625), (3.0, 1.5, 1.5)]
 TURNS = [np.eye(3), np.diag([-1.0, -1.0, 1.0]), reference.rotation(0.3, 0.21)]
@@ -48,8 +49,8 @@ def test_image_and_random_mask_equal_itk_on_the_whole_image(
     )
     crop = values[window.slices]
     image, points = resampling.fill(crop, window, geometry, mask, "sitkBSpline")
-    whole = resampling.to_sitk(values, geometry)
-    drawn = resampling.to_sitk(full.astype(np.uint8), geometry)
+    whole = to_sitk(values, geometry)
+    drawn = to_sitk(full.astype(np.uint8), geometry)
     np.testing.assert_array_equal(
         sitk.GetArrayFromImage(points), itk(drawn, geometry, window, sitk.sitkNearestNeighbor)
     )
@@ -89,7 +90,7 @@ def test_spline_from_the_far_margin_equals_itk_in_double_precision(name: str) ->
     geometry = reference.grid(shape, spacing)
     values = noise_around_a_constant(geometry)
     window = resampled(geometry, start, size)
-    whole = resampling.to_sitk(values, geometry)
+    whole = to_sitk(values, geometry)
     frame = resampling._frame(
         whole, window.spacing, whole.TransformContinuousIndexToPhysicalPoint(window.origin_index)
     )
@@ -112,7 +113,7 @@ def test_constant_regions_keep_the_rounding_of_the_whole_image(
     window = resampled(geometry, (58, 60, 65), (6, 14, 12))
     mask = Mask((58, 60, 65), np.ones((6, 14, 12), bool), geometry.shape)
     image, _ = resampling.fill(values[window.slices], window, geometry, mask, "sitkBSpline")
-    wanted = itk(resampling.to_sitk(values, geometry), geometry, window, sitk.sitkBSpline)
+    wanted = itk(to_sitk(values, geometry), geometry, window, sitk.sitkBSpline)
     assert set(np.unique(wanted)) == {-1000, -999}
     np.testing.assert_array_equal(sitk.GetArrayFromImage(image), wanted)
 

@@ -9,7 +9,6 @@ from mirv.analysis.patient.response import (
     LesionVolume,
     match_lesions,
     response_measures,
-    study_response,
     tsrc,
     volume_change,
     volumes_of,
@@ -121,7 +120,7 @@ def test_followed_patient_equals_the_truth_table(shared):
     assert set(states.values()) == {"matched"}
     ratios = [c.current_ml / c.previous_ml for c in changes if c.state == "matched"]
     assert (round(min(ratios), 2), round(max(ratios), 2)) == (0.30, 1.66)
-    found = {m.name: m for m in study_response(*points)}
+    found = {m.name: m for m in response_measures(match_lesions(*points))}
     assert [found[f"n_{s}"].value for s in ("matched", "vanished", "new")] == [11, 1, 1]
     assert found["tsrc_methods"].value == 0
     assert found["volume_change_range_percent"].value == pytest.approx(200)
@@ -131,13 +130,15 @@ def test_followed_patient_equals_the_truth_table(shared):
 
 
 def test_measures_are_null_with_a_reason():
-    single = {m.name: m for m in study_response([lesion("1", 2.0)], [lesion("1", 1.0)])}
+    single = {
+        m.name: m for m in response_measures(match_lesions([lesion("1", 2.0)], [lesion("1", 1.0)]))
+    }
     assert single["volume_change_range_percent"].reason.code == "too_few_lesions"
     assert single["volume_total_change_percent"].value == -50
     nothing = {m.name: m for m in response_measures([])}
     assert nothing["tsrc_methods"].reason.code == "no_lesions"
     assert nothing["volume_total_change_percent"].reason.code == "no_lesions"
-    fresh = {m.name: m for m in study_response([], [lesion("1", 1.0)])}
+    fresh = {m.name: m for m in response_measures(match_lesions([], [lesion("1", 1.0)]))}
     assert fresh["volume_total_change_percent"].value is None
 
 

@@ -32,8 +32,7 @@ from mirv.service.peers.commitment import (
     read_request,
 )
 from mirv.service.peers.statuses import NO_SUCH_INSTANCE
-from mirv.service.work import commitments, engine
-from mirv.service.work import deliveries as work_deliveries
+from mirv.service.work import commitments, deliveries, engine
 from mirv.service.work.context import WorkContext
 from tests.peers import free_port, orthanc, wait_until
 from tests.service.wire import CT, ct_slice, part10
@@ -167,7 +166,7 @@ def desk(folder: Path, port: int, destination: Destination, **delivery: Any) -> 
     def start_due() -> None:
         while not ended.wait(0.05):
             for due in catalogue.deliveries.due(time.time()):
-                work_deliveries.enqueue_delivery(*due)
+                deliveries.enqueue_delivery(*due)
 
     ticking = threading.Thread(target=start_due)
     ticking.start()

@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dbos import DBOS, error
+from pydicom import Dataset
 
 from mirv.analysis.errors import Transient, Unsuitable
+from mirv.analysis.model import Geometry, Provenance, StudyResult, Volume
 from mirv.config.settings import Settings
 from mirv.config.settings.keeping import Delivery
 from mirv.config.settings.network import Destination, Source, Webhook
-from mirv.dicom_io.model import Artifact, Predecessor
+from mirv.config.settings.processing import Reading
+from mirv.dicom_io.model import Artifact, Evidence, Predecessor, RenderContext, StudyInput
+from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue import (
     Catalogue,
     DeliveryRow,
@@ -28,19 +33,21 @@ from mirv.service.catalogue import (
 )
 from mirv.service.catalogue.runs import NewRun
 from mirv.service.catalogue.states import ENDED
+from mirv.service.objects.results import read_result
 from mirv.service.objects.spool import Spool
 from mirv.service.peers.destinations.outcome import DeliveryOutcome, Outgoing
-from mirv.service.work import deliveries as work_deliveries
-from mirv.service.work import engine, notices, priors, queues, runs
+from mirv.service.study.plan import Plan
+from mirv.service.work import deliveries, engine, notices, priors, queues, runs
 from mirv.service.work.context import WorkContext, work_context
 from tests.peers import wait_until
 
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+PLAN = Plan((), (), Reading())
 
 
 @dataclass
-class Bench:
+class StagedWork:
     """A work context whose pipeline and peers do as the test says."""
 
     store: Catalogue
@@ -49,14 +56,13 @@ class Bench:
     render: Callable[[str], None] = lambda _run: None
     answer: Callable[[Outgoing], tuple[str, int | None]] = lambda _one: ("delivered", 0)
     sent: list[tuple[str, list[str]]] = field(default_factory=list)
-    contexts: list[Any] = field(default_factory=list)
+    contexts: list[RenderContext] = field(default_factory=list)
     relaunch: Callable[[], None] = lambda: None
     progress: Callable[[int, int], None] = lambda _done, _total: None
 
     def queue(self, run_id: str, now: float = 1_700_000_000.5, series: str = "1.8") -> RunRow:
         """Record a run and queue its workflow."""
-        new = NewRun(run_id, "1.9", series, "P", "20200101", "i", "p", run_id)
-        self.store.runs.queue(new, now)
+        self.store.runs.queue(_new(run_id, series), now)
         row = self.run(run_id)
         runs.enqueue_run(row)
         return row
@@ -79,8 +85,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    bench = Bench(Catalogue(sqlite_url(tmp_path / "catalogue.sqlite")), Spool(tmp_path / "spool"))
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StagedWork]:
+    staged = StagedWork(
+        Catalogue(sqlite_url(tmp_path / "catalogue.sqlite")), Spool(tmp_path / "spool")
+    )
     settings = Settings(
         folder=tmp_path,
         destinations=(
@@ -92,58 +100,59 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         delivery=Delivery(max_attempts=2, first_retry_s=0.01, longest_retry_s=0.01),
     )
 
-    def analyse(selection: Any, *_: Any, **more: Any) -> tuple[str, str]:
-        bench.progress = more["progress"]
-        bench.analyse(selection)
-        return selection, f"result of {selection}"
+    def analyse(selection: Selection, *_: Any, **more: Any) -> tuple[StudyInput, StudyResult]:
+        staged.progress = more["progress"]
+        staged.analyse(selection.input_digest)
+        return _study_of(selection), _result_of(selection.input_digest)
 
-    def render(study: str, result: Any, context: Any) -> tuple[Artifact, ...]:
-        bench.render(study)
-        bench.contexts.append(context)
-        return tuple(_artifact(role, context["run"]) for role in ("lesion_sr", "lesion_seg"))
+    def render(
+        study: StudyInput, _result: StudyResult, context: RenderContext
+    ) -> tuple[Artifact, ...]:
+        staged.render(study.input_digest)
+        staged.contexts.append(context)
+        return tuple(_artifact(role, context.run_digest) for role in ("lesion_sr", "lesion_seg"))
 
     def send(
         destination: Destination, outgoing: list[Outgoing], calling: str
     ) -> list[DeliveryOutcome]:
-        bench.sent.append((destination.name, [one.path.read_bytes().decode() for one in outgoing]))
-        return [DeliveryOutcome(one.delivery_id, *bench.answer(one), "told so") for one in outgoing]
+        staged.sent.append((destination.name, [one.path.read_bytes().decode() for one in outgoing]))
+        return [
+            DeliveryOutcome(one.delivery_id, *staged.answer(one), "told so") for one in outgoing
+        ]
 
     monkeypatch.setattr(runs.pipeline, "analyse_selection", analyse)
-    monkeypatch.setattr(runs.pipeline, "render_outputs", render)
-    monkeypatch.setattr(runs.pipeline, "render_context", _context)
-    monkeypatch.setattr(runs.result_record, "record_of", lambda _study, result: result)
-    monkeypatch.setattr(runs.result_record, "to_bytes", lambda record: record.encode())
-    monkeypatch.setattr(runs.result_record, "from_bytes", _Record)
-    monkeypatch.setattr(runs, "assemble", lambda selection, *_: selection)
-    monkeypatch.setattr(runs, "Selection", _Selection)
-    monkeypatch.setattr(runs, "_with_changes", lambda _bench, _run, record: record)
-    monkeypatch.setattr(work_deliveries, "send", send)
-    made = WorkContext(settings, _Plan(), bench.spool, bench.store, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(runs, "render", render)
+    monkeypatch.setattr(runs, "assemble", lambda selection, *_: _study_of(selection))
+    monkeypatch.setattr(deliveries, "send", send)
+    made = WorkContext(settings, PLAN, staged.spool, staged.store, None)
     engine.launch(made, sqlite_url(tmp_path / "workflows.sqlite"), "test")
-    bench.relaunch = lambda: engine.launch(made, sqlite_url(tmp_path / "workflows.sqlite"), "test")
-    yield bench
+    staged.relaunch = lambda: engine.launch(made, sqlite_url(tmp_path / "workflows.sqlite"), "test")
+    yield staged
     engine.shutdown()
-    bench.store.close()
+    staged.store.close()
 
 
-class _Plan:
-    reading = None
-    digest = "p"
+def _new(run_id: str, series: str = "1.8", patient: str = "P", **more: Any) -> NewRun:
+    """A run of a selection whose input digest is the run's name, so that stand-ins know it."""
+    selection = Selection("1.9", series, patient, "CT", ("1.7",), ("1.6",), (), run_id).to_json()
+    given = {"study_date": "20200101", **more}
+    return NewRun(
+        run_id, "1.9", series, patient, input_digest=run_id, plan_digest=PLAN.digest,
+        selection=selection, **given,
+    )  # fmt: skip
 
 
-class _Record:
-    def __init__(self, content: bytes) -> None:
-        self.result = content
+def _study_of(selection: Selection) -> StudyInput:
+    """One voxel and no lesion."""
+    image = Dataset()
+    image.PatientID, image.StudyDate = selection.patient_id, "20200101"
+    image.StudyInstanceUID, image.SeriesInstanceUID = selection.study_uid, selection.series_uid
+    volume = Volume(np.zeros((1, 1, 1)), Geometry((1, 1, 1), np.eye(4)), "HU")
+    return StudyInput(volume, (), {}, Evidence((image,), (), ()), selection.input_digest, ())
 
 
-class _Selection:
-    @staticmethod
-    def from_json(text: str) -> str:
-        return text
-
-
-def _context(run: str, _plan: Any, _settings: Any, created: Any, *before: Any) -> dict[str, Any]:
-    return {"run": run, "created": created, "before": before}
+def _result_of(input_digest: str) -> StudyResult:
+    return StudyResult((), (), (), (), Provenance(input_digest, {}, {}, {}))
 
 
 def _artifact(role: str, run_id: str) -> Artifact:
@@ -152,126 +161,126 @@ def _artifact(role: str, run_id: str) -> Artifact:
     return Artifact(role, SEG if "seg" in role else SR, f"2.25.{number}", "2.25.1", content)
 
 
-def test_a_run_is_analysed_rendered_and_delivered(bench: Bench) -> None:
-    bench.queue("a")
-    assert bench.ended("a").state == RunState.FINISHED
-    rows = bench.deliveries("delivered", 3)
+def test_a_run_is_analysed_rendered_and_delivered(staged: StagedWork) -> None:
+    staged.queue("a")
+    assert staged.ended("a").state == RunState.FINISHED
+    rows = staged.deliveries("delivered", 3)
     assert {(row.destination, row.role) for row in rows} == {
         ("PACS", "lesion_seg"),
         ("PACS", "lesion_sr"),
         ("ARCHIVE", "lesion_seg"),
     }
-    assert sorted(bench.sent) == [
+    assert sorted(staged.sent) == [
         ("ARCHIVE", ["lesion_seg of a"]),
         ("PACS", ["lesion_seg of a", "lesion_sr of a"]),
     ]
-    result = bench.run("a").result_sha256
+    result = staged.run("a").result_sha256
     assert result is not None
-    assert bench.spool.path(result).read_bytes() == b"result of a"
-    kinds = [event.kind for event in reversed(bench.store.events.all(run_id="a"))]
+    assert read_result(staged.spool, result).result == _result_of("a")
+    kinds = [event.kind for event in reversed(staged.store.events.all(run_id="a"))]
     assert kinds == ["queued", "started", "finished", *["delivered"] * 3]
 
 
-def test_outputs_are_dated_by_the_queueing_and_name_the_predecessor(bench: Bench) -> None:
-    bench.queue("a")
-    bench.ended("a")
-    bench.queue("b", now=1_700_000_100.9)
-    bench.ended("b")
-    first, second = bench.contexts
-    assert first["created"].timestamp() == 1_700_000_000
-    assert first["before"] == ({},)
-    assert second["before"][0] == {
+def test_outputs_are_dated_by_the_queueing_and_name_the_predecessor(staged: StagedWork) -> None:
+    staged.queue("a")
+    staged.ended("a")
+    staged.queue("b", now=1_700_000_100.9)
+    staged.ended("b")
+    first, second = staged.contexts
+    assert first.created.timestamp() == 1_700_000_000
+    assert first.predecessor == {}
+    assert second.predecessor == {
         role: Predecessor(one.sop_class_uid, one.sop_instance_uid, one.series_instance_uid)
         for role in ("lesion_sr", "lesion_seg")
         for one in [_artifact(role, "a")]
     }
 
 
-def test_unsuitable_input_is_refused_at_once_with_its_reason(bench: Bench) -> None:
+def test_unsuitable_input_is_refused_at_once_with_its_reason(staged: StagedWork) -> None:
     calls: list[str] = []
 
     def unsuitable(run_id: str) -> None:
         calls.append(run_id)
         raise Unsuitable("slice_missing", "found a gap of 5 mm, wanted 2.5 mm")
 
-    bench.analyse = unsuitable
-    bench.queue("a")
-    run = bench.ended("a")
+    staged.analyse = unsuitable
+    staged.queue("a")
+    run = staged.ended("a")
     assert (run.state, run.reason_code) == ("refused", "slice_missing")
     assert run.reason_detail == "found a gap of 5 mm, wanted 2.5 mm"
     assert calls == ["a"]
-    assert bench.store.deliveries.all() == []
+    assert staged.store.deliveries.all() == []
 
 
-def test_a_bug_fails_its_run_with_the_traceback_and_the_next_runs(bench: Bench) -> None:
+def test_a_bug_fails_its_run_with_the_traceback_and_the_next_runs(staged: StagedWork) -> None:
     def bug(run_id: str) -> None:
         if run_id == "a":
             raise ZeroDivisionError("by a bug")
 
-    bench.render = bug
-    bench.queue("a")
-    run = bench.ended("a")
+    staged.render = bug
+    staged.queue("a")
+    run = staged.ended("a")
     assert (run.state, run.reason_code) == ("failed", "internal_fault")
     assert "ZeroDivisionError: by a bug" in run.reason_detail
-    bench.queue("b")
-    assert bench.ended("b").state == RunState.FINISHED
+    staged.queue("b")
+    assert staged.ended("b").state == RunState.FINISHED
 
 
-def test_a_passing_fault_is_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passing_fault_is_repeated(staged: StagedWork, monkeypatch: pytest.MonkeyPatch) -> None:
     faults = [Transient("locked"), OSError("stale file handle")]
 
     def passing(_run: str) -> None:
         if faults:
             raise faults.pop()
 
-    bench.analyse = passing
-    bench.queue("a")
-    assert bench.ended("a").state == RunState.FINISHED
+    staged.analyse = passing
+    staged.queue("a")
+    assert staged.ended("a").state == RunState.FINISHED
     assert faults == []
 
 
-def test_queueing_twice_runs_once(bench: Bench) -> None:
+def test_queueing_twice_runs_once(staged: StagedWork) -> None:
     calls: list[str] = []
-    bench.analyse = calls.append
-    row = bench.queue("a")
+    staged.analyse = calls.append
+    row = staged.queue("a")
     runs.enqueue_run(row)
-    bench.ended("a")
+    staged.ended("a")
     runs.enqueue_run(row)
-    bench.queue("b")
-    bench.ended("b")
+    staged.queue("b")
+    staged.ended("b")
     assert calls == ["a", "b"]
 
 
-def test_only_what_was_refused_for_now_is_tried_again(bench: Bench) -> None:
-    bench.answer = lambda one: ("retry", 0xA700) if one.sop_class_uid == SR else ("park", 0xC000)
-    bench.queue("a")
-    bench.ended("a")
-    assert {row.role for row in bench.deliveries("parked", 2)} == {"lesion_seg"}
+def test_only_what_was_refused_for_now_is_tried_again(staged: StagedWork) -> None:
+    staged.answer = lambda one: ("retry", 0xA700) if one.sop_class_uid == SR else ("park", 0xC000)
+    staged.queue("a")
+    staged.ended("a")
+    assert {row.role for row in staged.deliveries("parked", 2)} == {"lesion_seg"}
     wait_until(
-        lambda: bench.store.deliveries.all(state=DeliveryState.WAITING)[0].attempts,
+        lambda: staged.store.deliveries.all(state=DeliveryState.WAITING)[0].attempts,
         30,
         "tried",
         0.02,
     )
-    (waiting,) = bench.store.deliveries.all(state=DeliveryState.WAITING)
+    (waiting,) = staged.store.deliveries.all(state=DeliveryState.WAITING)
     assert (waiting.role, waiting.attempts, waiting.last_status) == ("lesion_sr", 1, 0xA700)
-    bench.answer = lambda _one: ("retry", None)
-    wait_until(lambda: work_deliveries.enqueue_delivery("a", "PACS", 1), 30, "queued", 0.02)
-    parked = bench.deliveries("parked", 3)
+    staged.answer = lambda _one: ("retry", None)
+    wait_until(lambda: deliveries.enqueue_delivery("a", "PACS", 1), 30, "queued", 0.02)
+    parked = staged.deliveries("parked", 3)
     assert {row.attempts for row in parked if row.role == "lesion_sr"} == {2}
 
 
-def test_a_fault_while_sending_parks_with_the_traceback(bench: Bench) -> None:
+def test_a_fault_while_sending_parks_with_the_traceback(staged: StagedWork) -> None:
     def bug(_one: Outgoing) -> tuple[str, int | None]:
         raise ZeroDivisionError("by a bug")
 
-    bench.answer = bug
-    bench.queue("a")
-    assert all("by a bug" in row.detail for row in bench.deliveries("parked", 3))
+    staged.answer = bug
+    staged.queue("a")
+    assert all("by a bug" in row.detail for row in staged.deliveries("parked", 3))
 
 
 def test_the_webhook_hears_of_ends_and_parkings_once(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    staged: StagedWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[str, str, str]] = []
     at_work = work_context()
@@ -283,8 +292,8 @@ def test_the_webhook_hears_of_ends_and_parkings_once(
         "notify",
         lambda _hook, kind, run_id, _at, destination="": told.append((kind, run_id, destination)),
     )
-    bench.answer = lambda _one: ("park", 0xC000)
-    bench.queue("a")
+    staged.answer = lambda _one: ("park", 0xC000)
+    staged.queue("a")
     wait_until(lambda: len(told) == 3, 30, "all is told", 0.02)
     assert sorted(told) == [
         ("finished", "a", ""),
@@ -297,7 +306,7 @@ def test_the_webhook_hears_of_ends_and_parkings_once(
         assert {type(value) for value in given} <= {str, float, bool, type(None)}, one.name
 
 
-def test_stopping_in_the_middle_is_no_failure_and_is_taken_up_again(bench: Bench) -> None:
+def test_stopping_in_the_middle_is_no_failure_and_is_taken_up_again(staged: StagedWork) -> None:
     at_work, stopped = threading.Event(), threading.Event()
 
     def interrupted(_run: str) -> None:
@@ -306,19 +315,19 @@ def test_stopping_in_the_middle_is_no_failure_and_is_taken_up_again(bench: Bench
             stopped.wait(30)
             raise RuntimeError("the pool was closed under it")
 
-    bench.analyse = interrupted
-    bench.queue("a")
+    staged.analyse = interrupted
+    staged.queue("a")
     assert at_work.wait(30)
     engine.shutdown()
     stopped.set()
     time.sleep(0.5)
-    assert bench.run("a").state == RunState.RUNNING
-    bench.relaunch()
+    assert staged.run("a").state == RunState.RUNNING
+    staged.relaunch()
     runs.reconcile()
-    assert bench.ended("a").state == RunState.FINISHED
+    assert staged.ended("a").state == RunState.FINISHED
 
 
-def test_the_more_urgent_run_goes_first_and_of_equals_the_older(bench: Bench) -> None:
+def test_the_more_urgent_run_goes_first_and_of_equals_the_older(staged: StagedWork) -> None:
     begun: list[str] = []
     free = threading.Event()
 
@@ -326,41 +335,41 @@ def test_the_more_urgent_run_goes_first_and_of_equals_the_older(bench: Bench) ->
         begun.append(run_id)
         free.wait(30)
 
-    bench.analyse = analyse
-    bench.queue("first")
+    staged.analyse = analyse
+    staged.queue("first")
     wait_until(lambda: begun, 30, "the first is at work", 0.02)
     for name, priority in (("usual", 100), ("late", 500), ("urgent", 1), ("usual too", 100)):
-        new = NewRun(name, "1.9", f"1.8.{name}", "P", "20200101", "i", "p", name, None, priority)
-        bench.store.runs.queue(new, 1_700_000_000)
-        runs.enqueue_run(bench.run(name))
+        new = _new(name, f"1.8.{name}", priority=priority)
+        staged.store.runs.queue(new, 1_700_000_000)
+        runs.enqueue_run(staged.run(name))
     free.set()
     for name in ("usual", "late", "urgent", "usual too"):
-        bench.ended(name)
+        staged.ended(name)
     assert begun == ["first", "urgent", "usual", "usual too", "late"]
 
 
-def test_lesions_done_are_noted_now_and_then_and_the_last_for_sure(bench: Bench) -> None:
+def test_lesions_done_are_noted_now_and_then_and_the_last_for_sure(staged: StagedWork) -> None:
     seen: list[tuple[int | None, int | None]] = []
 
     def analyse(run_id: str) -> None:
-        row = bench.run(run_id)
+        row = staged.run(run_id)
         assert (row.lesions_done, row.lesions_total) == (None, None)
         for done in range(1, 1001):
-            bench.progress(done, 1000)
+            staged.progress(done, 1000)
             if done in (1, 500, 1000):
-                row = bench.run(run_id)
+                row = staged.run(run_id)
                 seen.append((row.lesions_done, row.lesions_total))
 
-    bench.analyse = analyse
-    bench.queue("a")
-    assert bench.ended("a").state == RunState.FINISHED
+    staged.analyse = analyse
+    staged.queue("a")
+    assert staged.ended("a").state == RunState.FINISHED
     assert seen[0] == (1, 1000)
     assert seen[1][0] is not None
     assert seen[1][0] < 500, "noted a thousand times"
     assert seen[2] == (1000, 1000)
 
 
-def _begin_a_held_try(bench: Bench) -> threading.Event:
+def _begin_a_held_try(staged: StagedWork) -> threading.Event:
     """A run whose results are being sent, to be refused for now when this is set."""
     sending, free = threading.Event(), threading.Event()
 
@@ -369,39 +378,41 @@ def _begin_a_held_try(bench: Bench) -> threading.Event:
         free.wait(30)
         return "retry", None
 
-    bench.answer = answer
-    bench.queue("a")
+    staged.answer = answer
+    staged.queue("a")
     assert sending.wait(30)
     return free
 
 
-def test_a_try_is_queued_only_when_none_is_at_work(bench: Bench) -> None:
+def test_a_try_is_queued_only_when_none_is_at_work(staged: StagedWork) -> None:
     """Halfway through a try some of its deliveries count one try more: that is no new try."""
-    held = _begin_a_held_try(bench)
-    assert not work_deliveries.enqueue_delivery("a", "PACS", 1)
+    held = _begin_a_held_try(staged)
+    assert not deliveries.enqueue_delivery("a", "PACS", 1)
     held.set()
-    wait_until(lambda: work_deliveries.enqueue_delivery("a", "PACS", 2), 30, "queued", 0.02)
-    parked = bench.deliveries("parked", 2)
+    wait_until(lambda: deliveries.enqueue_delivery("a", "PACS", 2), 30, "queued", 0.02)
+    parked = staged.deliveries("parked", 2)
     assert {row.attempts for row in parked} == {2}
 
 
-def _enqueue_due(bench: Bench) -> None:
-    for one in bench.store.deliveries.due(time.time()):
-        work_deliveries.enqueue_delivery(*one)
+def _enqueue_due(staged: StagedWork) -> None:
+    for one in staged.store.deliveries.due(time.time()):
+        deliveries.enqueue_delivery(*one)
 
 
-def test_what_was_cancelled_while_its_try_was_at_work_can_be_tried_again(bench: Bench) -> None:
-    held = _begin_a_held_try(bench)
-    to_pacs = bench.store.deliveries.all(destination="PACS")
+def test_what_was_cancelled_while_its_try_was_at_work_can_be_tried_again(
+    staged: StagedWork,
+) -> None:
+    held = _begin_a_held_try(staged)
+    to_pacs = staged.store.deliveries.all(destination="PACS")
     for row in to_pacs:
-        assert bench.store.deliveries.cancel(row.id, time.time())
-    bench.answer = lambda _one: ("delivered", 0)
+        assert staged.store.deliveries.cancel(row.id, time.time())
+    staged.answer = lambda _one: ("delivered", 0)
     held.set()
     _ended_as("SUCCESS", "deliver:a:PACS:0")
     for row in to_pacs:
-        assert bench.store.deliveries.retry(row.id, 3, time.time())
-    _enqueue_due(bench)
-    assert len(bench.deliveries("delivered", 3)) == 3
+        assert staged.store.deliveries.retry(row.id, 3, time.time())
+    _enqueue_due(staged)
+    assert len(staged.deliveries("delivered", 3)) == 3
 
 
 def _ended_as(state: str, workflow_id: str) -> None:
@@ -413,18 +424,18 @@ def _ended_as(state: str, workflow_id: str) -> None:
 
 
 def test_a_try_that_could_not_note_what_it_did_is_followed_by_another(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    staged: StagedWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its workflow ends with a fault of the node's own disk, and would not run a second time."""
     with monkeypatch.context() as broken:
-        broken.setattr(work_deliveries, "_attempt", _full_disk)
-        broken.setattr(work_deliveries, "_park_all", _full_disk)
-        bench.queue("a")
-        bench.ended("a")
+        broken.setattr(deliveries, "_attempt", _full_disk)
+        broken.setattr(deliveries, "_park_all", _full_disk)
+        staged.queue("a")
+        staged.ended("a")
         _ended_as("ERROR", "deliver:a:PACS:0")
         _ended_as("ERROR", "deliver:a:ARCHIVE:0")
-    _enqueue_due(bench)
-    assert len(bench.deliveries("delivered", 3)) == 3
+    _enqueue_due(staged)
+    assert len(staged.deliveries("delivered", 3)) == 3
 
 
 def _full_disk(*_: object) -> None:
@@ -432,11 +443,11 @@ def _full_disk(*_: object) -> None:
 
 
 def test_a_destination_that_says_nothing_holds_up_no_other(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    staged: StagedWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More tries hang than there are places; the other destination and the webhook have theirs."""
     free, told = threading.Event(), threading.Event()
-    usual = work_deliveries.send
+    usual = deliveries.send
 
     def send(
         destination: Destination, outgoing: list[Outgoing], calling: str
@@ -445,15 +456,15 @@ def test_a_destination_that_says_nothing_holds_up_no_other(
             free.wait(60)
         return usual(destination, outgoing, calling)
 
-    monkeypatch.setattr(work_deliveries, "send", send)
+    monkeypatch.setattr(deliveries, "send", send)
     monkeypatch.setattr(notices, "notify", lambda *_, **__: told.set())
     at_work = work_context()
     changed = at_work.settings.model_copy(update={"webhook": Webhook(url="http://127.0.0.1:9/")})
     try:
         for number in range(changed.limits.deliveries + 1):
-            bench.queue(f"{number}", series=f"1.8.{number}")
-        bench.deliveries("delivered", changed.limits.deliveries + 1)
-        assert {row.destination for row in bench.deliveries("delivered", 9)} == {"ARCHIVE"}
+            staged.queue(f"{number}", series=f"1.8.{number}")
+        staged.deliveries("delivered", changed.limits.deliveries + 1)
+        assert {row.destination for row in staged.deliveries("delivered", 9)} == {"ARCHIVE"}
         monkeypatch.setattr(at_work, "settings", changed)
         notices.enqueue_notice("finished", "0")
         assert told.wait(30)
@@ -462,7 +473,7 @@ def test_a_destination_that_says_nothing_holds_up_no_other(
 
 
 def test_an_earlier_study_no_source_answered_for_is_noted_and_looked_for_in_the_next_round(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    staged: StagedWork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -478,8 +489,8 @@ def test_an_earlier_study_no_source_answered_for_is_noted_and_looked_for_in_the_
     changed = at_work.settings.model_copy(update={"sources": (source,)})
     monkeypatch.setattr(at_work, "settings", changed)
     monkeypatch.setattr(priors, "_find_prior", find)
-    bench.queue("a")
-    unanswered = bench.store.priors.unanswered
+    staged.queue("a")
+    unanswered = staged.store.priors.unanswered
     priors.enqueue_prior("a", "1.9")
     wait_until(unanswered, 30, "noted", 0.02)
     assert unanswered() == [("a", "1.9")]
@@ -489,7 +500,7 @@ def test_an_earlier_study_no_source_answered_for_is_noted_and_looked_for_in_the_
     assert asked == ["a", "a"]
 
 
-def test_an_earlier_study_goes_no_later_than_the_one_that_waits_for_it(bench: Bench) -> None:
+def test_an_earlier_study_goes_no_later_than_the_one_that_waits_for_it(staged: StagedWork) -> None:
     at_work, free, order = threading.Event(), threading.Event(), list[str]()
 
     def analyse(run_id: str) -> None:
@@ -497,35 +508,34 @@ def test_an_earlier_study_goes_no_later_than_the_one_that_waits_for_it(bench: Be
         at_work.set()
         free.wait(30)
 
-    bench.analyse = analyse
-    bench.queue("first", series="1.8.1")
+    staged.analyse = analyse
+    staged.queue("first", series="1.8.1")
     assert at_work.wait(30)
     for name, date, priority in (("other", "20200505", 100), ("prior", "20200101", 1000)):
         patient = "Q" if name == "prior" else "R"
-        bench.store.runs.queue(
-            NewRun(name, "1.9", f"1.8.{name}", patient, date, "i", "p", name, priority=priority), 1
-        )
-        runs.enqueue_run(bench.run(name))
-    bench.store.comparisons.hasten_prior("Q", "20210101", 1, queues.hasten)
-    assert (bench.run("prior").priority, bench.run("other").priority) == (1, 100)
+        new = _new(name, f"1.8.{name}", patient, study_date=date, priority=priority)
+        staged.store.runs.queue(new, 1)
+        runs.enqueue_run(staged.run(name))
+    staged.store.comparisons.hasten_prior("Q", "20210101", 1, queues.hasten)
+    assert (staged.run("prior").priority, staged.run("other").priority) == (1, 100)
     free.set()
     for name in ("prior", "other"):
-        assert bench.ended(name).state == RunState.FINISHED
+        assert staged.ended(name).state == RunState.FINISHED
     assert order == ["first", "prior", "other"]
 
 
-def test_records_of_ended_work_go_and_what_is_done_stays_done(bench: Bench) -> None:
-    bench.queue("a")
-    bench.ended("a")
-    delivered = bench.deliveries("delivered", 3)
+def test_records_of_ended_work_go_and_what_is_done_stays_done(staged: StagedWork) -> None:
+    staged.queue("a")
+    staged.ended("a")
+    delivered = staged.deliveries("delivered", 3)
     free = threading.Event()
 
     def analyse(_run: str) -> None:
         free.wait(30)
 
-    bench.analyse = analyse
-    bench.queue("b")
-    wait_until(lambda: bench.run("b").state == RunState.RUNNING, 30, "at work", 0.02)
+    staged.analyse = analyse
+    staged.queue("b")
+    wait_until(lambda: staged.run("b").state == RunState.RUNNING, 30, "at work", 0.02)
     assert engine.forget_ended(time.time() - 60) == 0
     gone: list[int] = []
 
@@ -535,10 +545,10 @@ def test_records_of_ended_work_go_and_what_is_done_stays_done(bench: Bench) -> N
 
     wait_until(all_gone, 30, "all records go")
     assert DBOS.get_workflow_status("a") is None
-    runs.enqueue_run(bench.run("a"))
+    runs.enqueue_run(staged.run("a"))
     free.set()
-    assert bench.ended("b").state == RunState.FINISHED, "what is at work keeps its record"
-    bench.deliveries("delivered", 6)
-    assert bench.store.runs.artifacts("a")
-    assert [row for row in bench.store.deliveries.all() if row.run_id == "a"] == delivered
-    assert len(bench.store.events.all(kind=EventKind.FINISHED, run_id="a")) == 1
+    assert staged.ended("b").state == RunState.FINISHED, "what is at work keeps its record"
+    staged.deliveries("delivered", 6)
+    assert staged.store.runs.artifacts("a")
+    assert [row for row in staged.store.deliveries.all() if row.run_id == "a"] == delivered
+    assert len(staged.store.events.all(kind=EventKind.FINISHED, run_id="a")) == 1
