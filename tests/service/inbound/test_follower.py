@@ -21,7 +21,7 @@ from mirv.service.catalogue import Catalogue, Change, Event, EventKind, Position
 from mirv.service.inbound.follower import Follower, Surroundings
 from mirv.service.objects.intake import Intake
 from mirv.service.objects.spool import Spool
-from mirv.service.peers.sources import orthanc as orthanc_source
+from mirv.service.peers.sources import orthanc as orthanc_module
 from mirv.service.peers.sources.orthanc import OrthancSource, _patience
 from tests.peers import Orthanc, free_port, orthanc, wait_until
 from tests.service.http_peer import Archive, archive
@@ -30,7 +30,7 @@ from tests.service.wire import CT, ct_slice, part10
 MB = 1024**2
 
 
-class Bench:
+class Following:
     """A catalogue and spool, and followers that come and go."""
 
     def __init__(self, folder: Path) -> None:
@@ -49,8 +49,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def following(tmp_path: Path) -> Iterator[Following]:
+    made = Following(tmp_path)
     yield made
     made.store.close()
 
@@ -75,7 +75,9 @@ def follow_until(follower: Follower, condition: Callable[[], bool], what: str) -
 
 
 @pytest.mark.peers
-def test_what_is_new_comes_once_and_a_new_follower_goes_on(bench: Bench, tmp_path: Path) -> None:
+def test_what_is_new_comes_once_and_a_new_follower_goes_on(
+    following: Following, tmp_path: Path
+) -> None:
     made = patient.write_study(tmp_path / "study", n_lesions=1, shape=(10, 64, 64))
     assert made.seg is not None
     own = ct_slice(
@@ -93,23 +95,23 @@ def test_what_is_new_comes_once_and_a_new_follower_goes_on(bench: Bench, tmp_pat
     with orthanc(tmp_path / "orthanc") as peer:
         peer.upload(old)
         wait_until(lambda: _stable(peer, 1), 20, "the old study is stable")
-        with closing(bench.follower(peer.url)) as follower:
+        with closing(following.follower(peer.url)) as follower:
             assert not follower.turn()  # the first contact: from now on
             peer.upload([*made.ct, made.seg, folder / "50.dcm", folder / "60.dcm"])
             new = len(made.ct) + 1
             follow_until(follower, lambda: _stable(peer, 4) and _even(follower), "it comes")
             # With the late object the old study is stable again: all of it is new to us.
-            assert len(bench.uids()) == new + 2
-        with closing(bench.follower(peer.url)) as follower:
+            assert len(following.uids()) == new + 2
+        with closing(following.follower(peer.url)) as follower:
             assert not follower.turn()
             assert follower.state.objects == 0
             peer.upload(late)
-            follow_until(follower, lambda: "1.2.3.3" in bench.uids(), "the late object comes")
+            follow_until(follower, lambda: "1.2.3.3" in following.uids(), "the late object comes")
             assert follower.state.objects == 1
-        assert len(bench.uids()) == new + 3
-        assert not any(row.own_output for row in bench.store.instances.all())
-        assert not bench.store.quarantine.all()
-        assert {row.source for row in bench.store.instances.all()} == {"follow:pacs"}
+        assert len(following.uids()) == new + 3
+        assert not any(row.own_output for row in following.store.instances.all())
+        assert not following.store.quarantine.all()
+        assert {row.source for row in following.store.instances.all()} == {"follow:pacs"}
 
 
 def _stable(peer: Orthanc, number: int) -> bool:
@@ -123,49 +125,53 @@ def _even(follower: Follower) -> bool:
 
 @pytest.mark.peers
 def test_a_killed_follower_repeats_a_little_and_loses_nothing(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    following: Following, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with orthanc(tmp_path / "orthanc") as peer:
         peer.upload(files(tmp_path / "files", *range(1, 9)))
-        take = bench.intake.take
+        take = following.intake.take
         for kept in (2, 3):  # killed before and after the third is durable
-            calls = itertools.count(len(bench.uids()) + 1)
+            calls = itertools.count(len(following.uids()) + 1)
 
             def killed(content: bytes, source: str, kept: int = kept, calls: Any = calls) -> Any:
                 if next(calls) <= kept:
                     verdict = take(content, source)
-                    if len(bench.uids()) < 3:
+                    if len(following.uids()) < 3:
                         return verdict
                 raise KeyboardInterrupt
 
             with (
-                closing(bench.follower(peer.url, on="new_instance", begin="beginning")) as begun,
+                closing(
+                    following.follower(peer.url, on="new_instance", begin="beginning")
+                ) as begun,
                 monkeypatch.context() as patch,
             ):
-                patch.setattr(bench.intake, "take", killed)
+                patch.setattr(following.intake, "take", killed)
                 with pytest.raises(KeyboardInterrupt):
                     while begun.turn():
                         pass
-            assert len(bench.uids()) == kept
-        ending = bench.follower(
-            peer.url, on="new_instance", stopping=lambda: len(bench.uids()) == 5
+            assert len(following.uids()) == kept
+        ending = following.follower(
+            peer.url, on="new_instance", stopping=lambda: len(following.uids()) == 5
         )
         assert not ending.turn()
-        assert len(bench.uids()) == 5, "a node that ends does not wait for the rest"
+        assert len(following.uids()) == 5, "a node that ends does not wait for the rest"
         ending.close()
-        with closing(bench.follower(peer.url, on="new_instance")) as again:
-            follow_until(again, lambda: len(bench.uids()) == 8, "the others come")
+        with closing(following.follower(peer.url, on="new_instance")) as again:
+            follow_until(again, lambda: len(following.uids()) == 8, "the others come")
             assert again.state.objects == 3, "what was durable is not fetched again"
 
 
 @pytest.mark.peers
-def test_an_orthanc_that_stops_or_begins_anew_is_followed_on(bench: Bench, tmp_path: Path) -> None:
+def test_an_orthanc_that_stops_or_begins_anew_is_followed_on(
+    following: Following, tmp_path: Path
+) -> None:
     folder = tmp_path / "files"
     with orthanc(tmp_path / "orthanc") as peer:
         port = int(peer.url.rpartition(":")[2])
-        follower = bench.follower(peer.url, on="new_instance", begin="beginning")
+        follower = following.follower(peer.url, on="new_instance", begin="beginning")
         peer.upload(files(folder, *range(1, 6)))
-        follow_until(follower, lambda: len(bench.uids()) == 5, "all come")
+        follow_until(follower, lambda: len(following.uids()) == 5, "all come")
         # Deleting takes changes out of the log: that is no new beginning.
         last = peer.find("Instance", SOPInstanceUID="1.2.3.5")
         peer.http.delete(f"/instances/{last[0]}")
@@ -174,12 +180,12 @@ def test_an_orthanc_that_stops_or_begins_anew_is_followed_on(bench: Bench, tmp_p
     assert follower.state.fault == "ConnectError"
     with orthanc(tmp_path / "orthanc", HttpPort=port) as peer:
         peer.upload(files(folder, 6))
-        follow_until(follower, lambda: "1.2.3.6" in bench.uids(), "it comes after a restart")
-    assert not bench.store.events.all(kind=EventKind.FOLLOW_RESET)
+        follow_until(follower, lambda: "1.2.3.6" in following.uids(), "it comes after a restart")
+    assert not following.store.events.all(kind=EventKind.FOLLOW_RESET)
     with orthanc(tmp_path / "new", HttpPort=port) as peer:
         peer.upload(files(folder, 7))
-        follow_until(follower, lambda: "1.2.3.7" in bench.uids(), "it comes from the new log")
-    assert len(bench.store.events.all(kind=EventKind.FOLLOW_RESET)) == 1
+        follow_until(follower, lambda: "1.2.3.7" in following.uids(), "it comes from the new log")
+    assert len(following.store.events.all(kind=EventKind.FOLLOW_RESET)) == 1
     follower.close()
 
 
@@ -207,16 +213,16 @@ def script() -> Iterator[Scripted]:
         yield Scripted(server)
 
 
-def test_another_log_of_the_same_length_is_noticed(bench: Bench, script: Scripted) -> None:
-    bench.store.positions.put("pacs", Position(7, "20260101T000000 StableStudy 00000007"), 0)
+def test_another_log_of_the_same_length_is_noticed(following: Following, script: Scripted) -> None:
+    following.store.positions.put("pacs", Position(7, "20260101T000000 StableStudy 00000007"), 0)
     script.changes(7)
-    follower = bench.follower(script.url)
+    follower = following.follower(script.url)
     assert not follower.turn()
-    assert not bench.store.events.all(kind=EventKind.FOLLOW_RESET)
+    assert not following.store.events.all(kind=EventKind.FOLLOW_RESET)
     script.changes(7, date="20260202T000000")
     assert follower.turn()
-    assert bench.store.positions.get("pacs") == Position(0, "")
-    assert bench.store.events.all(kind=EventKind.FOLLOW_RESET)
+    assert following.store.positions.get("pacs") == Position(0, "")
+    assert following.store.events.all(kind=EventKind.FOLLOW_RESET)
     follower.close()
 
 
@@ -227,10 +233,10 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-def begun(bench: Bench, script: Scripted, now: list[float]) -> Iterator[Follower]:
+def begun(following: Following, script: Scripted, now: list[float]) -> Iterator[Follower]:
     """Follows from the beginning, where change 5 tells of a study."""
     script.changes(5)
-    follower = bench.follower(
+    follower = following.follower(
         script.url, begin="beginning", clock=lambda: now[0], steady=lambda: now[0]
     )
     assert follower.turn()
@@ -238,36 +244,36 @@ def begun(bench: Bench, script: Scripted, now: list[float]) -> Iterator[Follower
     follower.close()
 
 
-def _put_off(bench: Bench, begun: Follower, now: list[float]) -> Event:
+def _put_off(following: Following, begun: Follower, now: list[float]) -> Event:
     """A quarter of an hour of faults; the event that says it is put off."""
     for at in (1000.0, 1500.0, 1899.0):
         now[0] = at
         assert not begun.turn()
         assert begun.state.fault
-        assert bench.store.positions.get("pacs") == Position(0, "")
-        assert not bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
+        assert following.store.positions.get("pacs") == Position(0, "")
+        assert not following.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
     now[0] = 1900.0
     assert not begun.turn()
     assert begun.state.fault == ""
     assert begun.state.postponed == 1
-    position = bench.store.positions.get("pacs")
-    (event,) = bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
+    position = following.store.positions.get("pacs")
+    (event,) = following.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
     assert position is not None
     assert position.number == event.detail["change"]
     return event
 
 
 def test_what_cannot_be_had_is_asked_for_again_and_then_put_off(
-    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+    following: Following, script: Scripted, begun: Follower, now: list[float]
 ) -> None:
     """The study's address answers with a fault for a quarter of an hour, and is gone in the end."""
     script.server.status_of, script.server.status = {"/changes": 200}, 500
-    assert _put_off(bench, begun, now).detail["why"] == "HTTP 500"
+    assert _put_off(following, begun, now).detail["why"] == "HTTP 500"
     script.server.status = 404
     now[0] += 900
     assert not begun.turn()
     assert begun.state.postponed == 0
-    assert len(bench.store.events.all(kind=EventKind.FOLLOW_CAUGHT_UP)) == 1
+    assert len(following.store.events.all(kind=EventKind.FOLLOW_CAUGHT_UP)) == 1
 
 
 def _with_a_study(script: Scripted, *instances: bytes) -> list[str]:
@@ -291,19 +297,19 @@ def _with_a_study(script: Scripted, *instances: bytes) -> list[str]:
 
 
 def test_an_object_that_cannot_be_had_comes_when_it_can_and_the_others_before(
-    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+    following: Following, script: Scripted, begun: Follower, now: list[float]
 ) -> None:
     _, second, *_ = _with_a_study(script, *(part10(ct_slice(n)) for n in range(1, 5)))
     script.server.status_of[second] = 500
-    _put_off(bench, begun, now)
-    assert bench.uids() == ["1.2.3.1", "1.2.3.3", "1.2.3.4"]
+    _put_off(following, begun, now)
+    assert following.uids() == ["1.2.3.1", "1.2.3.3", "1.2.3.4"]
 
     def asked(follower: Follower) -> int:
         script.server.heard.clear()
         assert not follower.turn()
         return [path for path, _ in script.server.heard].count(second)
 
-    with closing(bench.follower(script.url, steady=lambda: now[0])) as again:
+    with closing(following.follower(script.url, steady=lambda: now[0])) as again:
         assert [asked(again), asked(again)] == [1, 0], "at the start, and then rarely"
         assert again.state.postponed == 1
         script.server.status_of.clear()
@@ -312,15 +318,15 @@ def test_an_object_that_cannot_be_had_comes_when_it_can_and_the_others_before(
         now[0] += 1
         assert asked(again) == 1
         assert again.state.postponed == 0
-        assert bench.uids()[3:] == ["1.2.3.2"]
+        assert following.uids()[3:] == ["1.2.3.2"]
         now[0] += 900
         assert asked(again) == 0
-    assert len(bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)) == 1
-    assert len(bench.store.events.all(kind=EventKind.FOLLOW_CAUGHT_UP)) == 1
+    assert len(following.store.events.all(kind=EventKind.FOLLOW_POSTPONED)) == 1
+    assert len(following.store.events.all(kind=EventKind.FOLLOW_CAUGHT_UP)) == 1
 
 
 def test_many_that_cannot_be_had_do_not_hide_the_others(
-    bench: Bench, script: Scripted, begun: Follower
+    following: Following, script: Scripted, begun: Follower
 ) -> None:
     """A server in trouble is not asked for all at once, but for others the next time."""
     *bad, _ = _with_a_study(script, *(part10(ct_slice(n)) for n in range(1, 7)))
@@ -328,32 +334,32 @@ def test_many_that_cannot_be_had_do_not_hide_the_others(
     assert not begun.turn()
     assert [path for path, _ in script.server.heard if path in bad] == bad[:3]
     assert not begun.turn()
-    assert bench.uids() == ["1.2.3.6"]
+    assert following.uids() == ["1.2.3.6"]
 
 
-def _only_put_off(bench: Bench, script: Scripted, begun: Follower, now: list[float]) -> str:
+def _only_put_off(following: Following, script: Scripted, begun: Follower, now: list[float]) -> str:
     """Path of the only instance there is, which is put off."""
     (only,) = _with_a_study(script, part10(ct_slice(1)))
     script.server.status_of[only] = 500
-    _put_off(bench, begun, now)
+    _put_off(following, begun, now)
     return only
 
 
 def test_what_is_put_off_waits_while_no_one_is_there(
-    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+    following: Following, script: Scripted, begun: Follower, now: list[float]
 ) -> None:
-    only = _only_put_off(bench, script, begun, now)
+    only = _only_put_off(following, script, begun, now)
     script.server.status_of[only] = 401
     now[0] += 900
     assert not begun.turn()
     assert begun.state.fault == "HTTP 401"
     script.server.status_of.clear()
     assert not begun.turn()
-    assert bench.uids() == ["1.2.3.1"]
+    assert following.uids() == ["1.2.3.1"]
 
 
 def test_an_object_too_large_is_left_out_at_once_and_the_others_come(
-    bench: Bench, script: Scripted, begun: Follower
+    following: Following, script: Scripted, begun: Follower
 ) -> None:
     """The others cannot be had at first, so that the study is gone through more than once."""
     large = part10(ct_slice(1, Rows=1024, Columns=1024, PixelData=bytes(2 * MB)))
@@ -364,18 +370,18 @@ def test_an_object_too_large_is_left_out_at_once_and_the_others_come(
     script.server.status_of.clear()
     assert not begun.turn()
     assert begun.state.fault == ""
-    assert bench.uids() == ["1.2.3.2"]
-    (skipped,) = bench.store.events.all(kind=EventKind.FOLLOW_SKIPPED)
+    assert following.uids() == ["1.2.3.2"]
+    (skipped,) = following.store.events.all(kind=EventKind.FOLLOW_SKIPPED)
     assert (skipped.detail["resource"], skipped.detail["change"]) == ("1", 1)
     assert "more than" in skipped.detail["why"]
-    position = bench.store.positions.get("pacs")
+    position = following.store.positions.get("pacs")
     assert position is not None
     assert position.number == 1
 
 
 @pytest.mark.parametrize("fault", ["odd", "breaks off", "slow"])
 def test_an_object_that_never_comes_whole_does_not_hold_up_the_others_for_ever(
-    bench: Bench,
+    following: Following,
     script: Scripted,
     begun: Follower,
     now: list[float],
@@ -389,19 +395,19 @@ def test_an_object_that_never_comes_whole_does_not_hold_up_the_others_for_ever(
     elif fault == "breaks off":
         script.server.cut.add(series)
     else:
-        usual = orthanc_source.body
+        usual = orthanc_module.body
 
         def slow(answer: httpx.Response, *limits: float) -> bytes:
             if answer.url.path == series:
                 raise Transient("found an answer that takes more than 120 s")
             return usual(answer, *limits)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(orthanc_source, "body", slow)
-    _put_off(bench, begun, now)
+        monkeypatch.setattr(orthanc_module, "body", slow)
+    _put_off(following, begun, now)
 
 
 def test_time_away_is_no_time_an_object_could_not_be_had(
-    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+    following: Following, script: Scripted, begun: Follower, now: list[float]
 ) -> None:
     """Nor is the time before it forgotten."""
     script.server.status_of, script.server.status = {"/changes": 200}, 500
@@ -416,14 +422,14 @@ def test_time_away_is_no_time_an_object_could_not_be_had(
     assert not begun.turn()
     now[0] = 9099.0
     assert not begun.turn()
-    assert not bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
+    assert not following.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
     now[0] = 9100.0
     assert not begun.turn()
-    assert bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
+    assert following.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
 
 
 def test_objects_that_make_orthanc_crash_are_put_off(
-    bench: Bench,
+    following: Following,
     script: Scripted,
     begun: Follower,
     now: list[float],
@@ -456,9 +462,9 @@ def test_objects_that_make_orthanc_crash_are_put_off(
             now[0] += 10
 
     turns(20)
-    assert len(bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)) == 1
+    assert len(following.store.events.all(kind=EventKind.FOLLOW_POSTPONED)) == 1
     assert begun.state.position == 1
-    assert bench.uids() == ["1.2.3.3"]
+    assert following.uids() == ["1.2.3.3"]
     assert len(crashes) == 6
     now[0] += 900
     turns(20)
@@ -466,17 +472,17 @@ def test_objects_that_make_orthanc_crash_are_put_off(
 
 
 def test_a_clock_set_back_holds_nothing_up(
-    bench: Bench, script: Scripted, now: list[float]
+    following: Following, script: Scripted, now: list[float]
 ) -> None:
     script.changes(5)
     with closing(
-        bench.follower(
+        following.follower(
             script.url, begin="beginning", clock=lambda: 5000 - now[0], steady=lambda: now[0]
         )
     ) as follower:
         assert follower.turn()
         script.server.status_of, script.server.status = {"/changes": 200}, 500
-        _put_off(bench, follower, now)
+        _put_off(following, follower, now)
         script.server.status = 404
         now[0] += 900
         assert not follower.turn()
@@ -484,7 +490,7 @@ def test_a_clock_set_back_holds_nothing_up(
 
 
 def test_catching_up_starves_nothing_that_is_new_and_each_gets_its_turn(
-    bench: Bench,
+    following: Following,
     script: Scripted,
     begun: Follower,
     now: list[float],
@@ -494,13 +500,13 @@ def test_catching_up_starves_nothing_that_is_new_and_each_gets_its_turn(
     hanging = [f"{number:08x}" for number in range(100, 140)]
     for study in hanging:
         change = Change("pacs", "StableStudy", study, 1)
-        bench.store.positions.postpone(change, "HTTP 500", 0)
+        following.store.positions.postpone(change, "HTTP 500", 0)
     _with_a_study(script, part10(ct_slice(1)))
     usual, asked = OrthancSource._get, list[str]()
 
     def slow(self: OrthancSource, path: str, *more: Any) -> bytes | None:
         if path.split("/")[2:3] and (study := path.split("/")[2]) in hanging:
-            assert bench.uids() == ["1.2.3.1"], "what is new goes first"
+            assert following.uids() == ["1.2.3.1"], "what is new goes first"
             asked.append(study)
             now[0] += 60
             raise httpx.ReadTimeout("slow")
@@ -516,16 +522,16 @@ def test_catching_up_starves_nothing_that_is_new_and_each_gets_its_turn(
 
 
 def test_what_is_put_off_comes_while_a_change_holds_up_the_log(
-    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+    following: Following, script: Scripted, begun: Follower, now: list[float]
 ) -> None:
-    _only_put_off(bench, script, begun, now)
+    _only_put_off(following, script, begun, now)
     script.server.status_of = {"/studies/00000002/series": 500}
     script.changes(2)
     script.server.body_of["/changes"] = script.server.body
     now[0] += 900
     assert not begun.turn()
     assert begun.state.fault == "HTTP 500"
-    assert bench.uids() == ["1.2.3.1"]
+    assert following.uids() == ["1.2.3.1"]
 
 
 def test_an_objects_time_grows_with_its_size() -> None:
@@ -535,39 +541,39 @@ def test_an_objects_time_grows_with_its_size() -> None:
 
 
 def test_the_log_is_read_as_it_is_and_no_further_than_a_limit(
-    bench: Bench, script: Scripted, monkeypatch: pytest.MonkeyPatch
+    following: Following, script: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page that was compressed unasked may be a thousand times as long as it looks."""
-    bench.store.positions.put("pacs", Position(3, "mark"), 0)
+    following.store.positions.put("pacs", Position(3, "mark"), 0)
     script.changes(4)
     page = script.server.body
     script.server.headers["Content-Encoding"] = "gzip"
     script.server.body = gzip.compress(page)
-    follower = bench.follower(script.url)
+    follower = following.follower(script.url)
     assert not follower.turn()
     assert follower.state.fault.startswith("found no answer of Orthanc's")
     script.server.headers.clear()
     script.server.body = page
-    monkeypatch.setattr(orthanc_source, "_LIST_BYTES", len(page) - 1)
+    monkeypatch.setattr(orthanc_module, "_LIST_BYTES", len(page) - 1)
     assert not follower.turn()
     assert follower.state.fault.startswith("found an answer of more than")
-    assert bench.store.positions.get("pacs") == Position(3, "mark")
+    assert following.store.positions.get("pacs") == Position(3, "mark")
     follower.close()
 
 
 def test_who_is_not_let_in_puts_nothing_off(
-    bench: Bench, script: Scripted, begun: Follower, now: list[float]
+    following: Following, script: Scripted, begun: Follower, now: list[float]
 ) -> None:
     script.server.status_of, script.server.status = {"/changes": 200}, 401
     for at in (1000.0, 1e6):
         now[0] = at
         assert not begun.turn()
-    assert bench.store.positions.get("pacs") == Position(0, "")
-    assert not bench.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
+    assert following.store.positions.get("pacs") == Position(0, "")
+    assert not following.store.events.all(kind=EventKind.FOLLOW_POSTPONED)
 
 
-def test_while_paused_nothing_is_asked(bench: Bench, script: Scripted) -> None:
-    follower = bench.follower(script.url, paused=lambda: True)
+def test_while_paused_nothing_is_asked(following: Following, script: Scripted) -> None:
+    follower = following.follower(script.url, paused=lambda: True)
     assert not follower.turn()
     assert script.server.heard == []
     follower.close()
@@ -585,19 +591,19 @@ def test_while_paused_nothing_is_asked(bench: Bench, script: Scripted) -> None:
     ],
 )
 def test_an_answer_that_is_not_orthancs_moves_nothing(
-    bench: Bench, script: Scripted, body: bytes
+    following: Following, script: Scripted, body: bytes
 ) -> None:
-    bench.store.positions.put("pacs", Position(3, "mark"), 0)
+    following.store.positions.put("pacs", Position(3, "mark"), 0)
     script.server.body = body
-    follower = bench.follower(script.url)
+    follower = following.follower(script.url)
     assert not follower.turn()
     assert follower.state.fault.startswith("found no answer of Orthanc's")
-    assert bench.store.positions.get("pacs") == Position(3, "mark")
+    assert following.store.positions.get("pacs") == Position(3, "mark")
     follower.close()
 
 
-def test_nobody_there_is_a_fault_that_is_shown(bench: Bench) -> None:
-    follower = bench.follower(f"http://127.0.0.1:{free_port()}")
+def test_nobody_there_is_a_fault_that_is_shown(following: Following) -> None:
+    follower = following.follower(f"http://127.0.0.1:{free_port()}")
     assert not follower.turn()
     assert follower.state.fault == "ConnectError"
     follower.close()

@@ -18,7 +18,7 @@ START = 1_700_000_000.0
 WANTED = Retention(keep_days=10, keep_unused_days=30)
 
 
-class Bench:
+class Keeping:
     def __init__(self, folder: Path) -> None:
         self.spool = Spool(folder / "spool")
         self.store = Catalogue(sqlite_url(folder / "catalogue.sqlite"))
@@ -45,81 +45,81 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def keeping(tmp_path: Path) -> Iterator[Keeping]:
+    made = Keeping(tmp_path)
     yield made
     made.store.close()
 
 
-def test_old_and_delivered_goes_and_is_taken_again(bench: Bench) -> None:
-    bench.run(delivered=True)
-    assert bench.sweep(9.9) == 0
-    assert bench.sweep(10.1) == 3
-    assert [one.path.read_bytes() for one in bench.spool.stored()] == [b"a report"]
-    assert repair.check(bench.spool, bench.store, in_flight_s=0) == repair.Findings()
-    assert bench.sweep(10.2) == 0
-    assert [event.kind for event in bench.store.events.all(kind=EventKind.REMOVED)] == [
+def test_old_and_delivered_goes_and_is_taken_again(keeping: Keeping) -> None:
+    keeping.run(delivered=True)
+    assert keeping.sweep(9.9) == 0
+    assert keeping.sweep(10.1) == 3
+    assert [one.path.read_bytes() for one in keeping.spool.stored()] == [b"a report"]
+    assert repair.check(keeping.spool, keeping.store, in_flight_s=0) == repair.Findings()
+    assert keeping.sweep(10.2) == 0
+    assert [event.kind for event in keeping.store.events.all(kind=EventKind.REMOVED)] == [
         "removed"
     ] * 3
-    bench.intake.take(part10(ct_slice(1)), "test")
-    assert len(list(bench.spool.stored())) == 2
-    assert len(bench.store.studies.headers({"1.2.3"})) == 1
+    keeping.intake.take(part10(ct_slice(1)), "test")
+    assert len(list(keeping.spool.stored())) == 2
+    assert len(keeping.store.studies.headers({"1.2.3"})) == 1
 
 
-def test_undelivered_stays(bench: Bench) -> None:
-    bench.run(delivered=False)
-    assert bench.sweep(1000) == 0
-    bench.store.deliveries.park(1, 0xC000, "no", START)
-    assert bench.sweep(1000) == 0
-    bench.store.deliveries.retry(1, 3, START)
-    bench.store.deliveries.ask(1, "1.9", 0, "stored", START, START + 60)
-    assert bench.sweep(1000) == 0, "stored, but commitment is required and has not come"
-    bench.store.deliveries.answered("1.9", {"2.25.1"}, {}, lambda _attempts: 0.0, START)
-    assert bench.sweep(1000) == 3
+def test_undelivered_stays(keeping: Keeping) -> None:
+    keeping.run(delivered=False)
+    assert keeping.sweep(1000) == 0
+    keeping.store.deliveries.park(1, 0xC000, "no", START)
+    assert keeping.sweep(1000) == 0
+    keeping.store.deliveries.retry(1, 3, START)
+    keeping.store.deliveries.ask(1, "1.9", 0, "stored", START, START + 60)
+    assert keeping.sweep(1000) == 0, "stored, but commitment is required and has not come"
+    keeping.store.deliveries.answered("1.9", {"2.25.1"}, {}, lambda _attempts: 0.0, START)
+    assert keeping.sweep(1000) == 3
 
 
-def test_what_never_gave_a_run_has_its_own_limit(bench: Bench) -> None:
-    assert bench.sweep(29) == 0
-    assert bench.sweep(31) == 3
+def test_what_never_gave_a_run_has_its_own_limit(keeping: Keeping) -> None:
+    assert keeping.sweep(29) == 0
+    assert keeping.sweep(31) == 3
 
 
-def test_nothing_goes_unless_asked(bench: Bench) -> None:
-    bench.run(delivered=True)
-    assert bench.sweep(10_000, Retention()) == 0
+def test_nothing_goes_unless_asked(keeping: Keeping) -> None:
+    keeping.run(delivered=True)
+    assert keeping.sweep(10_000, Retention()) == 0
 
 
-def test_what_the_clock_jumped_forward_ages_nothing(bench: Bench) -> None:
-    bench.run(delivered=True)
-    bench.jump(365)
-    assert bench.sweep(365 + 9.9) == 0
-    assert bench.sweep(365 + 10.1) == 3
+def test_what_the_clock_jumped_forward_ages_nothing(keeping: Keeping) -> None:
+    keeping.run(delivered=True)
+    keeping.jump(365)
+    assert keeping.sweep(365 + 9.9) == 0
+    assert keeping.sweep(365 + 10.1) == 3
 
 
-def test_a_jump_before_the_last_object_is_no_matter(bench: Bench) -> None:
-    bench.jump(365)
-    bench.intake.take(part10(ct_slice(3)), "test")
-    bench.run(delivered=True)
-    assert bench.sweep(10.1) == 4
+def test_a_jump_before_the_last_object_is_no_matter(keeping: Keeping) -> None:
+    keeping.jump(365)
+    keeping.intake.take(part10(ct_slice(3)), "test")
+    keeping.run(delivered=True)
+    assert keeping.sweep(10.1) == 4
 
 
-def test_a_clock_that_is_set_right_again_delays_nothing(bench: Bench) -> None:
+def test_a_clock_that_is_set_right_again_delays_nothing(keeping: Keeping) -> None:
     """A dead battery: years back at the start, and years forward as soon as the time is known."""
-    bench.run(delivered=True)
-    bench.jump(-9000)
-    bench.jump(9000)
-    assert bench.sweep(10.1) == 3
+    keeping.run(delivered=True)
+    keeping.jump(-9000)
+    keeping.jump(9000)
+    assert keeping.sweep(10.1) == 3
 
 
-def test_what_came_while_the_clock_was_behind_is_not_old(bench: Bench) -> None:
-    bench.jump(-9000)
-    bench.intake.take(part10(ct_slice(3)), "test")  # as if START were 9000 days ago
-    bench.run(delivered=True)
-    bench.jump(9000)
-    assert bench.sweep(9000 + 9.9) == 0
-    assert bench.sweep(9000 + 10.1) == 4
+def test_what_came_while_the_clock_was_behind_is_not_old(keeping: Keeping) -> None:
+    keeping.jump(-9000)
+    keeping.intake.take(part10(ct_slice(3)), "test")  # as if START were 9000 days ago
+    keeping.run(delivered=True)
+    keeping.jump(9000)
+    assert keeping.sweep(9000 + 9.9) == 0
+    assert keeping.sweep(9000 + 10.1) == 4
 
 
-def test_a_clock_set_back_makes_nothing_older(bench: Bench) -> None:
-    bench.run(delivered=True)
-    bench.jump(-365)
-    assert bench.sweep(9.9) == 0
+def test_a_clock_set_back_makes_nothing_older(keeping: Keeping) -> None:
+    keeping.run(delivered=True)
+    keeping.jump(-365)
+    assert keeping.sweep(9.9) == 0

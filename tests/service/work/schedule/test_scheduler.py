@@ -19,7 +19,7 @@ from mirv.service.work.schedule.scheduler import Rules, Scheduler, Starters
 QUIET = 30.0
 
 
-class Bench:
+class Day:
     """A scheduler at any hour, and what it started."""
 
     def __init__(self, folder: Path) -> None:
@@ -71,8 +71,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def day(tmp_path: Path) -> Iterator[Day]:
+    made = Day(tmp_path)
     yield made
     made.store.close()
 
@@ -95,108 +95,106 @@ def edited(path: Path | None, copy: Path, **tags: str) -> Path:
     return copy
 
 
-def test_a_quiet_study_with_a_segmentation_becomes_one_run(bench: Bench, study: Phantom) -> None:
-    bench.take(*study.ct, study.seg)
-    assert bench.later(QUIET - 1) == 0
-    assert bench.later(1) == 1
-    assert bench.later() == 0
-    run = bench.current()
+def test_a_quiet_study_with_a_segmentation_becomes_one_run(day: Day, study: Phantom) -> None:
+    day.take(*study.ct, study.seg)
+    assert day.later(QUIET - 1) == 0
+    assert day.later(1) == 1
+    assert day.later() == 0
+    run = day.current()
     assert (run.study_uid, run.state) == (study.identity.study_uid, "queued")
-    assert bench.runs == [run.run_id]
-    assert bench.store.studies.waiting() == []
+    assert day.runs == [run.run_id]
+    assert day.store.studies.waiting() == []
 
 
-def test_news_puts_the_settling_off(bench: Bench, study: Phantom) -> None:
-    bench.take(*study.ct)
-    assert bench.later(QUIET - 1) == 0
-    bench.take(study.seg)
-    assert bench.later(QUIET - 1) == 0
-    assert bench.later(1) == 1
+def test_news_puts_the_settling_off(day: Day, study: Phantom) -> None:
+    day.take(*study.ct)
+    assert day.later(QUIET - 1) == 0
+    day.take(study.seg)
+    assert day.later(QUIET - 1) == 0
+    assert day.later(1) == 1
 
 
-def test_either_may_come_first_and_the_other_days_later(bench: Bench, study: Phantom) -> None:
-    bench.take(study.seg)
-    assert bench.later() == 0
-    (waiting,) = bench.store.studies.waiting()
+def test_either_may_come_first_and_the_other_days_later(day: Day, study: Phantom) -> None:
+    day.take(study.seg)
+    assert day.later() == 0
+    (waiting,) = day.store.studies.waiting()
     assert "image" in waiting.waits_for
-    bench.take(*study.ct)
-    assert bench.later(3 * 86400) == 1
-    assert bench.store.studies.waiting() == []
+    day.take(*study.ct)
+    assert day.later(3 * 86400) == 1
+    assert day.store.studies.waiting() == []
 
 
-def test_images_alone_wait_for_a_segmentation(bench: Bench, study: Phantom) -> None:
-    bench.take(*study.ct)
-    assert bench.later() == 0
-    (waiting,) = bench.store.studies.waiting()
+def test_images_alone_wait_for_a_segmentation(day: Day, study: Phantom) -> None:
+    day.take(*study.ct)
+    assert day.later() == 0
+    (waiting,) = day.store.studies.waiting()
     assert "segmentation" in waiting.waits_for
 
 
-def test_the_same_study_again_is_no_news(bench: Bench, study: Phantom) -> None:
-    bench.take(*study.ct, study.seg)
-    bench.later()
-    bench.take(*study.ct, study.seg)
-    assert bench.later() == 0
-    bench.scheduler = bench.fresh()
-    assert bench.later() == 0
-    assert len(bench.store.runs.all()) == 1
+def test_the_same_study_again_is_no_news(day: Day, study: Phantom) -> None:
+    day.take(*study.ct, study.seg)
+    day.later()
+    day.take(*study.ct, study.seg)
+    assert day.later() == 0
+    day.scheduler = day.fresh()
+    assert day.later() == 0
+    assert len(day.store.runs.all()) == 1
 
 
 def test_a_late_object_gives_a_revision_that_names_its_predecessor(
-    bench: Bench, study: Phantom
+    day: Day, study: Phantom
 ) -> None:
-    bench.take(*study.ct[:-1], study.seg)
-    assert bench.later() == 1
-    first = bench.current()
-    bench.finish(first.run_id)
-    bench.take(study.ct[-1])
-    assert bench.later() == 1
-    second = next(run for run in bench.store.runs.all() if run.run_id != first.run_id)
+    day.take(*study.ct[:-1], study.seg)
+    assert day.later() == 1
+    first = day.current()
+    day.finish(first.run_id)
+    day.take(study.ct[-1])
+    assert day.later() == 1
+    second = next(run for run in day.store.runs.all() if run.run_id != first.run_id)
     assert second.predecessor == first.run_id
-    bench.finish(second.run_id)
-    assert bench.current().run_id == second.run_id
-    old = bench.store.runs.get(first.run_id)
+    day.finish(second.run_id)
+    assert day.current().run_id == second.run_id
+    old = day.store.runs.get(first.run_id)
     assert old is not None
     assert old.superseded_by == second.run_id
 
 
-def test_a_replaced_segmentation_gives_a_revision(
-    bench: Bench, study: Phantom, tmp_path: Path
-) -> None:
-    bench.take(*study.ct, study.seg)
-    bench.later()
-    bench.finish(bench.current().run_id)
-    bench.take(edited(study.seg, tmp_path / "new.dcm", ContentDate="20300101"))
-    assert bench.later() == 1
+def test_a_replaced_segmentation_gives_a_revision(day: Day, study: Phantom, tmp_path: Path) -> None:
+    day.take(*study.ct, study.seg)
+    day.later()
+    day.finish(day.current().run_id)
+    day.take(edited(study.seg, tmp_path / "new.dcm", ContentDate="20300101"))
+    assert day.later() == 1
 
 
-def test_own_output_starts_nothing(bench: Bench, study: Phantom, tmp_path: Path) -> None:
-    bench.take(*study.ct)
-    bench.take(edited(study.seg, tmp_path / "own.dcm", Manufacturer="mirv-node"))
-    assert bench.later() == 0
-    assert bench.store.runs.all() == []
+def test_own_output_starts_nothing(day: Day, study: Phantom, tmp_path: Path) -> None:
+    day.take(*study.ct)
+    day.take(edited(study.seg, tmp_path / "own.dcm", Manufacturer="mirv-node"))
+    assert day.later() == 0
+    assert day.store.runs.all() == []
 
 
 def test_a_segmentation_in_another_study_finds_its_images(
-    bench: Bench, study: Phantom, tmp_path: Path
+    day: Day, study: Phantom, tmp_path: Path
 ) -> None:
     strayed = edited(
         study.seg, tmp_path / "s.dcm", StudyInstanceUID="2.25.5", SeriesInstanceUID="2.25.6"
     )
-    bench.take(*study.ct)
-    bench.later()
-    bench.take(strayed)
-    assert bench.later(QUIET - 1) == 0
-    assert bench.later(1) == 1
-    assert bench.current().study_uid == study.identity.study_uid
+    day.take(*study.ct)
+    day.later()
+    day.take(strayed)
+    assert day.later(QUIET - 1) == 0
+    assert day.later(1) == 1
+    assert day.current().study_uid == study.identity.study_uid
 
 
-def test_a_clock_set_back_does_not_hold_a_study_for_ever(bench: Bench, study: Phantom) -> None:
-    bench.take(*study.ct, study.seg)
-    assert bench.later(-7 * 86400) == 1
+def test_a_clock_set_back_does_not_hold_a_study_for_ever(day: Day, study: Phantom) -> None:
+    day.take(*study.ct, study.seg)
+    assert day.later(-7 * 86400) == 1
 
 
 def test_a_study_that_cannot_be_matched_says_so_and_stops_no_other(
-    bench: Bench, study: Phantom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    day: Day, study: Phantom, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     other = write_study(
         tmp_path / "other", n_lesions=1, seed=1, shape=(12, 64, 64), patient_id="OTHER"
@@ -209,68 +207,68 @@ def test_a_study_that_cannot_be_matched_says_so_and_stops_no_other(
         return real(headers, reading)  # type: ignore[arg-type]
 
     monkeypatch.setattr(settling, "match", fails_on_one)
-    bench.take(*other.ct, other.seg, *study.ct, study.seg)
-    assert bench.later() == 1
-    (row,) = bench.store.studies.quality(other.identity.study_uid)
+    day.take(*other.ct, other.seg, *study.ct, study.seg)
+    assert day.later() == 1
+    (row,) = day.store.studies.quality(other.identity.study_uid)
     assert row.check == "matching_failed"
-    assert bench.later() == 0
+    assert day.later() == 0
 
 
-def test_what_was_queued_before_a_start_is_started_again(bench: Bench, study: Phantom) -> None:
-    bench.take(*study.ct, study.seg)
-    bench.later()
-    bench.scheduler = bench.fresh()
-    bench.later()
-    assert bench.runs == [bench.current().run_id] * 2  # harmless: workflows start once
+def test_what_was_queued_before_a_start_is_started_again(day: Day, study: Phantom) -> None:
+    day.take(*study.ct, study.seg)
+    day.later()
+    day.scheduler = day.fresh()
+    day.later()
+    assert day.runs == [day.current().run_id] * 2  # harmless: workflows start once
 
 
 def test_images_a_segmentation_waits_for_are_asked_for_once_a_round(
-    bench: Bench, study: Phantom
+    day: Day, study: Phantom
 ) -> None:
-    bench.take(study.seg)
-    bench.later()
-    bench.later(1)
-    ((of_study, series_uid, first),) = bench.asked
+    day.take(study.seg)
+    day.later()
+    day.later(1)
+    ((of_study, series_uid, first),) = day.asked
     assert of_study == study.identity.study_uid
     assert series_uid == dcmread(study.ct[0]).SeriesInstanceUID
-    bench.later(900)
-    assert [asked[2] for asked in bench.asked] == [first, first + 1]
-    bench.take(*study.ct)
-    bench.later(900)
-    assert len(bench.asked) == 2
+    day.later(900)
+    assert [asked[2] for asked in day.asked] == [first, first + 1]
+    day.take(*study.ct)
+    day.later(900)
+    assert len(day.asked) == 2
 
 
 def test_an_earlier_study_is_looked_for_again_while_a_source_is_away(
-    bench: Bench, study: Phantom
+    day: Day, study: Phantom
 ) -> None:
-    bench.take(*study.ct, study.seg)
-    assert bench.later() == 1
-    run_id, study_uid = bench.current().run_id, study.identity.study_uid
-    assert bench.priors == [(run_id, study_uid, 0)]
-    bench.later(900)
-    assert len(bench.priors) == 1
+    day.take(*study.ct, study.seg)
+    assert day.later() == 1
+    run_id, study_uid = day.current().run_id, study.identity.study_uid
+    assert day.priors == [(run_id, study_uid, 0)]
+    day.later(900)
+    assert len(day.priors) == 1
     for rounds in (2, 3):
-        bench.store.priors.note(run_id, PriorSearch.UNANSWERED, study_uid, bench.now)
-        bench.later(900)
-        bench.later(1)
-        assert len(bench.priors) == rounds
-        assert bench.priors[-1] == (run_id, study_uid, int(bench.now // 900))
-    bench.store.priors.note(run_id, PriorSearch.MISSING, study_uid, bench.now)
-    bench.later(900)
-    assert len(bench.priors) == 3
+        day.store.priors.note(run_id, PriorSearch.UNANSWERED, study_uid, day.now)
+        day.later(900)
+        day.later(1)
+        assert len(day.priors) == rounds
+        assert day.priors[-1] == (run_id, study_uid, int(day.now // 900))
+    day.store.priors.note(run_id, PriorSearch.MISSING, study_uid, day.now)
+    day.later(900)
+    assert len(day.priors) == 3
 
 
-def test_what_is_waited_for_goes_no_later_than_who_waits(bench: Bench, study: Phantom) -> None:
+def test_what_is_waited_for_goes_no_later_than_who_waits(day: Day, study: Phantom) -> None:
     patient = str(dcmread(study.ct[0], stop_before_pixels=True).PatientID)
     plan = Plan(profiles=(), spaces=(), reading=Reading()).digest
-    bench.store.runs.queue(
-        NewRun("e", "1.9", "1.8", patient, "19990101", "i", plan, "{}", priority=1000), bench.now
+    day.store.runs.queue(
+        NewRun("e", "1.9", "1.8", patient, "19990101", "i", plan, "{}", priority=1000), day.now
     )
-    bench.take(*study.ct, study.seg)
-    assert bench.later() == 0
-    earlier = bench.store.runs.get("e")
+    day.take(*study.ct, study.seg)
+    assert day.later() == 0
+    earlier = day.store.runs.get("e")
     assert earlier is not None
     assert earlier.priority == USUAL_PRIORITY
-    assert bench.hastened == [(earlier.workflow_id, USUAL_PRIORITY)]
-    bench.later()
-    assert len(bench.hastened) == 1
+    assert day.hastened == [(earlier.workflow_id, USUAL_PRIORITY)]
+    day.later()
+    assert len(day.hastened) == 1
