@@ -4,6 +4,7 @@ Every field can be set in the file; ``MIRV_`` environment variables override it
 (``MIRV_LISTENER__PORT=104``).
 """
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -84,8 +85,19 @@ class Settings(BaseSettings):
         return self
 
 
-def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
+def load_settings(
+    path: Path | None = None, *, extras: Collection[str] | None = None, **overrides: Any
+) -> Settings:
     """Read settings from a YAML file (none: defaults and environment).
+
+    Parameters
+    ----------
+    path : Path, optional
+    extras : collection of str, optional
+        Names that ``outputs.extras`` may have. Only who loads the outputs knows them; none: they
+        are not looked at here.
+    **overrides
+        Instead of what the file says.
 
     Raises
     ------
@@ -102,16 +114,37 @@ def load_settings(path: Path | None = None, **overrides: Any) -> Settings:
         if loaded is not None and not isinstance(loaded, dict):
             raise SettingsError(f"settings file {path}: wanted a mapping at the top")
         content = loaded or {}
+    given = {**content, **overrides}
     try:
-        return Settings(**{**content, **overrides})
+        settings = Settings(**given)
     except ValidationError as error:
         faults = [
             f"  {'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}"
             f" (found {_shown(fault['loc'], fault['input'])})"
             for fault in error.errors()
         ]
-        where = f" in {path}" if path else ""
-        raise SettingsError(f"{len(faults)} fault(s){where}:\n" + "\n".join(faults)) from error
+        outputs = given.get("outputs")
+        named = outputs.get("extras") if isinstance(outputs, dict) else None
+        raise _wrong(path, faults + _unknown(named, extras)) from error
+    if faults := _unknown(settings.outputs.extras, extras):
+        raise _wrong(path, faults)
+    return settings
+
+
+def _wrong(path: Path | None, faults: Sequence[str]) -> SettingsError:
+    where = f" in {path}" if path else ""
+    return SettingsError(f"{len(faults)} fault(s){where}:\n" + "\n".join(faults))
+
+
+def _unknown(named: Any, extras: Collection[str] | None) -> list[str]:
+    """A fault for each extra output of a name that no output has."""
+    if extras is None or not isinstance(named, list | tuple):
+        return []
+    return [
+        f"  outputs.extras.{place}: wanted one of {', '.join(extras)} (found {name!r})"
+        for place, name in enumerate(named)
+        if isinstance(name, str) and name not in extras
+    ]
 
 
 def _shown(where: tuple[int | str, ...], found: Any) -> str:

@@ -93,6 +93,14 @@ OUTPUTS: tuple[Output, ...] = (
 )
 
 
+def extra_names() -> tuple[str, ...]:
+    """What ``outputs.extras`` may name."""
+    return (
+        *(output.role.name for output in OUTPUTS if not output.always),
+        DERIVED_MEASUREMENTS,
+    )
+
+
 def check_extras(extras: Iterable[str]) -> None:
     """Check the names of what is made beside the outputs that always are.
 
@@ -101,7 +109,7 @@ def check_extras(extras: Iterable[str]) -> None:
     SettingsError
         A name that no output has.
     """
-    known = [*(output.role.name for output in OUTPUTS if not output.always), DERIVED_MEASUREMENTS]
+    known = extra_names()
     if unknown := [name for name in extras if name not in known]:
         raise SettingsError(
             f"outputs.extras: found {', '.join(unknown)}, wanted some of {', '.join(known)}"

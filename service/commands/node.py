@@ -77,8 +77,9 @@ def config_check(config: ConfigOption = None) -> None:
     from rich.text import Text
 
     from mirv.config.settings import load_settings
+    from mirv.dicom_io.outputs import extra_names
     from mirv.service.study.plan import plan_from
 
-    settings = load_settings(config)
+    settings = load_settings(config, extras=extra_names())
     plan_from(settings)
     out().print(Text(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)))

@@ -30,7 +30,7 @@ class _NodeCollector(Collector):
         yield GaugeMetricFamily(
             "mirv_quarantined_objects",
             "Objects put aside with a reason",
-            value=len(catalogue.quarantine.all()),
+            value=catalogue.quarantine.count(),
         )
         yield GaugeMetricFamily(
             "mirv_spool_free_bytes", "Free bytes where the spool is", value=self._spool.free_bytes()

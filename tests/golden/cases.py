@@ -16,7 +16,7 @@ from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 from mirv.config.settings import Settings
 from mirv.config.settings.processing import Outputs
-from mirv.service.study.folder import Outcome, process_folder
+from mirv.service.study.folder import FolderResult, process_folder
 from mirv.service.study.plan import SOFTWARE_VERSION
 from tests.golden.digests import Parts, hexes, of_files
 
@@ -119,7 +119,7 @@ def measure(case: Case, shared: Path, out: Path) -> dict[str, Any]:
     }
 
 
-def _runs(outcome: Outcome) -> list[str]:
+def _runs(outcome: FolderResult) -> list[str]:
     return list(dict.fromkeys(path.stem.rpartition("-")[2] for path in outcome.artifacts))
 
 

@@ -68,6 +68,12 @@ class Quarantine:
                 code=reason.code,
             )
 
+    def count(self) -> int:
+        """How much was put aside."""
+        query = sa.select(sa.func.count()).select_from(schema.quarantine)
+        with self._database.read() as connection:
+            return connection.scalar(query) or 0
+
     def all(self, *, limit: int | None = None) -> list[QuarantineRow]:
         """What was put aside, newest first."""
         query = sa.select(schema.quarantine).order_by(schema.quarantine.c.id.desc()).limit(limit)

@@ -16,8 +16,8 @@ from mirv.service.runtime.log import get_logger
 from mirv.service.study.plan import Plan, run_digest
 from mirv.service.work.schedule.settling import Ready, is_settled, matched, matching_fault
 
-# So many runs may finish between a finish's number and its commit.
-_OUT_OF_ORDER = 10_000
+# So many runs may finish between a finish's number and its commit: workers finish one at a time.
+_OUT_OF_ORDER = 500
 
 log = get_logger("scheduler")
 

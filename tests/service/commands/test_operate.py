@@ -29,3 +29,18 @@ def test_jobs_list_shows_progress_and_priority(
     assert "running, 7 of 24" in shown.output
     assert "queued, priority 5" in shown.output
     assert "priority 100" not in shown.output
+
+
+def test_a_wrong_output_is_said_with_every_other_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    config = tmp_path / "mirv.yaml"
+    config.write_text("outputs: {extras: [report_pdf, nope]}\nhttp: {port: 99999999}\n")
+    said = CliRunner().invoke(app, ["config", "check", "--config", str(config)])
+    assert said.exit_code == 1
+    assert "2 fault(s)" in said.output
+    assert "outputs.extras.1" in said.output and "found 'nope'" in said.output
+    config.write_text("outputs: {extras: [nope]}\n")
+    said = CliRunner().invoke(app, ["config", "check", "--config", str(config)])
+    assert "1 fault(s)" in said.output and "outputs.extras.0" in said.output

@@ -144,6 +144,7 @@ def test_other_content_under_a_known_uid_is_put_aside_and_the_first_kept(node: S
         assert store_status(association, other) == DUPLICATE_INSTANCE
         assert store_status(association, ct_slice(2)) == 0
     (aside,) = node.store.quarantine.all()
+    assert node.store.quarantine.count() == 1
     assert (aside.code, aside.sop_instance_uid) == ("other_content", "1.2.3.1")
     assert aside.sha256 != first
     kept = node.spool.path(aside.sha256, "quarantine")

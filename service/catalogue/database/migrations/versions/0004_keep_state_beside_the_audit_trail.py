@@ -1,6 +1,7 @@
 """Keep what is read back in tables of its own: the audit trail is for people."""
 
 import json
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from alembic import op
@@ -102,25 +103,29 @@ def _name_the_spool(facts: sa.Table) -> None:
         op.get_bind().execute(facts.insert().values(name="spool name", value=name))
 
 
+def _arrivals() -> Iterator[tuple[int, int]]:
+    """(event, number) of each object that is there, in the order in which they came."""
+    event = sa.func.max(_events.c.id)
+    query = (
+        sa.select(event, _instances.c.seq)
+        .join(_instances, _instances.c.sop_instance_uid == _events.c.object_uid)
+        .where(_events.c.kind == "received")
+        .group_by(_instances.c.seq)
+        .order_by(event)
+    )
+    return ((row[0], row[1]) for row in op.get_bind().execute(query))
+
+
 def _keep_the_clock(facts: sa.Table, clock_jumps: sa.Table) -> None:
     connection, jumps = op.get_bind(), _told("clock_jumped")
-    came = (
-        sa.select(_events.c.object_uid, sa.func.max(_events.c.id).label("event"))
-        .where(_events.c.kind == "received")
-        .group_by(_events.c.object_uid)
-        .subquery()
-    )
+    arrivals = _arrivals() if jumps else iter(())
+    last, next_one = 0, next(arrivals, None)
     for jump in jumps:
-        before = (
-            sa.select(sa.func.max(_instances.c.seq))
-            .join(came, came.c.object_uid == _instances.c.sop_instance_uid)
-            .where(came.c.event < jump["id"])
-        )
+        while next_one is not None and next_one[0] < jump["id"]:
+            last, next_one = max(last, next_one[1]), next(arrivals, None)
         connection.execute(
             clock_jumps.insert().values(
-                at=jump["at"],
-                seconds=json.loads(jump["detail"])["seconds"],
-                after_seq=connection.scalar(before) or 0,
+                at=jump["at"], seconds=json.loads(jump["detail"])["seconds"], after_seq=last
             )
         )
     kept = connection.execute(sa.select(_positions).where(_positions.c.source == _CLOCK)).first()
