@@ -93,7 +93,16 @@ def _read(path: Path, what: str) -> Any:
 
 
 def dump_profile(profile: ExtractionProfile) -> str:
-    """A profile as YAML text that `load_profile` reads back."""
+    """A profile as YAML text that `load_profile` reads back.
+
+    Parameters
+    ----------
+    profile : ExtractionProfile
+
+    Returns
+    -------
+    str
+    """
     content = {**asdict(profile), "selected": list(profile.selected)}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 

@@ -42,11 +42,33 @@ class SiteRules:
     regions: dict[str, tuple[str, str]]
 
     def of_code(self, scheme: str, value: str) -> str:
-        """Site of an anatomic code, "unknown" when it is not listed."""
+        """Site of an anatomic code, "unknown" when it is not listed.
+
+        Parameters
+        ----------
+        scheme : str
+            Coding Scheme Designator.
+        value : str
+            Code Value.
+
+        Returns
+        -------
+        str
+        """
         return self.codes.get((scheme, value), "unknown")
 
     def of_text(self, text: str) -> str:
-        """Site named in a label, "unknown" when none is."""
+        """Site named in a label, "unknown" when none is.
+
+        Parameters
+        ----------
+        text : str
+            As received.
+
+        Returns
+        -------
+        str
+        """
         plain = re.sub(r"[_\W]+", " ", text)
         # "LUNG2" names the lung: digits after letters are a count.
         plain = re.sub(r"(?<=[A-Za-z]{3})(?=\d)", " ", plain)

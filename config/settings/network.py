@@ -79,7 +79,19 @@ class WebAccess(Section):
 
     @property
     def credentials(self) -> tuple[str, str] | None:
-        """User and password, read where they are kept; None: without."""
+        """User and password, read where they are kept; None: without.
+
+        Returns
+        -------
+        (str, str) or None
+
+        Raises
+        ------
+        KeyError
+            The variable is not set.
+        OSError
+            The file cannot be read.
+        """
         if self.user is None:
             return None
         if self.password_env is not None:

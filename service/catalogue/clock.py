@@ -39,11 +39,25 @@ class ClockBook:
         return None if kept is None else float(kept)
 
     def keep(self, moment: float) -> None:
-        """Keep the time that was looked at."""
+        """Keep the time that was looked at.
+
+        Parameters
+        ----------
+        moment : float
+            Seconds since 1970.
+        """
         self._facts.put(Fact.CLOCK_LOOKED_AT, repr(moment))
 
     def note_jump(self, now: float, seconds: float) -> None:
-        """Note a jump, and the time that counts from now on: both or neither."""
+        """Note a jump, and the time that counts from now on: both or neither.
+
+        Parameters
+        ----------
+        now : float
+            Seconds since 1970, after the jump.
+        seconds : float
+            How far it jumped; negative: back.
+        """
         jumps, seq = schema.clock_jumps, schema.instances.c.seq
         with self._database.write() as connection:
             if connection.dialect.name == "postgresql":

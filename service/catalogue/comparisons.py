@@ -20,6 +20,16 @@ class Comparisons:
         """The current finished runs of a patient's studies before a date, latest first.
 
         None without a patient's ID or a date: studies are never joined by guess.
+
+        Parameters
+        ----------
+        patient_id : str
+        study_date : str
+            YYYYMMDD, not included.
+
+        Returns
+        -------
+        list of RunRow
         """
         if not patient_id or not study_date:
             return []
@@ -33,7 +43,18 @@ class Comparisons:
             return [run_row(row) for row in connection.execute(query).mappings()]
 
     def awaits_prior(self, patient_id: str, study_date: str) -> bool:
-        """True while a run of an earlier study of the patient is under way."""
+        """True while a run of an earlier study of the patient is under way.
+
+        Parameters
+        ----------
+        patient_id : str
+        study_date : str
+            YYYYMMDD, not included.
+
+        Returns
+        -------
+        bool
+        """
         if not patient_id or not study_date:
             return False
         table = schema.runs
@@ -72,7 +93,17 @@ class Comparisons:
                 )
 
     def finishes(self, since: int) -> set[int]:
-        """Numbers of the finished runs, in order of their ends, above a number."""
+        """Numbers of the finished runs, in order of their ends, above a number.
+
+        Parameters
+        ----------
+        since : int
+            A number that was told before; 0 for all.
+
+        Returns
+        -------
+        set of int
+        """
         column = schema.finishes.c.id
         with self._database.read() as connection:
             return set(connection.scalars(sa.select(column).where(column > since)))

@@ -129,7 +129,17 @@ class Deliveries:
             return {DeliveryState(state): count for state, count in connection.execute(query)}
 
     def undelivered(self, *, limit: int = 1000) -> list[DeliveryRow]:
-        """What has not reached its destination, newest first."""
+        """What has not reached its destination, newest first.
+
+        Parameters
+        ----------
+        limit : int
+            So many at most.
+
+        Returns
+        -------
+        list of DeliveryRow
+        """
         table = schema.deliveries
         query = (
             sa.select(table)
@@ -141,7 +151,17 @@ class Deliveries:
             return [_row(row) for row in connection.execute(query).mappings()]
 
     def delivered(self, delivery_id: int, status: int, detail: str, now: float) -> None:
-        """The destination has it."""
+        """The destination has it.
+
+        Parameters
+        ----------
+        delivery_id : int
+        status : int
+            Of the C-STORE response, or of HTTP.
+        detail : str
+        now : float
+            Seconds since 1970.
+        """
         self._note(
             delivery_id,
             DeliveryState.DELIVERED,
@@ -152,7 +172,17 @@ class Deliveries:
         )
 
     def retry_at(self, delivery_id: int, at: float, status: int | None, detail: str) -> None:
-        """Try again at a later time."""
+        """Try again at a later time.
+
+        Parameters
+        ----------
+        delivery_id : int
+        at : float
+            When, in seconds since 1970.
+        status : int or None
+            Of the C-STORE response, or of HTTP; None without an answer.
+        detail : str
+        """
         table = schema.deliveries
         with self._database.write() as connection:
             connection.execute(
@@ -285,11 +315,32 @@ class Deliveries:
         return noted
 
     def park(self, delivery_id: int, status: int | None, detail: str, now: float) -> None:
-        """Give up until someone asks for another try."""
+        """Give up until someone asks for another try.
+
+        Parameters
+        ----------
+        delivery_id : int
+        status : int or None
+            Of the C-STORE response, or of HTTP; None without an answer.
+        detail : str
+        now : float
+            Seconds since 1970.
+        """
         self._note(delivery_id, DeliveryState.PARKED, now, last_status=status, detail=detail)
 
     def cancel(self, delivery_id: int, now: float) -> bool:
-        """Stop trying; False when it was delivered already."""
+        """Stop trying; False when it was delivered already.
+
+        Parameters
+        ----------
+        delivery_id : int
+        now : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        bool
+        """
         return self._note(
             delivery_id,
             DeliveryState.CANCELLED,
@@ -303,6 +354,18 @@ class Deliveries:
 
         A try that was at work while it was cancelled could not be counted, and counts now: the
         next one is known from it by the number.
+
+        Parameters
+        ----------
+        delivery_id : int
+        attempts : int
+            How many more tries it gets.
+        now : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        bool
         """
         table = schema.deliveries
         uncounted = sa.case((table.c.state == DeliveryState.CANCELLED, 1), else_=0)

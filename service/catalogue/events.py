@@ -87,7 +87,22 @@ def row(
     object_uid: str = "",
     **detail: Any,
 ) -> dict[str, Any]:
-    """An event as `COLUMNS` of the table."""
+    """An event as `COLUMNS` of the table.
+
+    Parameters
+    ----------
+    at : float
+        Seconds since 1970.
+    kind : EventKind
+    study_uid, run_id, object_uid : str
+        What it is about, "" for nothing of the kind.
+    **detail
+        What else is to be known, as JSON can hold it; no patient data.
+
+    Returns
+    -------
+    dict
+    """
     return {
         "at": at,
         "kind": kind,
@@ -119,7 +134,18 @@ class Events:
         object_uid: str = "",
         **detail: Any,
     ) -> None:
-        """Add one event."""
+        """Add one event.
+
+        Parameters
+        ----------
+        at : float
+            Seconds since 1970.
+        kind : EventKind
+        study_uid, run_id, object_uid : str
+            What it is about, "" for nothing of the kind.
+        **detail
+            What else is to be known, as JSON can hold it; no patient data.
+        """
         with self._database.write() as connection:
             record(
                 connection,
@@ -139,7 +165,19 @@ class Events:
         run_id: str = "",
         limit: int | None = None,
     ) -> list[Event]:
-        """Newest first, filtered by what is not empty."""
+        """Newest first, filtered by what is not empty.
+
+        Parameters
+        ----------
+        kind : EventKind, optional
+        study_uid, run_id : str
+        limit : int, optional
+            So many at most.
+
+        Returns
+        -------
+        list of Event
+        """
         query = sa.select(schema.events).order_by(schema.events.c.id.desc()).limit(limit)
         for column, wanted in (("kind", kind), ("study_uid", study_uid), ("run_id", run_id)):
             if wanted:

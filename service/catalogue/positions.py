@@ -60,19 +60,43 @@ class Positions:
         return Position(row.number, row.mark) if row else None
 
     def put(self, source: str, position: Position, now: float) -> None:
-        """Note where we are."""
+        """Note where we are.
+
+        Parameters
+        ----------
+        source : str
+            Name of the followed server.
+        position : Position
+        now : float
+            Seconds since 1970.
+        """
         values = {"number": position.number, "mark": position.mark, "updated_at": now}
         with self._database.write() as connection:
             put(connection, schema.positions, {"source": source}, values)
 
     def postpone(self, one: Change, why: str, now: float) -> None:
-        """Note a change that is asked for again later."""
+        """Note a change that is asked for again later.
+
+        Parameters
+        ----------
+        one : Change
+        why : str
+        now : float
+            Seconds since 1970.
+        """
         with self._database.write() as connection:
             put(connection, schema.postponed, _key(one), {"number": one.number})
             _tell(connection, EventKind.FOLLOW_POSTPONED, one, now, why=why)
 
     def catch_up(self, one: Change, now: float) -> None:
-        """Note that what was put off has come, or is no more."""
+        """Note that what was put off has come, or is no more.
+
+        Parameters
+        ----------
+        one : Change
+        now : float
+            Seconds since 1970.
+        """
         table = schema.postponed
         with self._database.write() as connection:
             connection.execute(

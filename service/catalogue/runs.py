@@ -129,6 +129,16 @@ class Runs:
 
         The finished run of the same image that is current becomes the predecessor. Runs of the
         image that have not finished are superseded at once: their input is no longer the latest.
+
+        Parameters
+        ----------
+        new : NewRun
+        now : float
+            Seconds since 1970; dates the run's outputs.
+
+        Returns
+        -------
+        bool
         """
         table = schema.runs
         with self._database.write() as connection:
@@ -170,6 +180,16 @@ class Runs:
         """Note that work on a run begins, or begins again; False when there is nothing to do.
 
         A run that was superseded before it began is cancelled: its input is no longer the latest.
+
+        Parameters
+        ----------
+        run_id : str
+        now : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        bool
         """
         table = schema.runs
         with self._database.write() as connection:
@@ -192,7 +212,14 @@ class Runs:
         return True
 
     def note_progress(self, run_id: str, done: int, total: int) -> None:
-        """Remember how far extraction has come."""
+        """Remember how far extraction has come.
+
+        Parameters
+        ----------
+        run_id : str
+        done, total : int
+            Lesions, counted over all profiles.
+        """
         table = schema.runs
         with self._database.write() as connection:
             connection.execute(
@@ -274,20 +301,58 @@ class Runs:
         return True
 
     def refuse(self, run_id: str, reason: Reason, now: float) -> None:
-        """End a run whose input cannot be analysed."""
+        """End a run whose input cannot be analysed.
+
+        Parameters
+        ----------
+        run_id : str
+        reason : Reason
+        now : float
+            Seconds since 1970.
+        """
         self._end_with(run_id, RunState.REFUSED, reason, now)
 
     def fail(self, run_id: str, reason: Reason, now: float) -> None:
-        """End a run that met a fault of the node."""
+        """End a run that met a fault of the node.
+
+        Parameters
+        ----------
+        run_id : str
+        reason : Reason
+        now : float
+            Seconds since 1970.
+        """
         self._end_with(run_id, RunState.FAILED, reason, now)
 
     def cancel(self, run_id: str, now: float) -> bool:
-        """End a run that has not ended; False when it has."""
+        """End a run that has not ended; False when it has.
+
+        Parameters
+        ----------
+        run_id : str
+        now : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        bool
+        """
         reason = Reason("cancelled", "by the operator")
         return self._end_with(run_id, RunState.CANCELLED, reason, now)
 
     def again(self, run_id: str, now: float) -> bool:
-        """Queue a refused, failed or cancelled run anew; False when it is none of these."""
+        """Queue a refused, failed or cancelled run anew; False when it is none of these.
+
+        Parameters
+        ----------
+        run_id : str
+        now : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        bool
+        """
         table = schema.runs
         with self._database.write() as connection:
             changed = connection.execute(

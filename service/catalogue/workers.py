@@ -15,7 +15,14 @@ class Workers:
         self._database = database
 
     def beat(self, executor_id: str, now: float) -> None:
-        """Note that this executor lives."""
+        """Note that this executor lives.
+
+        Parameters
+        ----------
+        executor_id : str
+        now : float
+            Seconds since 1970.
+        """
         table = schema.workers
         with self._database.write() as connection:
             changed = connection.execute(

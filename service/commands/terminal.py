@@ -61,7 +61,17 @@ class Commands(TyperGroup):
             self.refuse(error)
 
     def refuse(self, error: MirvError) -> NoReturn:
-        """Say what cannot be used and leave."""
+        """Say what cannot be used and leave.
+
+        Parameters
+        ----------
+        error : MirvError
+
+        Raises
+        ------
+        typer.Exit
+            With code 1.
+        """
         fail(str(error))
 
 
@@ -71,7 +81,17 @@ class AnalysisCommands(Commands):
     refusals: ClassVar = (BadInput, Unsuitable)
 
     def refuse(self, error: MirvError) -> NoReturn:
-        """Say what cannot be used and leave."""
+        """Say what cannot be used and leave.
+
+        Parameters
+        ----------
+        error : MirvError
+
+        Raises
+        ------
+        typer.Exit
+            With code 2, or 1 where it is not the input's fault.
+        """
         if isinstance(error, SettingsError) or not isinstance(error, self.refusals):
             fail(str(error))
         typer.echo(f"error: {error}", err=True)
@@ -79,7 +99,17 @@ class AnalysisCommands(Commands):
 
 
 def fail(text: str) -> NoReturn:
-    """Say what is wrong on standard error and leave with 1."""
+    """Say what is wrong on standard error and leave with 1.
+
+    Parameters
+    ----------
+    text : str
+
+    Raises
+    ------
+    typer.Exit
+        With code 1.
+    """
     from rich.text import Text
 
     err().print(Text(text, style="red"))

@@ -98,7 +98,14 @@ def _by_state(
 
 
 def render_metrics(catalogue: Catalogue, spool: Spool, state: NodeState) -> tuple[bytes, str]:
-    """The metrics and their media type."""
+    """The metrics and their media type.
+
+    Returns
+    -------
+    content : bytes
+        In the text format of Prometheus.
+    media_type : str
+    """
     registry = CollectorRegistry()
     registry.register(_NodeCollector(catalogue, spool, state))
     return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4

@@ -26,7 +26,17 @@ class Slots:
         self._lock = threading.Lock()
 
     def take(self, holder: object) -> bool:
-        """Take a slot; False when all are taken."""
+        """Take a slot; False when all are taken.
+
+        Parameters
+        ----------
+        holder : object
+            By which it is given back; anything that can be told from others.
+
+        Returns
+        -------
+        bool
+        """
         with self._lock:
             mine = set(self._held.values())
             for slot in range(self._number):

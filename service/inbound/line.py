@@ -27,7 +27,12 @@ class Line:
             self._connection.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> dict[str, Any] | None:
-        """The next message; None when the other end is gone."""
+        """The next message; None when the other end is gone.
+
+        Returns
+        -------
+        dict or None
+        """
         with contextlib.suppress(OSError, ValueError):
             if line := self._reading.readline():
                 message: dict[str, Any] = json.loads(line)

@@ -32,7 +32,13 @@ class Heart:
         return False
 
     def beat(self, now: float) -> None:
-        """Beat when it is time, and hand on what the silent have left."""
+        """Beat when it is time, and hand on what the silent have left.
+
+        Parameters
+        ----------
+        now : float
+            Seconds since 1970.
+        """
         if self._next - self._silent_s < now < self._next:
             return
         self._next = now + self._silent_s / 4

@@ -73,7 +73,13 @@ class ClockWatch:
             self._note(now, gap, now - self._steady())
 
     def look(self) -> float:
-        """Compare, and note a jump; the time that was looked at."""
+        """Compare, and note a jump; the time that was looked at.
+
+        Returns
+        -------
+        float
+            Seconds since 1970.
+        """
         now = self._clock()
         ahead = now - self._steady()
         jump = self._since_the_last_node(now) if self._ahead is None else ahead - self._ahead

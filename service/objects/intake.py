@@ -131,7 +131,22 @@ class Intake:
     def index_entry(
         self, header: InstanceHeader, sha256: str, size: int, source: str
     ) -> NewInstance:
-        """What the index says of an object."""
+        """What the index says of an object.
+
+        Parameters
+        ----------
+        header : InstanceHeader
+        sha256 : str
+            Of the whole file.
+        size : int
+            Bytes of the whole file.
+        source : str
+            Who sent it.
+
+        Returns
+        -------
+        NewInstance
+        """
         made_here = not header.is_image and self._catalogue.instances.is_artifact(
             header.sop_instance_uid
         )

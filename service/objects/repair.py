@@ -90,7 +90,17 @@ def check(
 def put_right(
     spool: Spool, catalogue: Catalogue, findings: Findings, clock: Callable[[], float] = time.time
 ) -> None:
-    """Put right what can be: index, put aside, mark for being sent again."""
+    """Put right what can be: index, put aside, mark for being sent again.
+
+    Parameters
+    ----------
+    spool : Spool
+    catalogue : Catalogue
+    findings : Findings
+        Of `check`.
+    clock : callable
+        Seconds since 1970.
+    """
     for sha256 in findings.damaged:
         _put_damaged_aside(spool, catalogue, sha256, clock())
     intake = Intake(spool, catalogue, clock)

@@ -22,7 +22,13 @@ def read_result(spool: Spool, sha256: str) -> ResultRecord:
 
 
 def finished_result(catalogue: Catalogue, spool: Spool, run_id: str) -> ResultRecord | None:
-    """The result of one run; None where there is no such run, or it has not finished."""
+    """The result of one run; None where there is no such run, or it has not finished.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_result`.
+    """
     run = catalogue.runs.get(run_id)
     if run is None or run.state != RunState.FINISHED or run.result_sha256 is None:
         return None
@@ -30,6 +36,12 @@ def finished_result(catalogue: Catalogue, spool: Spool, run_id: str) -> ResultRe
 
 
 def current_results(catalogue: Catalogue, spool: Spool) -> Iterator[ResultRecord]:
-    """Every result that holds, newest run first, read one at a time."""
+    """Every result that holds, newest run first, read one at a time.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_result`.
+    """
     for sha256 in catalogue.runs.current_results():
         yield read_result(spool, sha256)

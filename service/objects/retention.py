@@ -22,6 +22,18 @@ def sweep(spool: Spool, catalogue: Catalogue, rule: Retention, now: float) -> in
     finished, and everything sent was delivered (which, where commitment is required, means
     committed). A study without any run goes after `keep_unused_days`. What the clock jumped
     forward since the last object is not counted.
+
+    Parameters
+    ----------
+    spool : Spool
+    catalogue : Catalogue
+    rule : Retention
+    now : float
+        Seconds since 1970.
+
+    Returns
+    -------
+    int
     """
     if rule.keep_days is None and rule.keep_unused_days is None:
         return 0

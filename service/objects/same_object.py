@@ -22,6 +22,15 @@ def same_object(first: bytes, second: bytes) -> bool:
 
     Group lengths do not count, and private elements only where both files know what they are.
     False whenever it cannot be told.
+
+    Parameters
+    ----------
+    first, second : bytes
+        Whole files.
+
+    Returns
+    -------
+    bool
     """
     try:
         with warnings.catch_warnings():

@@ -201,7 +201,22 @@ class Spool:
                 ), name
 
     def put(self, parts: Iterable[Buffer], area: Area = "objects") -> StoredObject:
-        """Store the parts, one after the other, as one durable file."""
+        """Store the parts, one after the other, as one durable file.
+
+        Parameters
+        ----------
+        parts : iterable of bytes-like
+        area : {"objects", "quarantine"}
+
+        Returns
+        -------
+        StoredObject
+
+        Raises
+        ------
+        OSError
+            The disk is full or broken; nothing is left behind.
+        """
         staged = self.stage(parts)
         try:
             return staged.keep(area)
@@ -216,7 +231,22 @@ class Spool:
             return ""
 
     def put_aside(self, sha256: str) -> StoredObject:
-        """Move an object to the quarantine; it is there when this returns."""
+        """Move an object to the quarantine; it is there when this returns.
+
+        Parameters
+        ----------
+        sha256 : str
+
+        Returns
+        -------
+        StoredObject
+            Where it is now.
+
+        Raises
+        ------
+        OSError
+            It is not there, or cannot be moved.
+        """
         target = self.path(sha256, "quarantine")
         self.path(sha256).replace(target)
         _sync_folder(target.parent)

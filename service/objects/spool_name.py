@@ -49,7 +49,13 @@ def name_spool(spool: Path, catalogue: Catalogue, now: float) -> None:
 
 
 def check_if_named(spool: Path, catalogue: Catalogue) -> None:
-    """The same as `name_spool`, but what has no name gets none."""
+    """The same as `name_spool`, but what has no name gets none.
+
+    Raises
+    ------
+    OtherSpool
+        As `name_spool`.
+    """
     if _recorded(catalogue):
         check_spool(spool, catalogue)
     else:

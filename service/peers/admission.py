@@ -10,7 +10,17 @@ from mirv.config.settings.network import Listener
 
 
 def is_loopback(bind: str) -> bool:
-    """True when only this machine can reach the address."""
+    """True when only this machine can reach the address.
+
+    Parameters
+    ----------
+    bind : str
+        IP address, or ``localhost``.
+
+    Returns
+    -------
+    bool
+    """
     if bind == "localhost":
         return True
     address = _address(bind)
@@ -35,7 +45,18 @@ class Admission:
         return self._open or any(_is_in(address, rule.address) for rule in self._rules)
 
     def may_associate(self, calling_ae_title: str, address: str) -> bool:
-        """Whether a peer of this title may associate from this IP address."""
+        """Whether a peer of this title may associate from this IP address.
+
+        Parameters
+        ----------
+        calling_ae_title : str
+        address : str
+            IP address.
+
+        Returns
+        -------
+        bool
+        """
         return self._open or any(
             rule.ae_title == calling_ae_title and _is_in(address, rule.address)
             for rule in self._rules

@@ -65,7 +65,18 @@ def request(transaction_uid: str, references: Iterable[Reference]) -> Dataset:
 
 
 def read_request(ds: Dataset) -> tuple[str, tuple[Reference, ...]]:
-    """Transaction UID and objects of a request; what is missing is "" and ()."""
+    """Transaction UID and objects of a request; what is missing is "" and ().
+
+    Parameters
+    ----------
+    ds : Dataset
+        Action information, as a peer sent it.
+
+    Returns
+    -------
+    transaction_uid : str
+    references : tuple of Reference
+    """
     references = tuple(
         Reference(
             str(one.get("ReferencedSOPClassUID", "")), str(one.get("ReferencedSOPInstanceUID", ""))
@@ -78,7 +89,20 @@ def read_request(ds: Dataset) -> tuple[str, tuple[Reference, ...]]:
 def answer(
     transaction_uid: str, committed: Iterable[Reference], failed: Iterable[tuple[Reference, int]]
 ) -> tuple[int, Dataset]:
-    """Event type and event information of a report."""
+    """Event type and event information of a report.
+
+    Parameters
+    ----------
+    transaction_uid : str
+    committed : iterable of Reference
+    failed : iterable of (Reference, int)
+        With the Failure Reason of each (PS3.4 section J.3.3).
+
+    Returns
+    -------
+    event_type : int
+    information : Dataset
+    """
     ds = Dataset()
     ds.TransactionUID = transaction_uid
     if kept := [_reference(one) for one in committed]:

@@ -34,7 +34,24 @@ def access(peer: WebAccess) -> dict[str, object]:
 
 
 def client(peer: WebAccess, url: str) -> httpx.Client:
-    """A client for addresses below `url`; close it."""
+    """A client for addresses below `url`; close it.
+
+    Parameters
+    ----------
+    peer : WebAccess
+    url : str
+
+    Returns
+    -------
+    httpx.Client
+
+    Raises
+    ------
+    KeyError
+        The variable that should hold the password is not set.
+    OSError
+        A certificate, key or password file cannot be read.
+    """
     return httpx.Client(base_url=url.rstrip("/"), **access(peer))  # type: ignore[arg-type]
 
 

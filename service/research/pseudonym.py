@@ -77,7 +77,19 @@ class Pseudonymiser:
         return f"2.25.{int.from_bytes(self._mac('uid', uid)[:16], 'big')}"
 
     def date(self, patient_id: str, date: str) -> str:
-        """A DICOM date moved by the patient's offset; what is no date becomes ""."""
+        """A DICOM date moved by the patient's offset; what is no date becomes "".
+
+        Parameters
+        ----------
+        patient_id : str
+            Or what stands for it: the offset, 1 to 3650 days, depends on it and the key alone.
+        date : str
+            YYYYMMDD.
+
+        Returns
+        -------
+        str
+        """
         days = 1 + int.from_bytes(self._mac("shift", patient_id)[:4], "big") % 3650
         try:
             moved = datetime.strptime(date, "%Y%m%d").replace(tzinfo=UTC) - timedelta(days=days)

@@ -30,10 +30,19 @@ class Filter:
 
 
 def select(found: Iterable[ResultRecord], rule: Filter) -> list[ResultRecord]:
-    """Keep the studies and rows that are rule.
+    """Keep the studies and rows that a rule keeps.
 
     Patient-level measures stay as computed over all lesions: filtering rows does not change a
     number.
+
+    Parameters
+    ----------
+    found : iterable of ResultRecord
+    rule : Filter
+
+    Returns
+    -------
+    list of ResultRecord
     """
     return [_rows(record, rule) for record in found if _study(record, rule)]
 

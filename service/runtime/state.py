@@ -50,7 +50,16 @@ class NodeState:
     following: dict[str, Following] = field(default_factory=dict)
 
     def weigh(self, backlog: int, free_bytes: int, settings: Settings) -> None:
-        """Say whether the node may fetch more."""
+        """Say whether the node may fetch more.
+
+        Parameters
+        ----------
+        backlog : int
+            Runs under way and studies that are not settled.
+        free_bytes : int
+            On the spool's file system.
+        settings : Settings
+        """
         self.backlog = backlog
         limit, low = settings.limits.backlog, settings.listener.low_disk_mb
         if backlog >= limit:

@@ -84,7 +84,23 @@ def render_context(
     created: datetime,
     predecessor: Mapping[str, Predecessor] | None = None,
 ) -> RenderContext:
-    """The context of a run's outputs; predecessors are objects by role, for a revision."""
+    """The context of a run's outputs; predecessors are objects by role, for a revision.
+
+    Parameters
+    ----------
+    run : str
+        Identity of the run; outputs take their UIDs from it.
+    plan : Plan
+    settings : Settings
+    created : datetime
+        The outputs' date and time.
+    predecessor : mapping, optional
+        Role to the object that a revision replaces.
+
+    Returns
+    -------
+    RenderContext
+    """
     return RenderContext(
         run_digest=run,
         created=created,
@@ -102,6 +118,17 @@ def render_context(
 
 
 def write_pictures(study: StudyInput, folder: Path, settings: Settings) -> int:
-    """Write the quick-check images (R-QI-1) into a folder of their own; how many."""
+    """Write the quick-check images (R-QI-1) into a folder of their own; how many.
+
+    Parameters
+    ----------
+    study : StudyInput
+    folder : Path
+    settings : Settings
+
+    Returns
+    -------
+    int
+    """
     window = settings.outputs.quick_check_window
     return write_quick_check(study, folder, None if window is None else Window(*window))

@@ -86,7 +86,16 @@ def plan_from(settings: Settings, profiles: Sequence[str] = ()) -> Plan:
 
 
 def extractor_from(settings: Settings) -> Extractor:
-    """A pool of extraction processes as the settings want it; close it when done."""
+    """A pool of extraction processes as the settings want it; close it when done.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Returns
+    -------
+    Extractor
+    """
     extraction = settings.extraction
     limits = LesionLimits(extraction.lesion_timeout_s, extraction.lesion_memory_mb)
     return Extractor(extraction.workers, limits, extraction.arithmetic)
@@ -104,7 +113,17 @@ def run_digest(input_digest: str, plan: Plan, prior: str = "") -> str:
 
 
 def provenance(study: StudyInput, plan: Plan) -> Provenance:
-    """What the numbers of this study were computed from and with."""
+    """What the numbers of this study were computed from and with.
+
+    Parameters
+    ----------
+    study : StudyInput
+    plan : Plan
+
+    Returns
+    -------
+    Provenance
+    """
     versions = {name: version(name) for name in _RECORDED}
     versions["python"] = platform.python_version()
     return Provenance(
@@ -116,7 +135,19 @@ def provenance(study: StudyInput, plan: Plan) -> Provenance:
 
 
 def short_list(profile: ExtractionProfile, plan: Plan) -> tuple[str, ...]:
-    """What patient-level indices are made of: the profile's own list, then those of its spaces."""
+    """What patient-level indices are made of: the profile's own list, then those of its spaces.
+
+    Parameters
+    ----------
+    profile : ExtractionProfile
+    plan : Plan
+        Its spaces of this profile count.
+
+    Returns
+    -------
+    tuple of str
+        Features, each once.
+    """
     of_spaces = (
         name for space in plan.spaces if space.profile == profile.name for name in space.names
     )

@@ -42,7 +42,17 @@ class ResultRecord:
 
 
 def record_of(study: StudyInput, result: StudyResult) -> ResultRecord:
-    """Name a result after the image it was computed on."""
+    """Name a result after the image it was computed on.
+
+    Parameters
+    ----------
+    study : StudyInput
+    result : StudyResult
+
+    Returns
+    -------
+    ResultRecord
+    """
     image = study.evidence.images[0]
     return ResultRecord(
         patient_id=str(image.get("PatientID", "") or ""),
@@ -56,7 +66,17 @@ def record_of(study: StudyInput, result: StudyResult) -> ResultRecord:
 
 
 def to_bytes(record: ResultRecord) -> bytes:
-    """Serialise a record; equal records give equal bytes."""
+    """Serialise a record; equal records give equal bytes.
+
+    Parameters
+    ----------
+    record : ResultRecord
+
+    Returns
+    -------
+    bytes
+        Length of the JSON part (8 bytes, little endian), the JSON, the features as float64.
+    """
     result = record.result
     names = {lesion.profile: lesion.names for lesion in result.lesions}
     content = {

@@ -134,6 +134,15 @@ def patient_rows(records: Sequence[ResultRecord]) -> tuple[tuple[str, ...], list
     Measures without a profile (native volumes, counts) stand on every row of their study, measures
     without a space on every row of their profile. ``n_lesions_used`` says how many lesions entered
     the indices of the row's space.
+
+    Parameters
+    ----------
+    records : sequence of ResultRecord
+
+    Returns
+    -------
+    columns : tuple of str
+    rows : list of Row
     """
     measures: dict[str, None] = {}
     rows: list[Row] = []
@@ -180,7 +189,17 @@ def _by_space(measures: Sequence[Measure]) -> dict[tuple[str, str], list[Measure
 
 
 def pair_rows(records: Sequence[ResultRecord]) -> list[Row]:
-    """``pairs.csv``: one row a pair of lesions in one space."""
+    """``pairs.csv``: one row a pair of lesions in one space.
+
+    Parameters
+    ----------
+    records : sequence of ResultRecord
+
+    Returns
+    -------
+    list of Row
+        Under `PAIR_COLUMNS`.
+    """
     return [
         {
             "patient_id": record.patient_id,
@@ -199,7 +218,17 @@ def pair_rows(records: Sequence[ResultRecord]) -> list[Row]:
 
 
 def variation_rows(records: Sequence[ResultRecord]) -> list[Row]:
-    """``variation.csv``: one row a feature and group of lesions."""
+    """``variation.csv``: one row a feature and group of lesions.
+
+    Parameters
+    ----------
+    records : sequence of ResultRecord
+
+    Returns
+    -------
+    list of Row
+        Under `VARIATION_COLUMNS`.
+    """
     return [
         {
             "patient_id": record.patient_id,
@@ -223,7 +252,18 @@ def _text(reason: Reason | None) -> str:
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Rows as UTF-8 CSV with ``\\n`` line ends; what a row lacks is an empty cell."""
+    """Rows as UTF-8 CSV with ``\\n`` line ends; what a row lacks is an empty cell.
+
+    Parameters
+    ----------
+    columns : sequence of str
+    rows : iterable of mapping
+        Column to value.
+
+    Returns
+    -------
+    bytes
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)

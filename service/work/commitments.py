@@ -28,6 +28,13 @@ def ask(
     """Ask for storage commitment of what was just stored, or over HTTP whether it is there.
 
     The transaction is on record before the request: its answer may be quicker than our own commit.
+
+    Parameters
+    ----------
+    work : WorkContext
+    destination : Destination or WebDestination
+    stored : list of (DeliveryRow, DeliveryOutcome, ArtifactRow)
+        What the destination has just taken.
     """
     deliveries = work.catalogue.deliveries
     run_id = stored[0][0].run_id
@@ -89,7 +96,15 @@ def note_report(work: WorkContext, report: Report) -> None:
 
 
 def answer_commitment(calling_ae_title: str, event_type: int, information: Dataset) -> None:
-    """Queue the answer to a peer that asked the node to commit itself to objects."""
+    """Queue the answer to a peer that asked the node to commit itself to objects.
+
+    Parameters
+    ----------
+    calling_ae_title : str
+    event_type : int
+    information : Dataset
+        Both as `commitment.answer` made them.
+    """
     DBOS.enqueue_workflow(
         COMMITMENTS, tell_commitment, calling_ae_title, event_type, information.to_json()
     )

@@ -35,6 +35,18 @@ def enqueue_delivery(run_id: str, destination: str, attempt: int) -> bool:
 
     One at a time: False while another try is queued or at work, whose own count of tries would
     otherwise look like a new one halfway.
+
+    Parameters
+    ----------
+    run_id : str
+    destination : str
+        Name of the destination.
+    attempt : int
+        Tries so far: part of the identity of the next.
+
+    Returns
+    -------
+    bool
     """
     workflow_id = f"deliver:{run_id}:{destination}:{attempt}"
     if not enqueue_try(workflow_id, run_id, destination):
@@ -50,7 +62,19 @@ def enqueue_delivery(run_id: str, destination: str, attempt: int) -> bool:
 
 
 def enqueue_try(workflow_id: str, run_id: str, destination: str) -> bool:
-    """Queue a try under this identity; False while another try is queued or at work."""
+    """Queue a try under this identity; False while another try is queued or at work.
+
+    Parameters
+    ----------
+    workflow_id : str
+    run_id : str
+    destination : str
+        Name of the destination.
+
+    Returns
+    -------
+    bool
+    """
     known = any(one.name == destination for one in work_context().settings.destinations)
     try:
         with (

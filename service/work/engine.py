@@ -63,7 +63,16 @@ def launch(work: WorkContext, database_url: str, executor_id: str) -> None:
 
 
 def recover(executor_ids: list[str]) -> int:
-    """Queue anew what executors that fell silent had begun; how many workflows."""
+    """Queue anew what executors that fell silent had begun; how many workflows.
+
+    Parameters
+    ----------
+    executor_ids : list of str
+
+    Returns
+    -------
+    int
+    """
     return len(DBOS._recover_pending_workflows(executor_ids))
 
 
@@ -71,6 +80,15 @@ def forget_ended(before: float) -> int:
     """Remove the records of work that ended before a time; how many workflows.
 
     What became of it is in the catalogue, which also knows what is not to be done twice.
+
+    Parameters
+    ----------
+    before : float
+        Seconds since 1970.
+
+    Returns
+    -------
+    int
     """
     ended = DBOS.list_workflows(
         status=list(ENDED_STATES),

@@ -12,7 +12,14 @@ log = get_logger("fetches")
 
 
 def enqueue_fetch(study_uid: str, series_uid: str, round_number: int) -> None:
-    """Queue asking the sources for a series; harmless when it is queued already."""
+    """Queue asking the sources for a series; harmless when it is queued already.
+
+    Parameters
+    ----------
+    study_uid, series_uid : str
+    round_number : int
+        Part of the identity: another round is another fetch.
+    """
     with SetWorkflowID(f"fetch:{series_uid}:{round_number}"):
         DBOS.enqueue_workflow(FETCHES, fetch, study_uid, series_uid)
 

@@ -11,7 +11,18 @@ log = get_logger("notices")
 
 
 def enqueue_notice(kind: str, run_id: str, number: int = 0, destination: str = "") -> None:
-    """Queue telling the webhook, when there is one; harmless when it is queued already."""
+    """Queue telling the webhook, when there is one; harmless when it is queued already.
+
+    Parameters
+    ----------
+    kind : str
+        What there is to tell: the state a run ended in, or ``parked``.
+    run_id : str
+    number : int
+        Tells notices of one kind about one run apart.
+    destination : str
+        Name of the destination, for ``parked``.
+    """
     work = work_context()
     if work.settings.webhook is None:
         return

@@ -64,7 +64,14 @@ def poll_together(fresh_s: float) -> None:
 
 
 def hasten(workflow_id: str, priority: int) -> None:
-    """Let a run that is still queued go earlier."""
+    """Let a run that is still queued go earlier.
+
+    Parameters
+    ----------
+    workflow_id : str
+    priority : int
+        The lower, the earlier; one that is earlier already stays.
+    """
     books = _get_dbos_instance()._sys_db
     table = books.tables.workflow_status
     with books.engine.begin() as connection:

@@ -156,7 +156,19 @@ def analysed(
 def rendered(
     work: WorkContext, run: RunRow, study: StudyInput, record: result_record.ResultRecord
 ) -> tuple[Artifact, ...]:
-    """A run's outputs; the same bytes whenever they are made, dated when the run was queued."""
+    """A run's outputs; the same bytes whenever they are made, dated when the run was queued.
+
+    Parameters
+    ----------
+    work : WorkContext
+    run : RunRow
+    study : StudyInput
+    record : ResultRecord
+
+    Returns
+    -------
+    tuple of Artifact
+    """
     before = work.catalogue.runs.artifacts(run.predecessor) if run.predecessor else []
     context = pipeline.render_context(
         run.run_id,

@@ -53,7 +53,17 @@ class Database:
         return self.mendable.execution_options(writes=True)
 
     def write(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """A transaction that is durable when the block ends."""
+        """A transaction that is durable when the block ends.
+
+        Returns
+        -------
+        context manager of sa.Connection
+
+        Raises
+        ------
+        Transient
+            What may pass: see `passing_faults`.
+        """
         return self._write(self._writing)
 
     @contextlib.contextmanager
@@ -93,7 +103,13 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection for queries."""
+        """A connection for queries.
+
+        Raises
+        ------
+        Transient
+            What may pass: see `passing_faults`.
+        """
         with passing_faults(), self.engine.connect() as connection:
             yield connection
 
@@ -101,7 +117,18 @@ class Database:
 def put(
     connection: sa.Connection, table: sa.Table, key: Mapping[str, Any], values: Mapping[str, Any]
 ) -> None:
-    """Give the row of this key these values; there is one afterwards."""
+    """Give the row of this key these values; there is one afterwards.
+
+    Parameters
+    ----------
+    connection : sa.Connection
+        In a transaction.
+    table : sa.Table
+    key : mapping
+        Column to value: the row that is meant.
+    values : mapping
+        Column to value: what it says afterwards.
+    """
     is_it = (table.c[name] == value for name, value in key.items())
     changed = connection.execute(table.update().where(*is_it).values(**values))
     if changed.rowcount == 0:
@@ -110,7 +137,13 @@ def put(
 
 @contextlib.contextmanager
 def passing_faults() -> Iterator[None]:
-    """Name what may pass: a lock held too long, a full disk, a server that restarts."""
+    """Name what may pass: a lock held too long, a full disk, a server that restarts.
+
+    Raises
+    ------
+    Transient
+        In place of the driver's own error, with its words.
+    """
     try:
         yield
     except (
@@ -140,7 +173,18 @@ class Prepared:
         self._positions = getattr(compiled, "positiontup", None)
 
     def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> bool:
-        """Execute with these values; whether a row came back."""
+        """Execute with these values; whether a row came back.
+
+        Parameters
+        ----------
+        connection : sa.Connection
+        values : mapping
+            One for each of `names`.
+
+        Returns
+        -------
+        bool
+        """
         if self._positions is None:
             result = connection.exec_driver_sql(self._text, dict(values))
             return result.returns_rows and result.first() is not None
@@ -150,7 +194,17 @@ class Prepared:
 
 
 def open_engine(url: str) -> Database:
-    """Open a database; SQLite in WAL mode."""
+    """Open a database; SQLite in WAL mode.
+
+    Parameters
+    ----------
+    url : str
+        As of `Catalogue`.
+
+    Returns
+    -------
+    Database
+    """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
         engine = sa.create_engine(

@@ -42,7 +42,19 @@ class Instances:
         return InstanceRow(**row) if row else None
 
     def all(self, study_uid: str = "", *, limit: int | None = None) -> list[InstanceRow]:
-        """Objects in order of arrival, of one study when given."""
+        """Objects in order of arrival, of one study when given.
+
+        Parameters
+        ----------
+        study_uid : str
+            "" for all studies.
+        limit : int, optional
+            So many at most.
+
+        Returns
+        -------
+        list of InstanceRow
+        """
         query = sa.select(*_ROW).order_by(schema.instances.c.seq).limit(limit)
         if study_uid:
             query = query.where(schema.instances.c.study_uid == study_uid)
@@ -78,7 +90,15 @@ class Instances:
             return {row.sha256: row.sop_instance_uid for row in connection.execute(query)}
 
     def remove(self, sop_instance_uid: str, why: str, now: float) -> None:
-        """Note that an object's file is gone; sent again, it is taken again."""
+        """Note that an object's file is gone; sent again, it is taken again.
+
+        Parameters
+        ----------
+        sop_instance_uid : str
+        why : str
+        now : float
+            Seconds since 1970.
+        """
         table = schema.instances
         with self._database.write() as connection:
             connection.execute(

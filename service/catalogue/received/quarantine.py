@@ -39,7 +39,21 @@ class Quarantine:
         reason: Reason,
         now: float,
     ) -> None:
-        """Note content that is kept but not taken in; once for the same content and reason."""
+        """Note content that is kept but not taken in; once for the same content and reason.
+
+        Parameters
+        ----------
+        sop_instance_uid : str
+            What the sender claimed; "" when it is not known.
+        sha256 : str
+        size : int
+            Bytes.
+        source : str
+            Who sent it.
+        reason : Reason
+        now : float
+            Seconds since 1970.
+        """
         table = schema.quarantine
         with self._database.write() as connection:
             known = connection.execute(

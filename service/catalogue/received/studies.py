@@ -74,7 +74,17 @@ class Studies:
             return [StudyRow(**row) for row in connection.execute(query).mappings()]
 
     def group_of(self, study_uid: str) -> set[str]:
-        """The study and every other that segmentations link it with, either way."""
+        """The study and every other that segmentations link it with, either way.
+
+        Parameters
+        ----------
+        study_uid : str
+
+        Returns
+        -------
+        set of str
+            Study Instance UIDs.
+        """
         table, references = schema.instances, schema.series_references
         image, drawn = table.alias("image"), table.alias("drawn")
         linked = references.join(
@@ -95,7 +105,16 @@ class Studies:
         return group
 
     def headers(self, study_uids: Iterable[str]) -> list[str]:
-        """Headers (JSON) of the usable objects of these studies, in order of arrival."""
+        """Headers (JSON) of the usable objects of these studies, in order of arrival.
+
+        Parameters
+        ----------
+        study_uids : iterable of str
+
+        Returns
+        -------
+        list of str
+        """
         table = schema.instances
         query = (
             sa.select(table.c.header)
@@ -180,7 +199,12 @@ class Studies:
             return [WaitingRow(**row) for row in connection.execute(query).mappings()]
 
     def missing_series(self) -> list[tuple[str, str]]:
-        """(series, study of the segmentation) that segmentations wait for and no image is of."""
+        """(series, study of the segmentation) that segmentations wait for and no image is of.
+
+        Returns
+        -------
+        list of (str, str)
+        """
         table, references, waiting = schema.instances, schema.series_references, schema.waiting
         drawn, image = table.alias("drawn"), table.alias("image")
         there = sa.exists().where(

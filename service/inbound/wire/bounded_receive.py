@@ -46,6 +46,13 @@ class BoundedReceive:
     """`AssociationSocket.recv` with a cap on what is asked and a deadline on the whole.
 
     What is in `unread` is read first. Once `refused` says why, nothing is read.
+
+    Attributes
+    ----------
+    refused : str
+        Why nothing more is read; "" while it is.
+    unread : bytearray
+        What was read ahead.
     """
 
     def __init__(self, wire: AssociationSocket, association: Any, limits: PeerLimits) -> None:
@@ -113,7 +120,17 @@ class BoundedReceive:
         return number
 
     def look_ahead(self, wanted: int) -> bool:
-        """Put what is there already into `unread`; whether that holds anything."""
+        """Put what is there already into `unread`; whether that holds anything.
+
+        Parameters
+        ----------
+        wanted : int
+            Bytes at most.
+
+        Returns
+        -------
+        bool
+        """
         if self.unread:
             return True
         connection = self._wire.socket
@@ -128,7 +145,18 @@ class BoundedReceive:
         return bool(found)
 
     def check(self, wanted: int) -> None:
-        """Raise OSError when more was announced than may be, or nothing is read any more."""
+        """Raise OSError when more was announced than may be, or nothing is read any more.
+
+        Parameters
+        ----------
+        wanted : int
+            Bytes announced.
+
+        Raises
+        ------
+        OSError
+            As above.
+        """
         if self.refused:
             # After an abort pynetdicom reads on until the peer has had enough.
             raise OSError(self.refused)

@@ -70,7 +70,17 @@ class Buffer:
         return 0 if self._pages is None else len(self._pages)
 
     def start(self, head: bytes) -> None:
-        """Begin anew with these bytes; what was there is gone."""
+        """Begin anew with these bytes; what was there is gone.
+
+        Parameters
+        ----------
+        head : bytes
+
+        Raises
+        ------
+        BudgetError
+            There is no memory left for it.
+        """
         if not 0 < self.held <= _KEPT:
             self.close()
             self._pages = _pages(_FIRST)
@@ -78,17 +88,54 @@ class Buffer:
         self.add(head)
 
     def content(self, start: int = 0) -> memoryview:
-        """What is in it from `start` on; to be released before anything is added."""
+        """What is in it from `start` on; to be released before anything is added.
+
+        Parameters
+        ----------
+        start : int
+            Bytes from the beginning.
+
+        Returns
+        -------
+        memoryview
+        """
         return memoryview(self._memory)[start : self._size]
 
     def add(self, data: bytes | memoryview) -> None:
-        """Put bytes at the end."""
+        """Put bytes at the end.
+
+        Parameters
+        ----------
+        data : bytes or memoryview
+
+        Raises
+        ------
+        BudgetError
+            There is no memory left for it.
+        """
         room = self._room(len(data))
         self._memory[self._size : room] = data
         self._size = room
 
     def receive(self, length: int, into: Callable[[memoryview], int]) -> int:
-        """Let `into` fill the next `length` bytes; as many as it says are added, and returned."""
+        """Let `into` fill the next `length` bytes; as many as it says are added, and returned.
+
+        Parameters
+        ----------
+        length : int
+            Bytes.
+        into : callable
+            Given that much memory, fills it from its start and says how many bytes it filled.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        BudgetError
+            There is no memory left for it.
+        """
         end = self._room(length)
         with memoryview(self._memory) as whole, whole[self._size : end] as free:
             read = into(free)

@@ -22,7 +22,19 @@ from mirv.service.peers.destinations.verdict import DeliveryVerdict
 def send(
     destination: Destination, outgoing: Sequence[Outgoing], calling_ae_title: str
 ) -> list[DeliveryOutcome]:
-    """Send artifacts over one association; an outcome for each, in order."""
+    """Send artifacts over one association; an outcome for each, in order.
+
+    Parameters
+    ----------
+    destination : Destination
+    outgoing : sequence of Outgoing
+    calling_ae_title : str
+        Of the node; the destination's own setting goes before it.
+
+    Returns
+    -------
+    list of DeliveryOutcome
+    """
     proposal = Proposal(
         [(one, [EXPLICIT]) for one in sorted({one.sop_class_uid for one in outgoing})]
     )

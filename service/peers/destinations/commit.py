@@ -72,7 +72,21 @@ def request_commitment(
 def report_commitment(
     destination: Destination, event_type: int, information: Dataset, calling_ae_title: str
 ) -> str:
-    """Tell a peer what the node commits itself to; "" when it was told, else why not."""
+    """Tell a peer what the node commits itself to; "" when it was told, else why not.
+
+    Parameters
+    ----------
+    destination : Destination
+    event_type : int
+    information : Dataset
+        Both as `commitment.answer` made them.
+    calling_ae_title : str
+        Of the node; the destination's own setting goes before it.
+
+    Returns
+    -------
+    str
+    """
     proposal = Proposal(_COMMITMENT, as_scp=[PUSH_MODEL])
     try:
         with associated(destination, calling(destination, calling_ae_title), proposal) as made:

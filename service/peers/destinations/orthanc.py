@@ -18,7 +18,20 @@ def post_to_orthanc(web: httpx.Client, one: Outgoing) -> DeliveryOutcome:
 
 
 def judge_orthanc(delivery_id: int, status: int, content: bytes) -> DeliveryOutcome:
-    """What Orthanc's answer to ``POST /instances`` means."""
+    """What Orthanc's answer to ``POST /instances`` means.
+
+    Parameters
+    ----------
+    delivery_id : int
+    status : int
+        Of HTTP.
+    content : bytes
+        Body of the answer.
+
+    Returns
+    -------
+    DeliveryOutcome
+    """
     if status != httpx.codes.OK:
         return judge_http(delivery_id, status)
     try:

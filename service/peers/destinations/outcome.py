@@ -16,7 +16,15 @@ NO_ANSWER = "no answer: timed out or aborted"
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An artifact to send: its delivery's number and where its file is."""
+    """An artifact to send: its delivery's number and where its file is.
+
+    Attributes
+    ----------
+    delivery_id : int
+    sop_class_uid : str
+    path : Path
+        Of a Part 10 file.
+    """
 
     delivery_id: int
     sop_class_uid: str
@@ -51,6 +59,17 @@ def judge(delivery_id: int, status: int, comment: str = "") -> DeliveryOutcome:
 
     Success and warnings: stored; so is what the peer has already. Out of resources passes with
     time. Anything else will be the same next time, so it waits for a person.
+
+    Parameters
+    ----------
+    delivery_id : int
+    status : int
+    comment : str
+        Error Comment of the response.
+
+    Returns
+    -------
+    DeliveryOutcome
     """
     detail = f"status 0x{status:04X}{': ' + comment if comment else ''}"
     # Only a resend meets a duplicate: our UIDs derive from what is in the object (PS3.7 C.5.6).
@@ -66,13 +85,33 @@ def next_delay(attempts: int, rule: Delivery) -> float:
     """Seconds until the next try after this many: doubling, capped, spread by a half.
 
     Spread, so that a destination that comes back is not met by everyone at once.
+
+    Parameters
+    ----------
+    attempts : int
+        Tries so far.
+    rule : Delivery
+
+    Returns
+    -------
+    float
     """
     delay = min(rule.longest_retry_s, rule.first_retry_s * 2.0 ** min(attempts, 30))
     return delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreading, not secrecy
 
 
 def judge_http(delivery_id: int, status: int) -> DeliveryOutcome:
-    """What an HTTP status other than those with a meaning of their own means for a delivery."""
+    """What an HTTP status other than those with a meaning of their own means for a delivery.
+
+    Parameters
+    ----------
+    delivery_id : int
+    status : int
+
+    Returns
+    -------
+    DeliveryOutcome
+    """
     return DeliveryOutcome(
         delivery_id,
         DeliveryVerdict.RETRY if passes(status) else DeliveryVerdict.PARK,

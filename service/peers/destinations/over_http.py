@@ -20,7 +20,17 @@ from mirv.service.peers.web_client import client, first_value, objects
 
 
 def send(destination: WebDestination, outgoing: Sequence[Outgoing]) -> list[DeliveryOutcome]:
-    """Send artifacts over one connection; an outcome for each, in order."""
+    """Send artifacts over one connection; an outcome for each, in order.
+
+    Parameters
+    ----------
+    destination : WebDestination
+    outgoing : sequence of Outgoing
+
+    Returns
+    -------
+    list of DeliveryOutcome
+    """
     outcomes: list[DeliveryOutcome] = []
     store = stow if destination.method == "stow-rs" else post_to_orthanc
     with client(destination, destination.url) as web:

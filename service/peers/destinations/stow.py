@@ -105,7 +105,17 @@ def _names_nothing(told: Any) -> bool:
 
 
 def read_answer(content: bytes) -> Any:
-    """The answer's data set in DICOM JSON; None when it is none."""
+    """The answer's data set in DICOM JSON; None when it is none.
+
+    Parameters
+    ----------
+    content : bytes
+        Body of the answer.
+
+    Returns
+    -------
+    dict or None
+    """
     try:
         told = json.loads(content)
     except (ValueError, RecursionError):

@@ -58,7 +58,12 @@ class Resource:
 
 
 class OrthancSource:
-    """One Orthanc and how it is asked."""
+    """One Orthanc and how it is asked.
+
+    Parameters
+    ----------
+    settings : Followed
+    """
 
     def __init__(self, settings: Followed) -> None:
         self._orthanc = Orthanc(
@@ -89,12 +94,46 @@ class OrthancSource:
         return self._read(content, _checked)
 
     def resources(self, path: str) -> list[Resource]:
-        """What is listed at this path, none when it is gone."""
+        """What is listed at this path, none when it is gone.
+
+        Parameters
+        ----------
+        path : str
+            Below the server's url, such as ``/series/{id}``.
+
+        Returns
+        -------
+        list of Resource
+
+        Raises
+        ------
+        Refused, Odd, Oversized
+            It answered otherwise than it should.
+        httpx.HTTPError
+            It cannot be reached or broke off.
+        """
         content = self._get(path, _LIST_BYTES)
         return [] if content is None else self._read(content, _listed)
 
     def class_of(self, instance: str) -> str:
-        """SOP Class UID of an instance, "" when it is gone."""
+        """SOP Class UID of an instance, "" when it is gone.
+
+        Parameters
+        ----------
+        instance : str
+            Orthanc's own identifier.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        Refused, Odd, Oversized
+            It answered otherwise than it should.
+        httpx.HTTPError
+            It cannot be reached or broke off.
+        """
         content = self._get(f"/instances/{instance}/metadata/SopClassUid", 4096)
         return (content or b"").decode("ascii", "replace").strip()
 
@@ -191,7 +230,17 @@ def date_of(mark: str) -> str:
 
 
 def class_of_file(content: bytes) -> str:
-    """Media Storage SOP Class UID of a Part 10 file (PS3.10 section 7.1), "" when there is none."""
+    """Media Storage SOP Class UID of a Part 10 file (PS3.10 section 7.1), "" when there is none.
+
+    Parameters
+    ----------
+    content : bytes
+        Of the file, from its start.
+
+    Returns
+    -------
+    str
+    """
     at = content.find(_CLASS_OF_FILE, 132, 4096)
     if at < 0:
         return ""

@@ -81,7 +81,19 @@ def studies_of(
 
 
 def series_of(source: Source, study_uid: str, ae_title: str) -> list[FoundSeries]:
-    """The series of a study; raises as `studies_of`."""
+    """The series of a study; raises as `studies_of`.
+
+    Parameters
+    ----------
+    source : Source
+    study_uid : str
+    ae_title : str
+        The node's own.
+
+    Returns
+    -------
+    list of FoundSeries
+    """
     found = _find(source, "SERIES", {"StudyInstanceUID": study_uid}, _OF_SERIES, ae_title)
     return [
         FoundSeries(one["StudyInstanceUID"] or study_uid, *(one[name] for name in _OF_SERIES[1:]))
@@ -90,7 +102,19 @@ def series_of(source: Source, study_uid: str, ae_title: str) -> list[FoundSeries
 
 
 def studies_with(source: Source, series_uid: str) -> list[str]:
-    """Studies a DICOMweb source has a series in; raises as `studies_of`."""
+    """Studies a DICOMweb source has a series in; raises as `studies_of`.
+
+    Parameters
+    ----------
+    source : Source
+        One that is asked by DICOMweb.
+    series_uid : str
+
+    Returns
+    -------
+    list of str
+        Study Instance UIDs.
+    """
     with client(source, source.url or "") as web:
         answers = _ask(web, "/series", {"SeriesInstanceUID": series_uid})
     return [uid for one in answers if (uid := _text(one, _TAGS["StudyInstanceUID"]))]
@@ -161,7 +185,21 @@ def _by_c_find(
 
 
 def find_query(level: str, query: Mapping[str, str], attributes: Sequence[str] = ()) -> Dataset:
-    """Identifier of a C-FIND: what is asked for, and what is wanted of the answers."""
+    """Identifier of a C-FIND: what is asked for, and what is wanted of the answers.
+
+    Parameters
+    ----------
+    level : str
+        ``STUDY`` or ``SERIES``.
+    query : mapping
+        Keyword to value: what must match.
+    attributes : sequence of str
+        Keywords of what the answers shall say.
+
+    Returns
+    -------
+    Dataset
+    """
     ds = Dataset()
     ds.QueryRetrieveLevel = level
     for name in attributes:

@@ -22,7 +22,22 @@ from mirv.service.research.cohort.source import Cohort
 
 
 def write_variation(cohort: Cohort, sink: Sink, selected: Sequence[str], group: str = "") -> None:
-    """CV of each feature in each patient and site; tests over patients (R-CV-1, H 1.5, 1.12)."""
+    """CV of each feature in each patient and site; tests over patients (R-CV-1, H 1.5, 1.12).
+
+    Parameters
+    ----------
+    cohort : Cohort
+    sink : Sink
+    selected : sequence of str
+        Features whose mean CV is told of each patient.
+    group : str
+        Column whose groups are compared; "" for none.
+
+    Raises
+    ------
+    Unsuitable
+        ``missing_column``: the table has no such group; ``not_two_groups``: it has more or fewer.
+    """
     lesions = cohort.lesions(cohort.features)
     if group:
         require_columns(cohort.table, [group])
@@ -136,7 +151,23 @@ def _feature_tests(whole: pd.DataFrame, groups: "pd.Series[str] | None") -> pd.D
 def write_robustness(
     original: Cohort, eroded: Cohort, dilated: Cohort, sink: Sink, keep_at: float, fewest: int
 ) -> None:
-    """Concordance of every feature with itself on the eroded and dilated masks (R-CCC)."""
+    """Concordance of every feature with itself on the eroded and dilated masks (R-CCC).
+
+    Parameters
+    ----------
+    original, eroded, dilated : Cohort
+        The same lesions, from their masks and from those a little smaller and larger.
+    sink : Sink
+    keep_at : float
+        Concordance from which a feature is kept, 0 to 1.
+    fewest : int
+        Lesions a concordance is computed from at least.
+
+    Raises
+    ------
+    Unsuitable
+        ``missing_column``: the tables share no feature; ``no_lesions``: they share no lesion.
+    """
     features = [
         name for name in original.features if name in eroded.table and name in dilated.table
     ]

@@ -39,7 +39,28 @@ def fitted_space(
     kind: Fitted = Scaling.ZSCORE,
     population: Population = Population.ALL,
 ) -> FeatureSpace:
-    """A space fitted on the cohort itself."""
+    """A space fitted on the cohort itself.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    name : str
+        Of the space.
+    features : ReductionMode or sequence of str
+        How features are chosen, or which they are.
+    kind : Scaling
+    population : Population
+        Which lesions centre and scale are of.
+
+    Returns
+    -------
+    FeatureSpace
+
+    Raises
+    ------
+    Unsuitable
+        ``missing_column``, or as `fit_space`.
+    """
     wanted = list(cohort.features if isinstance(features, ReductionMode) else features)
     require_columns(cohort.table, wanted)
     source = {"inputs": [asdict(one) for one in cohort.inputs]}
@@ -48,7 +69,24 @@ def fitted_space(
 
 
 def scaled_space(cohort: Cohort, scaling: CohortScaling, names: Sequence[str]) -> FeatureSpace:
-    """A space of a given list of features under one of the scalings of R-HET-2."""
+    """A space of a given list of features under one of the scalings of R-HET-2.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    scaling : CohortScaling
+    names : sequence of str
+        Features.
+
+    Returns
+    -------
+    FeatureSpace
+
+    Raises
+    ------
+    Unsuitable
+        ``missing_column``, or as `fit_space`.
+    """
     require_columns(cohort.table, names)
     fitted: dict[CohortScaling, Fitted] = {
         CohortScaling.REFERENCE_MINMAX: Scaling.MINMAX,
@@ -129,7 +167,19 @@ def _feature_table(space: FeatureSpace) -> pd.DataFrame:
 def scaled_vectors(
     space: FeatureSpace, own: Sequence[LesionResult]
 ) -> tuple[list[int], FloatArray]:
-    """Positions and scaled features of the lesions that have every feature of the space."""
+    """Positions and scaled features of the lesions that have every feature of the space.
+
+    Parameters
+    ----------
+    space : FeatureSpace
+    own : sequence of LesionResult
+
+    Returns
+    -------
+    used : list of int
+        Positions in `own`.
+    scaled : array (lesion, feature)
+    """
     used, values, _ = vectors(space, own)
     return used, space.scaled(values) if used else values
 

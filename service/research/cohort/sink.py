@@ -92,7 +92,14 @@ class Sink:
         self._provenance[name] = content
 
     def table(self, name: str, content: pd.DataFrame) -> None:
-        """Write a tidy table; an empty one keeps its header."""
+        """Write a tidy table; an empty one keeps its header.
+
+        Parameters
+        ----------
+        name : str
+            Of the file, without its ending.
+        content : DataFrame
+        """
         path = self.folder / f"{name}.{self._format}"
         if self._format == "csv":
             columns = [str(column) for column in content.columns]
@@ -112,7 +119,14 @@ class Sink:
         self.written.append(save(made, path))
 
     def text(self, name: str, content: str) -> None:
-        """Write a text file."""
+        """Write a text file.
+
+        Parameters
+        ----------
+        name : str
+            Of the file, with its ending.
+        content : str
+        """
         path = self.folder / name
         path.write_text(content, encoding="utf-8")
         self.written.append(path)
@@ -133,7 +147,17 @@ def _plain(value: Any) -> Any:
 
 
 def wide(rows: Sequence[tuple[Mapping[str, Any], Sequence[Measure]]]) -> pd.DataFrame:
-    """One row a patient: key columns, then each measure and its reason."""
+    """One row a patient: key columns, then each measure and its reason.
+
+    Parameters
+    ----------
+    rows : sequence of (mapping, sequence of Measure)
+        Key columns and measures of a patient.
+
+    Returns
+    -------
+    DataFrame
+    """
     made = []
     counts: dict[str, None] = {}
     for key, measures in rows:

@@ -90,11 +90,35 @@ class Cohort:
         return {str(name): str(first[name]) for name in self.keys.columns}
 
     def values(self, names: Sequence[str]) -> FloatArray:
-        """Features of all lesions; a missing one is a fault that names column and row."""
+        """Features of all lesions; a missing one is a fault that names column and row.
+
+        Parameters
+        ----------
+        names : sequence of str
+
+        Returns
+        -------
+        array (lesion, feature)
+
+        Raises
+        ------
+        Unsuitable
+            A value is missing or no number.
+        """
         return numeric(self.table, names).to_numpy(np.float64)
 
     def volumes_ml(self) -> FloatArray | None:
-        """Lesion volumes in ml: ``volume_ml``, else the voxel volume; None without either."""
+        """Lesion volumes in ml: ``volume_ml``, else the voxel volume; None without either.
+
+        Returns
+        -------
+        array (lesion,) or None
+
+        Raises
+        ------
+        Unsuitable
+            A value is missing or no number.
+        """
         if "volume_ml" in self.table:
             return numeric(self.table, ["volume_ml"])["volume_ml"].to_numpy(np.float64)
         if VOLUME in self.table:
@@ -102,7 +126,21 @@ class Cohort:
         return None
 
     def complete(self, names: Sequence[str]) -> "Cohort":
-        """Without the lesions that lack one of the named features; they join `left_out`."""
+        """Without the lesions that lack one of the named features; they join `left_out`.
+
+        Parameters
+        ----------
+        names : sequence of str
+
+        Returns
+        -------
+        Cohort
+
+        Raises
+        ------
+        Unsuitable
+            A value is no number.
+        """
         values = numeric(self.table, names, missing_allowed=True).to_numpy(np.float64)
         holes = np.isnan(values)
         kept = np.flatnonzero(~holes.any(axis=1))
@@ -121,7 +159,21 @@ class Cohort:
         )
 
     def lesions(self, names: Sequence[str]) -> list[LesionResult]:
-        """Every row as a lesion that carries the named features; a missing value stays one."""
+        """Every row as a lesion that carries the named features; a missing value stays one.
+
+        Parameters
+        ----------
+        names : sequence of str
+
+        Returns
+        -------
+        list of LesionResult
+
+        Raises
+        ------
+        Unsuitable
+            A value is no number.
+        """
         values = numeric(self.table, names, missing_allowed=True).to_numpy(np.float64)
         volumes = self.volumes_ml()
         return [

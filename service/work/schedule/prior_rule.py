@@ -42,7 +42,17 @@ class Candidate:
 
 
 def window(patient: Patient, rule: Priors) -> tuple[str, str] | Reason:
-    """First and last date (YYYYMMDD) to look at, or why there is none."""
+    """First and last date (YYYYMMDD) to look at, or why there is none.
+
+    Parameters
+    ----------
+    patient : Patient
+    rule : Priors
+
+    Returns
+    -------
+    (str, str) or Reason
+    """
     if not patient.patient_id or _WILDCARDS & set(patient.patient_id):
         return Reason("patient_not_sure", "found no PatientID that names one patient alone")
     if not (patient.birth_date or patient.issuer):
@@ -85,6 +95,16 @@ def choose(patient: Patient, candidates: Sequence[Candidate], rule: Priors) -> C
     With a segmentation and an image series of our modality, described by one of the wanted words.
     Of several: an earlier one before a later one, then the nearest in time, then the latest hour,
     then the smallest UID.
+
+    Parameters
+    ----------
+    patient : Patient
+    candidates : sequence of Candidate
+    rule : Priors
+
+    Returns
+    -------
+    Candidate or Reason
     """
     drawn = [
         one

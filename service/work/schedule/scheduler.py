@@ -115,7 +115,17 @@ class Scheduler:
         self._tried: set[tuple[str, str, int]] = set()
 
     def tick(self, now: float) -> int:
-        """Do what is due at this time; how many runs are new."""
+        """Do what is due at this time; how many runs are new.
+
+        Parameters
+        ----------
+        now : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        int
+        """
         self._replan(now)
         new = self._match_settled(now) + self._revise(now)
         self._start_queued()

@@ -48,14 +48,39 @@ class Ready:
 
 
 def is_settled(row: StudyRow, quiet_s: float, now: float) -> bool:
-    """Whether nothing came for long enough."""
+    """Whether nothing came for long enough.
+
+    Parameters
+    ----------
+    row : StudyRow
+    quiet_s : float
+        Seconds.
+    now : float
+        Seconds since 1970.
+
+    Returns
+    -------
+    bool
+    """
     # A time far ahead is from before the clock was set back: it says nothing.
     age = now - row.last_received_at
     return age >= quiet_s or age < -quiet_s
 
 
 def matched(studies: Studies, group: set[str], reading: Reading) -> Ready:
-    """Match the objects of studies that segmentations link."""
+    """Match the objects of studies that segmentations link.
+
+    Parameters
+    ----------
+    studies : Studies
+    group : set of str
+        Study Instance UIDs.
+    reading : Reading
+
+    Returns
+    -------
+    Ready
+    """
     counts = studies.count(group)  # before the headers: none is overlooked
     texts = studies.headers(group)
     try:
