@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from mirv.config.settings import Settings
 from mirv.service.catalogue import Catalogue, sqlite_url
-from mirv.service.catalogue.runs import NewRun
+from mirv.service.catalogue.run_rows import NewRun
 from mirv.service.http.app import create_app
 from mirv.service.objects.spool import Spool
 from mirv.service.study import result_record

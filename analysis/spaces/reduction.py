@@ -81,16 +81,10 @@ def reduce_features(
     """
     if mode not in tuple(ReductionMode):
         raise ValueError(f"mode {mode!r}: wanted one of {', '.join(ReductionMode)}")
-    if len(values) < 3:
-        raise Unsuitable("too_few_lesions", f"found {len(values)} lesion(s), wanted at least 3")
-    if volume not in names:
-        raise Unsuitable("missing_column", f"no volume column {volume!r} among the features")
+    size = _volumes(values, names, volume)
     variance = values.var(axis=0, ddof=1)
     threshold = float(np.median(variance))
     varied = np.flatnonzero((variance >= threshold) & (np.ptp(values, axis=0) > 0))
-    size = values[:, list(names).index(volume)]
-    if np.ptp(size) == 0:
-        raise Unsuitable("constant_feature", f"column {volume!r} is the same for every lesion")
     ranks = _ranks(values[:, varied])
     rho = ranks.T @ _ranks(size[:, None])[:, 0]
     judged = np.abs(rho) if mode == ReductionMode.PAPER else rho
@@ -118,6 +112,18 @@ def reduce_features(
         volume_limit=volume_limit,
         pair_limit=pair_limit,
     )
+
+
+def _volumes(values: FloatArray, names: Sequence[str], volume: str) -> FloatArray:
+    """Volume of each lesion, which every feature is judged by."""
+    if len(values) < 3:
+        raise Unsuitable("too_few_lesions", f"found {len(values)} lesion(s), wanted at least 3")
+    if volume not in names:
+        raise Unsuitable("missing_column", f"no volume column {volume!r} among the features")
+    size = values[:, list(names).index(volume)]
+    if np.ptp(size) == 0:
+        raise Unsuitable("constant_feature", f"column {volume!r} is the same for every lesion")
+    return size
 
 
 def _standard(values: FloatArray) -> FloatArray:

@@ -179,27 +179,9 @@ def _candidates(
     segment: Segment, origin: Origin, reading: Reading, rows: QualityRows
 ) -> list[Candidate]:
     tracking_uid = segment.tracking_uid or derive_uid("lesion", origin.uid, str(segment.number))
-    where = f"segment {segment.number} {segment.label!r}"
-    for note in segment.notes:
-        rows.add(
-            replace(note, detail=f"{where}: {note.detail}"),
-            segmentation=origin.uid,
-            lesion=tracking_uid,
-        )
+    for note in _notes(segment, reading):
+        rows.add(note, segmentation=origin.uid, lesion=tracking_uid)
     if segment.mask is None:
-        reason = segment.refusal
-        assert reason is not None  # noqa: S101 - a segment has a mask or says why not
-        rows.add(
-            Note(
-                reason.code,
-                QualityOutcome.WARN if reason.code in NO_LESION else QualityOutcome.REFUSED,
-                found=where,
-                wanted="a mask",
-                detail=reason.detail,
-            ),
-            segmentation=origin.uid,
-            lesion=tracking_uid,
-        )
         return []
     whole = Candidate(
         origin,
@@ -210,22 +192,8 @@ def _candidates(
         tracking_id=segment.tracking_id or segment.label or f"segment {segment.number}",
         tracking_uid=tracking_uid,
     )
-    large = segment.mask.values.size > LARGE_BOX and not reading.split_components
-    parts = (segment.mask,) if large else components(segment.mask)
-    if len(parts) > 1 and not reading.split_components:
-        rows.add(
-            Note(
-                "components",
-                QualityOutcome.WARN,
-                found=f"{len(parts)} parts",
-                wanted="1",
-                detail=f"{where}: parts apart from each other are one lesion unless "
-                "reading.split_components is set",
-            ),
-            segmentation=origin.uid,
-            lesion=tracking_uid,
-        )
-    if len(parts) == 1 or not reading.split_components:
+    parts = components(segment.mask) if reading.split_components else (segment.mask,)
+    if len(parts) == 1:
         return [whole]
     return [
         replace(
@@ -237,6 +205,40 @@ def _candidates(
         )
         for index, part in enumerate(parts, start=1)
     ]
+
+
+def _notes(segment: Segment, reading: Reading) -> list[Note]:
+    """What reading has to say of a segment: its own notes, why it has no mask, loose parts."""
+    where = f"segment {segment.number} {segment.label!r}"
+    notes = [replace(note, detail=f"{where}: {note.detail}") for note in segment.notes]
+    if segment.mask is None:
+        return [*notes, _no_mask(segment, where)]
+    if reading.split_components or segment.mask.values.size > LARGE_BOX:
+        return notes
+    if (n := len(components(segment.mask))) > 1:
+        notes.append(
+            Note(
+                "components",
+                QualityOutcome.WARN,
+                found=f"{n} parts",
+                wanted="1",
+                detail=f"{where}: parts apart from each other are one lesion unless "
+                "reading.split_components is set",
+            )
+        )
+    return notes
+
+
+def _no_mask(segment: Segment, where: str) -> Note:
+    reason = segment.refusal
+    assert reason is not None  # noqa: S101 - a segment has a mask or says why not
+    return Note(
+        reason.code,
+        QualityOutcome.WARN if reason.code in NO_LESION else QualityOutcome.REFUSED,
+        found=where,
+        wanted="a mask",
+        detail=reason.detail,
+    )
 
 
 def components(mask: Mask) -> tuple[Mask, ...]:

@@ -15,7 +15,8 @@ from mirv.service.catalogue.received.arrivals import Arrivals, Conflict, NewInst
 from mirv.service.catalogue.received.instances import InstanceRow, Instances
 from mirv.service.catalogue.received.quarantine import Quarantine, QuarantineRow
 from mirv.service.catalogue.received.studies import Studies, StudyRow, WaitingRow
-from mirv.service.catalogue.runs import ArtifactRow, RunRow, Runs
+from mirv.service.catalogue.run_rows import ArtifactRow, RunRow
+from mirv.service.catalogue.runs import Runs
 from mirv.service.catalogue.states import Commitment, DeliveryState, PriorSearch, RunState
 from mirv.service.catalogue.workers import Workers
 

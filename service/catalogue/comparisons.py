@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
-from mirv.service.catalogue.runs import RunRow, run_row
+from mirv.service.catalogue.run_rows import RunRow, run_row
 from mirv.service.catalogue.states import UNDER_WAY, RunState
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -260,57 +261,16 @@ class Deliveries:
         delay : callable
             Seconds until the next try, after this many.
         """
-        table, artifacts = schema.deliveries, schema.artifacts
-        query = (
-            sa.select(table, artifacts.c.sop_instance_uid)
-            .join(
-                artifacts,
-                sa.and_(artifacts.c.run_id == table.c.run_id, artifacts.c.role == table.c.role),
-            )
-            .where(
-                table.c.transaction_uid == transaction_uid, table.c.commitment == Commitment.ASKED
-            )
-        )
         noted = 0
         with self._database.write() as connection:
-            for row in connection.execute(query).all():
+            for row in connection.execute(_asked_in(transaction_uid)).all():
                 if row.sop_instance_uid in committed:
-                    values: dict[str, str | float] = {
-                        "commitment": Commitment.COMMITTED,
-                        "state": DeliveryState.DELIVERED,
-                    }
-                    if row.state != DeliveryState.DELIVERED:
-                        values["delivered_at"] = now
+                    values = _when_committed(row, now)
                 elif row.sop_instance_uid in failed:
-                    reason = failed[row.sop_instance_uid]
-                    left = row.attempts_left > 0
-                    values = {
-                        "commitment": Commitment.REFUSED,
-                        "state": DeliveryState.WAITING if left else DeliveryState.PARKED,
-                        "next_attempt_at": now + delay(row.attempts - 1),
-                        "detail": f"commitment refused, reason 0x{reason:04X}",
-                    }
+                    values = _when_refused(row, failed[row.sop_instance_uid], delay, now)
                 else:
                     continue
-                connection.execute(table.update().where(table.c.id == row.id).values(values))
-                record(
-                    connection,
-                    now,
-                    EventKind(f"commitment_{values['commitment']}"),
-                    run_id=row.run_id,
-                    object_uid=row.sop_instance_uid,
-                    destination=row.destination,
-                )
-                if row.state != values["state"] == DeliveryState.DELIVERED:
-                    record(
-                        connection,
-                        now,
-                        EventKind.DELIVERED,
-                        run_id=row.run_id,
-                        destination=row.destination,
-                        role=row.role,
-                        status=row.last_status,
-                    )
+                _note_answer(connection, row, values, now)
                 noted += 1
         return noted
 
@@ -427,3 +387,61 @@ class Deliveries:
 def _row(found: sa.RowMapping) -> DeliveryRow:
     state, commitment = DeliveryState(found["state"]), Commitment(found["commitment"])
     return DeliveryRow(**{**found, "state": state, "commitment": commitment})
+
+
+def _asked_in(transaction_uid: str) -> sa.Select[Any]:
+    """Deliveries that a commitment request was about and that still wait for its answer."""
+    table, artifacts = schema.deliveries, schema.artifacts
+    same = sa.and_(artifacts.c.run_id == table.c.run_id, artifacts.c.role == table.c.role)
+    asked = table.c.commitment == Commitment.ASKED
+    return (
+        sa.select(table, artifacts.c.sop_instance_uid)
+        .join(artifacts, same)
+        .where(table.c.transaction_uid == transaction_uid, asked)
+    )
+
+
+def _when_committed(row: sa.Row[Any], now: float) -> dict[str, str | float]:
+    values: dict[str, str | float] = {
+        "commitment": Commitment.COMMITTED,
+        "state": DeliveryState.DELIVERED,
+    }
+    if row.state != DeliveryState.DELIVERED:
+        values["delivered_at"] = now
+    return values
+
+
+def _when_refused(
+    row: sa.Row[Any], reason: int, delay: Callable[[int], float], now: float
+) -> dict[str, str | float]:
+    return {
+        "commitment": Commitment.REFUSED,
+        "state": DeliveryState.WAITING if row.attempts_left > 0 else DeliveryState.PARKED,
+        "next_attempt_at": now + delay(row.attempts - 1),
+        "detail": f"commitment refused, reason 0x{reason:04X}",
+    }
+
+
+def _note_answer(
+    connection: sa.Connection, row: sa.Row[Any], values: Mapping[str, str | float], now: float
+) -> None:
+    table = schema.deliveries
+    connection.execute(table.update().where(table.c.id == row.id).values(values))
+    record(
+        connection,
+        now,
+        EventKind(f"commitment_{values['commitment']}"),
+        run_id=row.run_id,
+        object_uid=row.sop_instance_uid,
+        destination=row.destination,
+    )
+    if row.state != values["state"] == DeliveryState.DELIVERED:
+        record(
+            connection,
+            now,
+            EventKind.DELIVERED,
+            run_id=row.run_id,
+            destination=row.destination,
+            role=row.role,
+            status=row.last_status,
+        )

@@ -1,7 +1,6 @@
 """Runs: one image with its lesion set under one plan, from queued to finished."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -9,6 +8,7 @@ from mirv.analysis.errors import Reason
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.events import EventKind, record
+from mirv.service.catalogue.run_rows import ArtifactRow, NewRun, RunRow, run_row
 from mirv.service.catalogue.states import (
     ENDED,
     REPEATABLE,
@@ -17,105 +17,6 @@ from mirv.service.catalogue.states import (
     DeliveryState,
     RunState,
 )
-
-USUAL_PRIORITY = 100
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """One run.
-
-    Attributes
-    ----------
-    run_id : str
-        `service.study.plan.run_digest` of inputs and plan.
-    study_uid, series_uid : str
-        Of the analysed image.
-    patient_id, study_date : str
-        Of the analysed image, for people and queries.
-    input_digest, plan_digest : str
-    selection : str
-        What is analysed, as JSON.
-    created_at : int
-        Whole seconds since 1970 when the run was queued: the date of its outputs.
-    state : RunState
-    round : int
-        How often it was started again by hand.
-    reason_code, reason_detail : str
-        Why it was refused or failed, else "".
-    predecessor : str or None
-        The finished run of the same image that this one replaces.
-    prior : str or None
-        The finished run of the patient's latest earlier study: the response is measured since it.
-    superseded_by : str or None
-        The run that replaced this one; this one is kept.
-    result_sha256 : str or None
-        The result record in the spool.
-    started_at, finished_at : float or None
-    priority : int
-        Lower goes first.
-    lesions_done, lesions_total : int or None
-        How far extraction has come, each lesion counted once a profile; None before it begins.
-        Noted now and then: after a crash it lags until the next note.
-    """
-
-    run_id: str
-    study_uid: str
-    series_uid: str
-    patient_id: str
-    study_date: str
-    input_digest: str
-    plan_digest: str
-    selection: str
-    created_at: int
-    state: RunState
-    round: int
-    reason_code: str
-    reason_detail: str
-    predecessor: str | None
-    prior: str | None
-    superseded_by: str | None
-    result_sha256: str | None
-    started_at: float | None
-    finished_at: float | None
-    priority: int = USUAL_PRIORITY
-    lesions_done: int | None = None
-    lesions_total: int | None = None
-
-    @property
-    def workflow_id(self) -> str:
-        """Identity of the workflow: the run's own, numbered when started again."""
-        return self.run_id if self.round == 0 else f"{self.run_id}:{self.round}"
-
-
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """A run to queue; fields as in `RunRow`."""
-
-    run_id: str
-    study_uid: str
-    series_uid: str
-    patient_id: str
-    study_date: str
-    input_digest: str
-    plan_digest: str
-    selection: str
-    prior: str | None = None
-    priority: int = USUAL_PRIORITY
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactRow:
-    """An object made by a run; its content is in the spool under `sha256`."""
-
-    run_id: str
-    role: str
-    position: int
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_uid: str
-    sha256: str
-    size: int
 
 
 class Runs:
@@ -263,12 +164,7 @@ class Runs:
             run = connection.execute(sa.select(table).where(table.c.run_id == run_id)).one()
             if run.state in ENDED:
                 return False
-            for artifact in artifacts:
-                connection.execute(
-                    schema.artifacts.insert().values(
-                        {name: getattr(artifact, name) for name in ArtifactRow.__dataclass_fields__}
-                    )
-                )
+            _add_artifacts(connection, artifacts)
             _end(connection, run_id, RunState.FINISHED, Reason("", ""), now)
             record(
                 connection,
@@ -284,20 +180,7 @@ class Runs:
                 return False
             if run.predecessor is not None:
                 _supersede(connection, run.predecessor, run_id, run.study_uid, now)
-            for role, destination in destinations:
-                connection.execute(
-                    schema.deliveries.insert().values(
-                        run_id=run_id,
-                        role=role,
-                        destination=destination,
-                        state=DeliveryState.WAITING,
-                        attempts=0,
-                        attempts_left=attempts,
-                        next_attempt_at=now,
-                        detail="",
-                        commitment=Commitment.NONE,
-                    )
-                )
+            _add_deliveries(connection, run_id, destinations, attempts, now)
         return True
 
     def refuse(self, run_id: str, reason: Reason, now: float) -> None:
@@ -485,11 +368,6 @@ class Runs:
             return {sha256 for query in queries for sha256 in connection.scalars(query)}
 
 
-def run_row(found: sa.RowMapping) -> RunRow:
-    """A row of the table as a run."""
-    return RunRow(**{**found, "state": RunState(found["state"])})
-
-
 def _end(
     connection: sa.Connection, run_id: str, state: RunState, reason: Reason, now: float
 ) -> None:
@@ -504,3 +382,32 @@ def _supersede(connection: sa.Connection, run_id: str, by: str, study_uid: str, 
     table = schema.runs
     connection.execute(table.update().where(table.c.run_id == run_id).values(superseded_by=by))
     record(connection, now, EventKind.SUPERSEDED, study_uid=study_uid, run_id=run_id, by=by)
+
+
+def _add_artifacts(connection: sa.Connection, artifacts: Sequence[ArtifactRow]) -> None:
+    for artifact in artifacts:
+        values = {name: getattr(artifact, name) for name in ArtifactRow.__dataclass_fields__}
+        connection.execute(schema.artifacts.insert().values(values))
+
+
+def _add_deliveries(
+    connection: sa.Connection,
+    run_id: str,
+    destinations: Sequence[tuple[str, str]],
+    attempts: int,
+    now: float,
+) -> None:
+    for role, destination in destinations:
+        connection.execute(
+            schema.deliveries.insert().values(
+                run_id=run_id,
+                role=role,
+                destination=destination,
+                state=DeliveryState.WAITING,
+                attempts=0,
+                attempts_left=attempts,
+                next_attempt_at=now,
+                detail="",
+                commitment=Commitment.NONE,
+            )
+        )

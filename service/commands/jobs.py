@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirv.service.catalogue import Catalogue, RunRow, RunState
-from mirv.service.catalogue.runs import USUAL_PRIORITY
+from mirv.service.catalogue.run_rows import USUAL_PRIORITY
 from mirv.service.commands.terminal import (
     MOST_ROWS,
     Commands,

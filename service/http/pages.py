@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, status
+from fastapi import APIRouter, HTTPException, status
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from mirv.analysis.model import Measure
 from mirv.config.settings import Settings
 from mirv.dicom_io.outputs.reports.measure_codes import measure_title
-from mirv.service.catalogue import Catalogue, EventKind, RunState
-from mirv.service.catalogue.runs import USUAL_PRIORITY
+from mirv.service.catalogue import Catalogue, EventKind, RunRow, RunState
+from mirv.service.catalogue.run_rows import USUAL_PRIORITY
 from mirv.service.http.pictures import KINDS, draw
 from mirv.service.objects.results import finished_result
 from mirv.service.objects.spool import Spool
@@ -26,53 +27,20 @@ _BY_DEFINITION = ("not_defined_in_space", "no_reference", "no_short_list")
 def page_routes(
     catalogue: Catalogue, spool: Spool, settings: Settings, state: NodeState
 ) -> APIRouter:
+    """The routes of the status page, of a run's page, and of the latter's pictures and tables."""
     routes = APIRouter(default_response_class=HTMLResponse)
-    pages = Environment(loader=PackageLoader("mirv.service.http"), autoescape=select_autoescape())
-    pages.filters["moment"] = _moment
-    pages.filters["number"] = _number
-    pages.filters["undefined_there"] = _undefined_there
-    pages.filters["titled"] = measure_title
-    pages.globals.update(
-        version=SOFTWARE_VERSION,
-        ae_title=settings.listener.ae_title,
-        usual_priority=USUAL_PRIORITY,
-        RunState=RunState,
-    )
+    pages = _templates(settings)
 
     @routes.get("/")
-    def overview(request: Request) -> str:
-        runs, counts = catalogue.runs.all(limit=200), catalogue.runs.counts()
-        return pages.get_template("overview.html").render(
-            counts={state: counts.get(state, 0) for state in RunState},
-            paused=state.paused,
-            following=sorted(state.following.items()),
-            runs=runs,
-            waiting=catalogue.studies.waiting(),
-            refused=[row for row in catalogue.studies.quality() if row.refused],
-            undelivered=catalogue.deliveries.undelivered(limit=200),
-            quarantined=catalogue.quarantine.all(limit=50),
-            studies=catalogue.studies.all(limit=200),
-        )
+    def overview() -> str:
+        return pages.get_template("overview.html").render(_overview(catalogue, state))
 
     @routes.get("/runs/{run_id}")
     def run_page(run_id: str) -> str:
         run = catalogue.runs.get(run_id)
         if run is None:
             raise HTTPException(status.HTTP_404_NOT_FOUND)
-        record = finished_result(catalogue, spool, run_id)
-        missing = catalogue.events.all(
-            kind=EventKind.PRIOR_MISSING, study_uid=run.study_uid, limit=1
-        )
-        return pages.get_template("run.html").render(
-            run=run,
-            no_prior=missing[0].detail["why"] if missing else "",
-            record=record,
-            profiles=sorted({row.profile for row in record.result.lesions}) if record else [],
-            maps=dict.fromkeys((p.profile, p.space) for p in record.result.pairs) if record else {},
-            artifacts=catalogue.runs.artifacts(run_id),
-            deliveries=catalogue.deliveries.all(run_id=run_id),
-            quality=record.quality if record else catalogue.studies.quality(run.study_uid),
-        )
+        return pages.get_template("run.html").render(_run_facts(catalogue, spool, run))
 
     @routes.get("/runs/{run_id}/{kind}.png")
     def run_picture(run_id: str, kind: str, profile: str, space: str = "") -> Response:
@@ -91,6 +59,56 @@ def page_routes(
         return Response(result_tables.to_csv(columns, rows), media_type="text/csv")
 
     return routes
+
+
+def _templates(settings: Settings) -> Environment:
+    pages = Environment(loader=PackageLoader("mirv.service.http"), autoescape=select_autoescape())
+    pages.filters["moment"] = _moment
+    pages.filters["number"] = _number
+    pages.filters["undefined_there"] = _undefined_there
+    pages.filters["titled"] = measure_title
+    pages.globals.update(
+        version=SOFTWARE_VERSION,
+        ae_title=settings.listener.ae_title,
+        usual_priority=USUAL_PRIORITY,
+        RunState=RunState,
+    )
+    return pages
+
+
+def _overview(catalogue: Catalogue, state: NodeState) -> dict[str, Any]:
+    """What the status page shows."""
+    counts = catalogue.runs.counts()
+    return {
+        "counts": {one: counts.get(one, 0) for one in RunState},
+        "paused": state.paused,
+        "following": sorted(state.following.items()),
+        "runs": catalogue.runs.all(limit=200),
+        "waiting": catalogue.studies.waiting(),
+        "refused": [row for row in catalogue.studies.quality() if row.refused],
+        "undelivered": catalogue.deliveries.undelivered(limit=200),
+        "quarantined": catalogue.quarantine.all(limit=50),
+        "studies": catalogue.studies.all(limit=200),
+    }
+
+
+def _run_facts(catalogue: Catalogue, spool: Spool, run: RunRow) -> dict[str, Any]:
+    """What the page of a run shows."""
+    record = finished_result(catalogue, spool, run.run_id)
+    missing = catalogue.events.all(kind=EventKind.PRIOR_MISSING, study_uid=run.study_uid, limit=1)
+    result = record.result if record else None
+    return {
+        "run": run,
+        "no_prior": missing[0].detail["why"] if missing else "",
+        "record": record,
+        "profiles": sorted({row.profile for row in result.lesions}) if result else [],
+        "maps": dict.fromkeys((pair.profile, pair.space) for pair in result.pairs)
+        if result
+        else {},
+        "artifacts": catalogue.runs.artifacts(run.run_id),
+        "deliveries": catalogue.deliveries.all(run_id=run.run_id),
+        "quality": record.quality if record else catalogue.studies.quality(run.study_uid),
+    }
 
 
 _Rows = tuple[tuple[str, ...], list[result_tables.Row]]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mirv.config.settings.processing import PriorityRule
 from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue import Instances
-from mirv.service.catalogue.runs import USUAL_PRIORITY
+from mirv.service.catalogue.run_rows import USUAL_PRIORITY
 
 
 def priority_of(

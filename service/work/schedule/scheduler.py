@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from mirv.analysis.errors import Transient
 from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue import Catalogue, RunRow, RunState
-from mirv.service.catalogue.runs import USUAL_PRIORITY, NewRun
+from mirv.service.catalogue.run_rows import USUAL_PRIORITY, NewRun
 from mirv.service.catalogue.states import UNDER_WAY
 from mirv.service.runtime.log import get_logger
 from mirv.service.study.plan import Plan, run_digest

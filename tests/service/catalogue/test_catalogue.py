@@ -21,7 +21,7 @@ from mirv.service.catalogue import (
 )
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import open_engine
-from mirv.service.catalogue.runs import NewRun
+from mirv.service.catalogue.run_rows import NewRun
 from tests.peers import wait_until
 
 

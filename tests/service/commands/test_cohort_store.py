@@ -16,7 +16,7 @@ from mirv.config.settings import Settings
 from mirv.service.catalogue import Catalogue, sqlite_url
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import open_engine
-from mirv.service.catalogue.runs import NewRun
+from mirv.service.catalogue.run_rows import NewRun
 from mirv.service.commands.cohort.lesions import app
 from mirv.service.objects import results
 from mirv.service.objects.spool import Spool

@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mirv.service.catalogue import Catalogue, sqlite_url
-from mirv.service.catalogue.runs import NewRun
+from mirv.service.catalogue.run_rows import NewRun
 from mirv.service.commands.main import app
 
 

@@ -14,7 +14,7 @@ from mirv.analysis.model import Pair, Variation
 from mirv.config.settings import Settings
 from mirv.config.settings.network import Http
 from mirv.service.catalogue import Catalogue, EventKind, NewInstance, sqlite_url
-from mirv.service.catalogue.runs import NewRun
+from mirv.service.catalogue.run_rows import NewRun
 from mirv.service.http.app import create_app
 from mirv.service.http.pictures import KINDS, draw
 from mirv.service.objects.spool import Spool

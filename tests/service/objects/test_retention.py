@@ -7,7 +7,7 @@ import pytest
 
 from mirv.config.settings.keeping import Retention
 from mirv.service.catalogue import Catalogue, EventKind, sqlite_url
-from mirv.service.catalogue.runs import ArtifactRow, NewRun
+from mirv.service.catalogue.run_rows import ArtifactRow, NewRun
 from mirv.service.objects import repair, retention
 from mirv.service.objects.intake import Intake
 from mirv.service.objects.spool import Spool

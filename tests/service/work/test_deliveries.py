@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from mirv.config.settings import Settings, load_settings
 from mirv.config.settings.network import Destination
 from mirv.service.catalogue import ArtifactRow, Catalogue, DeliveryRow, EventKind, sqlite_url
-from mirv.service.catalogue.runs import NewRun
+from mirv.service.catalogue.run_rows import NewRun
 from mirv.service.commands.main import app
 from mirv.service.inbound.listener import Listener
 from mirv.service.objects.spool import Spool

@@ -9,7 +9,7 @@ from mirv.analysis.errors import Reason
 from mirv.config.settings.processing import Reading
 from mirv.dicom_io.phantom.patient import write_study
 from mirv.service.catalogue import Catalogue, RunRow, RunState, sqlite_url
-from mirv.service.catalogue.runs import NewRun
+from mirv.service.catalogue.run_rows import NewRun
 from mirv.service.objects.intake import Intake
 from mirv.service.objects.spool import Spool
 from mirv.service.study.plan import Plan

@@ -21,7 +21,7 @@ from mirv.config.settings import Settings
 from mirv.config.settings.network import Destination
 from mirv.service.catalogue import Catalogue, RunState, sqlite_url
 from mirv.service.catalogue.received.arrivals import Conflict
-from mirv.service.catalogue.runs import NewRun
+from mirv.service.catalogue.run_rows import NewRun
 from mirv.service.catalogue.states import ENDED
 from mirv.service.objects.spool import Spool
 from mirv.service.peers.association import NoAssociation

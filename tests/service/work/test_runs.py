@@ -31,7 +31,7 @@ from mirv.service.catalogue import (
     RunState,
     sqlite_url,
 )
-from mirv.service.catalogue.runs import NewRun
+from mirv.service.catalogue.run_rows import NewRun
 from mirv.service.catalogue.states import ENDED
 from mirv.service.objects.results import read_result
 from mirv.service.objects.spool import Spool

@@ -9,7 +9,7 @@ from pydicom import dcmread
 from mirv.config.settings.processing import Reading
 from mirv.dicom_io.phantom.patient import Phantom, write_study
 from mirv.service.catalogue import Catalogue, PriorSearch, RunRow, sqlite_url
-from mirv.service.catalogue.runs import USUAL_PRIORITY, NewRun
+from mirv.service.catalogue.run_rows import USUAL_PRIORITY, NewRun
 from mirv.service.objects.intake import Intake
 from mirv.service.objects.spool import Spool
 from mirv.service.study.plan import Plan
