@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from mirv.analysis.model import Geometry, Mask
-from mirv.dicom_io import codes
+from mirv.dicom_io.standard import codes
 from mirv.dicom_io.phantom.writers import DrawnLesion, Identity, write_ct, write_seg
 folder = Path(sys.argv[1])
 shape = (600, 512, 512)
