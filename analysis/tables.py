@@ -1,6 +1,7 @@
 """Tables from outside: read, checked, and refused with column and row named."""
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,12 @@ def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
-            table = pd.read_csv(
-                path,
-                encoding="utf-8-sig",
-                float_precision="round_trip",
-                dtype=dict.fromkeys(text_columns, str),
-                low_memory=False,
-            )
+            table = _read_csv(path, text_columns)
     except (OSError, ValueError, ImportError) as error:  # pandas raises ValueError for bad content
         raise Unsuitable("unreadable_table", f"{path.name}: {error}") from error
+    except pd.errors.ParserWarning as error:
+        detail = f"{path.name}: found a row with more cells than the header names columns"
+        raise Unsuitable("unreadable_table", detail) from error
     if table.empty:
         raise Unsuitable("unreadable_table", f"{path.name}: found no rows, wanted at least one")
     repeated = sorted({str(name) for name in table.columns[table.columns.duplicated()]})
@@ -53,6 +51,29 @@ def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
     for name in text_columns:
         if name in table.columns:
             table[name] = table[name].astype("string").astype(object)
+    return table
+
+
+def _read_csv(path: Path, text_columns: Iterable[str]) -> pd.DataFrame:
+    """The table under the names of its header, as they stand there.
+
+    Left to itself, pandas gives a second column of a name another one, and takes the first column
+    for an index when rows are longer than the header: every value then stands under a wrong name.
+    """
+    options: dict[str, Any] = {"encoding": "utf-8-sig", "low_memory": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, na_filter=False, **options)
+        table: pd.DataFrame = pd.read_csv(
+            path,
+            float_precision="round_trip",
+            dtype=dict.fromkeys(text_columns, str),
+            index_col=False,
+            **options,
+        )
+    names = [str(name) for name in header.iloc[0]]
+    if len(set(names)) < len(names) and len(names) == table.shape[1]:
+        table.columns = pd.Index(names)  # refused with the rest of what stands there twice
     return table
 
 

@@ -93,3 +93,5 @@ def read_given(path: Path, what: str, fault: type[BadInput] = BadInput) -> str:
         raise fault(f"{what}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise fault(f"{what}: found byte {error.start + 1} that is not UTF-8 text") from error
+    except ValueError as error:  # a name no file can have
+        raise fault(f"{what}: {error}") from error

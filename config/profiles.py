@@ -88,7 +88,7 @@ def _read(path: Path, what: str) -> Any:
     text = read_given(path, what, ProfileError)
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ProfileError(f"{what}: not YAML: {error}") from error
 
 

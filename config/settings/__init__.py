@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as EnvironmentFault
 
 from mirv.config.errors import SettingsError, read_given
 from mirv.config.settings.keeping import Backlog, Delivery, Retention
@@ -109,14 +110,19 @@ def load_settings(
         text = read_given(path, f"settings file {path}", SettingsError)
         try:
             loaded = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        # A date or number that is none is a ValueError, brackets without end a RecursionError.
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise SettingsError(f"settings file {path}: not YAML: {error}") from error
         if loaded is not None and not isinstance(loaded, dict):
             raise SettingsError(f"settings file {path}: wanted a mapping at the top")
+        if odd := [key for key in loaded or {} if not isinstance(key, str)]:
+            raise SettingsError(f"settings file {path}: found {odd[0]!r}, wanted names of settings")
         content = loaded or {}
     given = {**content, **overrides}
     try:
         settings = Settings(**given)
+    except EnvironmentFault as error:  # a variable that is no value of its setting
+        raise _wrong(path, [f"  {error}"]) from error
     except ValidationError as error:
         faults = [
             f"  {'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}"

@@ -16,17 +16,28 @@ def _ae_title(text: str) -> str:
     return text.strip()
 
 
+_MAPPED_BITS = 96  # of ::ffff:0:0/96, before the IPv4 address (RFC 4291, 2.5.5.2)
+
+
 def _network(found: Any) -> IPv4Network | IPv6Network:
     """Addresses a peer may call from: one, or a network; host bits are passed over."""
     if isinstance(found, IPv4Network | IPv6Network):
         return found
     # A number, too, would make an address; a host name may stand for another one tomorrow.
     try:
-        return ip_network(found if isinstance(found, str) else "", strict=False)
+        return _as_peers_come(ip_network(found if isinstance(found, str) else "", strict=False))
     except ValueError:
         raise ValueError(
             "wanted an IP address or network such as 10.0.0.7 or 10.0.0.0/24, no host name"
         ) from None
+
+
+def _as_peers_come(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """IPv4 addresses written as IPv6 ones, as a socket for both tells of them: as IPv4."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
 
 
 def _bind(text: str) -> str:

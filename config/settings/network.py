@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, SecretStr, Tag, model_validator
 
+from mirv.config.errors import SettingsError
 from mirv.config.settings.fields import AeTitle, BindAddress, Name, Network, Port, Section, Url
 
 
@@ -91,13 +92,20 @@ class WebAccess(Section):
             The variable is not set.
         OSError
             The file cannot be read.
+        SettingsError
+            It holds no text.
         """
         if self.user is None:
             return None
         if self.password_env is not None:
             return self.user, os.environ[self.password_env]
         if self.password_file is not None:
-            return self.user, self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+            try:
+                text = self.password_file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                where = f"password_file {self.password_file}"
+                raise SettingsError(f"{where}: found no UTF-8 text") from error
+            return self.user, text.rstrip("\r\n")
         return self.user, self.password.get_secret_value() if self.password else ""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mirv.analysis.errors import Unsuitable
+from mirv.config.errors import Unavailable
 from mirv.dicom_io.files.header import InstanceHeader, read_header
 from mirv.dicom_io.model import QualityOutcome, QualityRow
 
@@ -41,7 +42,7 @@ def headers_of_folder(paths: Sequence[Path]) -> FolderHeaders:
 
     Raises
     ------
-    FileNotFoundError
+    Unavailable
         A path that is not there.
     """
     headers: dict[str, InstanceHeader] = {}
@@ -77,7 +78,7 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
                 if path.is_file():
                     yield path, str(path.relative_to(given))
         else:
-            raise FileNotFoundError(f"no file or folder {given}")
+            raise Unavailable(f"no file or folder {given}")
 
 
 def _refused(name: str, code: str, detail: str) -> QualityRow:

@@ -30,7 +30,7 @@ def check_folder(paths: Sequence[Path], reading: Reading) -> tuple[QualityRow, .
 
     Raises
     ------
-    FileNotFoundError
+    Unavailable
         A path that is not there.
     """
     found = headers_of_folder(paths)

@@ -42,7 +42,7 @@ def create_app(
         )
     app = FastAPI(title="mirv node", version=SOFTWARE_VERSION, docs_url=None, redoc_url=None)
     if loopback:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOCAL_NAMES)
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, settings.http.bind])
     guard = [Depends(password_check(settings))] if settings.http.password else []
     state = state or NodeState()
     app.include_router(open_routes(catalogue, spool, state))

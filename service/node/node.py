@@ -139,7 +139,8 @@ class Node:
         with opening():  # its address and, for TLS, the certificates
             self._listener = self._listening(work)
             self._listener.start()
-        self._loops = [self._scheduling(), self._keeping_house(clock), *self._following()]
+        with opening():  # certificates and passwords of those that are followed
+            self._loops = [self._scheduling(), self._keeping_house(clock), *self._following()]
         for loop in self._loops:
             loop.start()
         if settings.http.enabled:

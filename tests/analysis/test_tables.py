@@ -55,3 +55,18 @@ def test_faults_name_column_and_row():
 def test_infinity_is_no_number():
     table = pd.DataFrame({"x": [1.0, float("inf")]})
     assert refused(numeric, table, ["x"]).code == "not_a_number"
+
+
+def test_a_name_that_stands_twice_is_refused(tmp_path):
+    path = write(tmp_path / "t.csv", "patient,age,x,age\nA,1,2,9\nB,2,3,8\n")
+    assert refused(read_table, path).code == "repeated_column"
+
+
+def test_longer_rows_shift_no_column(tmp_path):
+    """pandas would take the first column for an index: public trap pandas-dev, index_col=False."""
+    path = write(tmp_path / "t.csv", "patient,x,y\nA,1,2,\nB,3,4,\n")
+    table = read_table(path, ["patient"])
+    assert list(table["patient"]) == ["A", "B"] and list(table["x"]) == [1, 3]
+    for text in ("patient,x,y\nA,1,2,9\nB,3,4,9\n", "patient,x,y\nA,1,2,9\nB,3,4\n"):
+        path = write(tmp_path / "t.csv", text)
+        assert refused(read_table, path, ["patient"]).code == "unreadable_table"

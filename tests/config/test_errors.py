@@ -1,5 +1,8 @@
 """A fault of the input is one line and an exit code; a bug keeps its traceback (finding A5)."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +16,7 @@ from mirv.service.commands import main
 from mirv.service.node import node
 from mirv.service.runtime import log
 from mirv.service.study import folder
+from tests.peers import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +133,13 @@ def test_what_a_table_cannot_give_is_said_in_a_line(
         ("worker --config {here}", 1, "a worker needs database_url"),
         ("sr check {table}", 1, "not_dicom"),
         ("demo --out {folder}", 1, "holds something else"),
+        ("demo --out {table}", 1, "Not a directory"),
+        ("cohort robustness --dicom {folder}/absent", 1, "no file or folder"),
+        ("cohort variation --features {lesions} --group-column patient_id", 2, "not_two_groups"),
+        ("config check --config {numbered}", 1, "found 1, wanted names of settings"),
+        ("config check --config {no_date}", 1, "not YAML"),
+        ("config check --config {deep}", 1, "not YAML"),
+        ("config check --config {no_name}", 1, "null byte"),
     ],
 )
 def test_each_fault_of_the_input_gives_its_line_and_exit_code(
@@ -143,15 +154,56 @@ def test_each_fault_of_the_input_gives_its_line_and_exit_code(
         "odd": {"quiet_s": -1},
         "wrong": {"profiles": ["nope"]},
         "unwritable": {"folder": str(table)},
+        "numbered": {1: 2},
+        "no_name": {"profiles": ["a\0b.yaml"]},
     }
     names = {"table": table, "folder": place}
     for name, content in files.items():
         names[name] = place / f"{name}.yaml"
         names[name].write_text(yaml.safe_dump(content), encoding="utf-8")
+    for name, text in {"no_date": "a: 2026-13-45", "deep": "[" * 5000}.items():
+        names[name] = place / f"{name}.yaml"
+        names[name].write_text(text, encoding="utf-8")
+    names["lesions"] = place / "lesions.csv"
+    names["lesions"].write_text(
+        "patient_id,lesion,original_shape_Sphericity\na,1,1\na,2,2\nb,1,1\nb,2,3\n"
+    )
     found = run(*(word.format(**names) for word in words.split()))
     assert found.exit_code == code, (found.output, found.exception)
     assert isinstance(found.exception, SystemExit)
     assert said in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("followed", "said"),
+    [
+        ({"url": "https://127.0.0.1:1", "trusted": "bad"}, "NO_CERTIFICATE"),
+        ({"url": "http://127.0.0.1:1", "user": "u", "password_file": "bad"}, "no UTF-8 text"),
+    ],
+    ids=["certificate", "password"],
+)
+def test_what_a_followed_orthanc_lacks_is_said_in_a_line(
+    tmp_path: Path, followed: dict[str, str], said: str
+) -> None:
+    (tmp_path / "bad").write_bytes(b"\xff\xfe")
+    config = settings_file(
+        tmp_path,
+        folder=str(tmp_path / "node"),
+        http={"enabled": False},
+        listener={"port": free_port()},
+        follow=[{"name": "o", **followed}],
+    )
+    code = "from mirv.service.commands.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "serve", "--config", str(config)],
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "1000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
 def test_every_error_of_the_project_is_in_the_tree() -> None:

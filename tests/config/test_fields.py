@@ -44,6 +44,8 @@ def test_what_is_no_address_is_named_with_every_other_fault(tmp_path: Path, addr
         ("10.1.2.3/8", "10.0.0.0/8"),
         ("10.1.0.0/255.255.0.0", "10.1.0.0/16"),
         ("2001:db8::7", "2001:db8::7/128"),
+        ("::ffff:10.1.0.0/112", "10.1.0.0/16"),
+        ("::ffff:127.0.0.1", "127.0.0.1/32"),
         ("::/0", "::/0"),
         (None, None),
     ],
@@ -67,3 +69,12 @@ def test_who_may_call_is_no_part_of_a_run() -> None:
     rule = PeerRule.model_validate({"ae_title": "A", "address": "10.0.0.0/8"})
     alone, among = Settings(), Settings(listener=Listener(allow=(rule,)))
     assert plan_from(alone).digest == plan_from(among).digest
+
+
+@pytest.mark.parametrize("name", ["MIRV_PROFILES", "MIRV_LISTENER"])
+def test_a_variable_that_is_no_value_of_its_setting_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "henry2022")
+    with pytest.raises(SettingsError, match=name.removeprefix("MIRV_").lower()):
+        load_settings()

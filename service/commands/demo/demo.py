@@ -99,10 +99,10 @@ def running_demo(folder: Path) -> Iterator[tuple[DemoOutcome, Node]]:
 
 def _empty(folder: Path) -> None:
     marker = folder / ".mirv-demo"
-    if folder.exists() and any(folder.iterdir()) and not marker.exists():
-        raise BadInput(f"{folder} holds something else; wanted a new or an earlier demo's")
-    shutil.rmtree(folder, ignore_errors=True)
     with opening():
+        if folder.exists() and any(folder.iterdir()) and not marker.exists():
+            raise BadInput(f"{folder} holds something else; wanted a new or an earlier demo's")
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         marker.touch()
 

@@ -39,6 +39,10 @@ def write_variation(cohort: Cohort, sink: Sink, selected: Sequence[str], group: 
         ``missing_column``: the table has no such group; ``not_two_groups``: it has more or fewer.
     """
     lesions = cohort.lesions(cohort.features)
+    if group in cohort.keys.columns:
+        raise Unsuitable(
+            "not_two_groups", f"column {group!r} tells patients apart, wanted one of two groups"
+        )
     if group:
         require_columns(cohort.table, [group])
     rows: list[dict[str, Any]] = []

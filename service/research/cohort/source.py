@@ -206,7 +206,9 @@ def lesions_of_table(path: Path, columns: Columns) -> Cohort:
         A column is missing, an identifier is empty, a lesion stands there twice, several profiles
         and none chosen, no lesion left: names column and row.
     """
-    table = read_table(path, [columns.patient, columns.study or "study_uid"])
+    lesion = (columns.lesion,) if columns.lesion else LESION_COLUMNS
+    # 1.1 and 1.10, or 1 and 001, are two lesions: what names one is text, whatever it looks like.
+    table = read_table(path, [columns.patient, columns.study or "study_uid", *lesion])
     return cohort_of(table, columns, [input_of(path, len(table))])
 
 

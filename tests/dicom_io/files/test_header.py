@@ -7,6 +7,7 @@ import pydicom
 import pytest
 
 from mirv.analysis.errors import Unsuitable
+from mirv.config.errors import Unavailable
 from mirv.dicom_io.files.folder import headers_of_folder
 from mirv.dicom_io.files.header import InstanceHeader, read_header
 from mirv.dicom_io.phantom.patient import Phantom, write_study
@@ -172,5 +173,5 @@ def test_folder_with_everything_in_it(phantom: Phantom, tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(Unavailable):
         headers_of_folder([tmp_path / "nothing"])
