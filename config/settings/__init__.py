@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentFault
 
 from mirv.config.errors import SettingsError, read_given
+from mirv.config.settings.fields import DatabaseUrl
 from mirv.config.settings.keeping import Backlog, Delivery, Retention
 from mirv.config.settings.network import AnyDestination, Followed, Http, Listener, Source, Webhook
 from mirv.config.settings.processing import Extraction, Outputs, PriorityRule, Priors, Reading
@@ -32,10 +33,10 @@ class Settings(BaseSettings):
     )
 
     folder: Path = Field(Path("mirv-data"), description="Spool, database and exports live here")
-    database_url: str | None = Field(
+    database_url: DatabaseUrl | None = Field(
         None, description="Catalogue; none: SQLite in the folder, else postgresql+psycopg://..."
     )
-    workflow_database_url: str | None = Field(
+    workflow_database_url: DatabaseUrl | None = Field(
         None, description="DBOS system database; none: SQLite in the folder"
     )
     quiet_s: float = Field(30, ge=0, description="A study is settled after this long without news")
@@ -156,7 +157,7 @@ def _unknown(named: Any, extras: Collection[str] | None) -> list[str]:
 def _shown(where: tuple[int | str, ...], found: Any) -> str:
     """What was found, for a message; never what may be a password."""
     last = where[-1] if where else ""
-    if last in ("password", "key") or (last == "url" and "@" in str(found)):
+    if last in ("password", "key") or (str(last).endswith("url") and "@" in str(found)):
         return "a secret"
     if isinstance(found, dict):
         return f"fields {', '.join(map(str, found))}"

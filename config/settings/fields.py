@@ -52,12 +52,20 @@ def _bind(text: str) -> str:
     return text
 
 
+def _database(text: str) -> str:
+    """A database there is a driver for."""
+    if not re.match(r"sqlite:///.|postgresql\+psycopg://.", text):
+        raise ValueError("wanted sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME")
+    return text
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 BindAddress = Annotated[str, AfterValidator(_bind)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$")]
+DatabaseUrl = Annotated[str, AfterValidator(_database)]
 
 
 class Section(BaseModel):

@@ -5,7 +5,7 @@ from pathlib import Path
 from mirv.service.catalogue.clock import ClockBook, Jump
 from mirv.service.catalogue.comparisons import Comparisons
 from mirv.service.catalogue.database.claim import Claim
-from mirv.service.catalogue.database.engine import migrate, open_engine
+from mirv.service.catalogue.database.engine import migrate, no_database_told, open_engine
 from mirv.service.catalogue.deliveries import Deliveries, DeliveryRow
 from mirv.service.catalogue.events import Event, EventKind, Events
 from mirv.service.catalogue.facts import Fact, Facts
@@ -59,11 +59,17 @@ class Catalogue:
     ----------
     url : str
         ``sqlite:///file`` (WAL, synchronous=FULL) or ``postgresql+psycopg://...``.
+
+    Raises
+    ------
+    Unavailable
+        What is there is no database, or of a later version.
     """
 
     def __init__(self, url: str) -> None:
         self._database = open_engine(url)
-        migrate(self._database)
+        with no_database_told():
+            migrate(self._database)
         self.claim = Claim(self._database)
         self.events = Events(self._database)
         self.arrivals = Arrivals(self._database)

@@ -1,8 +1,10 @@
 """A fault of the input is one line and an exit code; a bug keeps its traceback (finding A5)."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -134,6 +136,9 @@ def test_what_a_table_cannot_give_is_said_in_a_line(
         ("sr check {table}", 1, "not_dicom"),
         ("demo --out {folder}", 1, "holds something else"),
         ("demo --out {table}", 1, "Not a directory"),
+        ("jobs list --config {no_database}", 1, "catalogue: file is not a database"),
+        ("jobs list --config {later}", 1, "found version 9999 of a later mirv, wanted 0004"),
+        ("config check --config {no_driver}", 1, "wanted sqlite:///FILE or postgresql+psycopg"),
         ("cohort robustness --dicom {folder}/absent", 1, "no file or folder"),
         ("cohort variation --features {lesions} --group-column patient_id", 2, "not_two_groups"),
         ("config check --config {numbered}", 1, "found 1, wanted names of settings"),
@@ -155,6 +160,9 @@ def test_each_fault_of_the_input_gives_its_line_and_exit_code(
         "wrong": {"profiles": ["nope"]},
         "unwritable": {"folder": str(table)},
         "numbered": {1: 2},
+        "no_driver": {"database_url": "mysql://u:hunter2@x/y"},
+        "no_database": {"folder": str(place), "database_url": f"sqlite:///{table}"},
+        "later": {"folder": str(place), "database_url": f"sqlite:///{place / 'later.sqlite'}"},
         "no_name": {"profiles": ["a\0b.yaml"]},
     }
     names = {"table": table, "folder": place}
@@ -164,6 +172,10 @@ def test_each_fault_of_the_input_gives_its_line_and_exit_code(
     for name, text in {"no_date": "a: 2026-13-45", "deep": "[" * 5000}.items():
         names[name] = place / f"{name}.yaml"
         names[name].write_text(text, encoding="utf-8")
+    with closing(sqlite3.connect(place / "later.sqlite")) as later:
+        later.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        later.execute("INSERT INTO alembic_version VALUES ('9999')")
+        later.commit()
     names["lesions"] = place / "lesions.csv"
     names["lesions"].write_text(
         "patient_id,lesion,original_shape_Sphericity\na,1,1\na,2,2\nb,1,1\nb,2,3\n"
@@ -172,6 +184,7 @@ def test_each_fault_of_the_input_gives_its_line_and_exit_code(
     assert found.exit_code == code, (found.output, found.exception)
     assert isinstance(found.exception, SystemExit)
     assert said in found.stderr
+    assert "hunter2" not in found.stderr
 
 
 @pytest.mark.parametrize(

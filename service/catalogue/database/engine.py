@@ -12,6 +12,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from mirv.analysis.errors import Transient
+from mirv.config.errors import Unavailable
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_MS = 30_000
@@ -154,6 +155,21 @@ def passing_faults() -> Iterator[None]:
         raise Transient(f"catalogue: {type(cause).__name__}: {cause}") from error
 
 
+@contextlib.contextmanager
+def no_database_told() -> Iterator[None]:
+    """Around the first look at a catalogue: what is no database is no bug.
+
+    Raises
+    ------
+    Unavailable
+        In the driver's words.
+    """
+    try:
+        yield
+    except sa.exc.DatabaseError as error:
+        raise Unavailable(f"catalogue: {error.orig}") from error
+
+
 class Prepared:
     """A statement compiled once, for the ones that run for every object.
 
@@ -244,9 +260,25 @@ def _driver(connection: sa.Connection) -> sqlite3.Connection:
 
 
 def migrate(database: Database, revision: str = "head") -> None:
-    """Bring the schema to this version; of several that start at once, one does it."""
-    if _is_current(database):
+    """Bring the schema to this version; of several that start at once, one does it.
+
+    Parameters
+    ----------
+    database : Database
+    revision : str
+        The last migration to make.
+
+    Raises
+    ------
+    Unavailable
+        The catalogue is of a later version.
+    """
+    last = max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+    found = _version(database)
+    if found == last:
         return
+    if found is not None and found > last:
+        raise Unavailable(f"catalogue: found version {found} of a later mirv, wanted {last}")
     # Only now: alembic takes as long to load as all else a command needs of the catalogue.
     from alembic import command
     from alembic.config import Config
@@ -260,11 +292,10 @@ def migrate(database: Database, revision: str = "head") -> None:
         command.upgrade(config, revision)
 
 
-def _is_current(database: Database) -> bool:
-    """Whether the last migration there is has been made."""
-    last = max(path.name[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+def _version(database: Database) -> str | None:
+    """The last migration that was made; None: none was."""
     with database.read() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
-            return False
+            return None
         found = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    return bool(found == last)
+    return None if found is None else str(found)
