@@ -191,7 +191,7 @@ def test_an_output_is_one_function_and_one_entry(copy: Copy, study: Path, tmp_pa
     copy.insert(OUTPUTS, "\nRender = ", OUTPUT_IMPORT)
     copy.insert(
         OUTPUTS,
-        ")\n\n\ndef check_extras",
+        ")\n\n\ndef extra_names",
         '    Output(TOY_SR, toy_sr, "Comprehensive 3D SR of nothing", "testers", "1500"),\n',
     )
     settings, out = tmp_path / "mirv.yaml", tmp_path / "out"
