@@ -72,7 +72,8 @@ def _read_csv(path: Path, text_columns: Iterable[str]) -> pd.DataFrame:
             **options,
         )
     names = [str(name) for name in header.iloc[0]]
-    if len(set(names)) < len(names) and len(names) == table.shape[1]:
+    named = [name for name in names if name]  # spreadsheets add empty columns at the end
+    if len(set(named)) < len(named) and len(names) == table.shape[1]:
         table.columns = pd.Index(names)  # refused with the rest of what stands there twice
     return table
 

@@ -70,3 +70,9 @@ def test_longer_rows_shift_no_column(tmp_path):
     for text in ("patient,x,y\nA,1,2,9\nB,3,4,9\n", "patient,x,y\nA,1,2,9\nB,3,4\n"):
         path = write(tmp_path / "t.csv", text)
         assert refused(read_table, path, ["patient"]).code == "unreadable_table"
+
+
+def test_empty_columns_at_the_end_are_no_names_that_stand_twice(tmp_path):
+    path = write(tmp_path / "t.csv", "patient,x,,\nA,1,,\nB,2,,\n")
+    table = read_table(path, ["patient"])
+    assert list(table["patient"]) == ["A", "B"] and list(table["x"]) == [1, 2]
