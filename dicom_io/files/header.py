@@ -21,6 +21,7 @@ from mirv.dicom_io.standard.classes import (
     SEGMENTATION_CLASSES,
 )
 from mirv.dicom_io.standard.identity import made_here
+from mirv.dicom_io.standard.person import Identity, birth_date, issuer
 from mirv.dicom_io.standard.uids import is_received_uid
 
 DESCRIBED = (
@@ -37,7 +38,7 @@ DESCRIBED = (
     "EchoTime",
     "ContrastBolusAgent",
 )
-"""Tags of the description table (SPEC R-DESC-1); the patient's name stays out."""
+"""Tags of the description table (SPEC R-DESC-1)."""
 
 _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=True)
 
@@ -73,6 +74,14 @@ class InstanceHeader:
         Of the whole file.
     size : int
         Bytes of the whole file.
+    issuer, birth_date, sex, patient_name : str
+        As in `Identity`; "" in headers that were written before they were read.
+    acquisition : str
+        Acquisition Number.
+    author : str
+        Who made a segmentation: Content Creator's Name, else Operators' Name; "" for an image.
+    labels : tuple of str
+        Of the segments or ROIs, in file order.
     """
 
     sop_class_uid: str
@@ -101,6 +110,18 @@ class InstanceHeader:
     own: bool
     sha256: str
     size: int
+    issuer: str = ""
+    birth_date: str = ""
+    sex: str = ""
+    patient_name: str = ""
+    acquisition: str = ""
+    author: str = ""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> Identity:
+        """Who the object is of."""
+        return Identity(self.patient_id, self.issuer, self.birth_date, self.sex, self.patient_name)
 
     @property
     def is_image(self) -> bool:
@@ -141,7 +162,7 @@ class InstanceHeader:
         """
         raw: dict[str, Any] = json.loads(text)
         for field in fields(cls):
-            if isinstance(raw[field.name], list):
+            if isinstance(raw.get(field.name), list):
                 raw[field.name] = tuple(raw[field.name])
         raw["description"] = tuple((key, value) for key, value in raw["description"])
         return cls(**raw)
@@ -237,7 +258,30 @@ def _header(dataset: Values, syntax: str, sha256: str, size: int) -> InstanceHea
         own=_own(dataset),
         sha256=sha256,
         size=size,
+        issuer=_issuer(dataset),
+        birth_date=birth_date(text(dataset, "PatientBirthDate")),
+        sex=text(dataset, "PatientSex").upper(),
+        patient_name=text(dataset, "PatientName"),
+        acquisition=text(dataset, "AcquisitionNumber"),
+        author=_author(dataset) if sop_class in SEGMENTATION_CLASSES else "",
+        labels=_labels(dataset),
     )
+
+
+def _issuer(dataset: Values) -> str:
+    qualifiers = dataset.get("IssuerOfPatientIDQualifiersSequence") or ()
+    universal = next((text(one, "UniversalEntityID") for one in qualifiers), "")
+    return issuer(text(dataset, "IssuerOfPatientID"), universal)
+
+
+def _author(dataset: Values) -> str:
+    return text(dataset, "ContentCreatorName") or "\\".join(_texts(dataset, "OperatorsName"))
+
+
+def _labels(dataset: Values) -> tuple[str, ...]:
+    segments = [text(one, "SegmentLabel") for one in dataset.get("SegmentSequence") or ()]
+    rois = [text(one, "ROIName") for one in dataset.get("StructureSetROISequence") or ()]
+    return (*segments, *rois)
 
 
 def _texts(dataset: Values, keyword: str) -> tuple[str, ...]:

@@ -39,7 +39,11 @@ _WANTED: dict[int, tuple[str, bytes]] = {
     0x00080060: ("Modality", b"CS"),
     0x00080070: ("Manufacturer", b"LO"),
     0x0008103E: ("SeriesDescription", b"LO"),
+    0x00100010: ("PatientName", b"PN"),
     0x00100020: ("PatientID", b"LO"),
+    0x00100021: ("IssuerOfPatientID", b"LO"),
+    0x00100030: ("PatientBirthDate", b"DA"),
+    0x00100040: ("PatientSex", b"CS"),
     0x00180010: ("ContrastBolusAgent", b"LO"),
     0x00180050: ("SliceThickness", b"DS"),
     0x00180060: ("KVP", b"DS"),
@@ -50,6 +54,7 @@ _WANTED: dict[int, tuple[str, bytes]] = {
     0x00181210: ("ConvolutionKernel", b"SH"),
     0x0020000D: ("StudyInstanceUID", b"UI"),
     0x0020000E: ("SeriesInstanceUID", b"UI"),
+    0x00200012: ("AcquisitionNumber", b"IS"),
     0x00200032: ("ImagePositionPatient", b"DS"),
     0x00200037: ("ImageOrientationPatient", b"DS"),
     0x00200052: ("FrameOfReferenceUID", b"UI"),
@@ -63,8 +68,10 @@ _WANTED: dict[int, tuple[str, bytes]] = {
 # What a header reads from these takes pydicom.
 _LEFT_TO_PYDICOM = frozenset(
     {
+        0x00100024,  # Issuer of Patient ID Qualifiers Sequence
         0x0018A001,  # Contributing Equipment Sequence
         0x00620002,  # Segment Sequence
+        0x00700084,  # Content Creator's Name
         0x30060008,  # Structure Set Date
         0x30060009,  # Structure Set Time
     }

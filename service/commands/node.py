@@ -21,6 +21,7 @@ def serve(config: ConfigOption = None) -> None:
     settings = load_settings(config)
     configure(settings.log_level)
     node = Node(settings)
+    node.end_when_told()
     node.start()
     try:
         node.wait()
@@ -38,6 +39,7 @@ def worker(config: ConfigOption = None) -> None:
     settings = load_settings(config)
     configure(settings.log_level)
     made = Worker(settings)
+    made.end_when_told()
     made.start()
     made.wait()
 

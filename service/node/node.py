@@ -23,7 +23,7 @@ from mirv.service.objects.spool import Spool
 from mirv.service.objects.spool_name import name_spool
 from mirv.service.peers.commitment import CommitmentCalls
 from mirv.service.runtime.log import get_logger
-from mirv.service.runtime.loop import Loop, wait_for_the_end
+from mirv.service.runtime.loop import Loop, end_when_told, wait_for_the_end
 from mirv.service.runtime.node_folder import (
     AlreadyRunning,
     FolderLock,
@@ -88,6 +88,10 @@ class Node:
         self._http: HttpServer | None = None
         self._opened = contextlib.ExitStack()
 
+    def end_when_told(self) -> None:
+        """Heed a signal to end from now on: one that comes while we start ends us after it."""
+        end_when_told(self._stopping)
+
     def start(self) -> None:
         """Sweep, migrate, recover, listen; returns when objects are taken in.
 
@@ -104,7 +108,6 @@ class Node:
         with opening():
             settings.folder.mkdir(parents=True, exist_ok=True)
             self._lock.take()
-        self._stopping.clear()
         try:
             self._start_inside()
         except BaseException:

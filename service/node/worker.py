@@ -19,7 +19,7 @@ from mirv.service.node.heartbeat import Heart
 from mirv.service.objects.spool import Spool
 from mirv.service.objects.spool_name import check_spool
 from mirv.service.runtime.log import get_logger
-from mirv.service.runtime.loop import Loop, wait_for_the_end
+from mirv.service.runtime.loop import Loop, end_when_told, wait_for_the_end
 from mirv.service.runtime.node_folder import NodeFolder, catalogue_url, workflow_url
 from mirv.service.study.plan import extractor_from, plan_from
 from mirv.service.work import engine
@@ -53,6 +53,10 @@ class Worker:
         self._beating: Loop | None = None
         self._extractor: Extractor | None = None
         self._catalogue: Catalogue | None = None
+
+    def end_when_told(self) -> None:
+        """Heed a signal to end from now on: one that comes while we start ends us after it."""
+        end_when_told(self._stopping)
 
     def start(self) -> None:
         """Open what the node shares and begin; returns at once.

@@ -55,9 +55,14 @@ class Loop:
         return False
 
 
-def wait_for_the_end(stopping: threading.Event) -> None:
-    """Block until the process is told to end, or someone sets `stopping`."""
+def end_when_told(stopping: threading.Event) -> None:
+    """From now on a signal to end the process sets `stopping`, instead of ending it at once."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopping.set())
+
+
+def wait_for_the_end(stopping: threading.Event) -> None:
+    """Block until the process is told to end, or someone sets `stopping`."""
+    end_when_told(stopping)
     while not stopping.wait(0.5):
         pass

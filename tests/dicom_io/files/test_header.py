@@ -1,5 +1,6 @@
 """Headers: whole objects are read, anything else is refused with what was found and where."""
 
+import json
 import struct
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mirv.config.errors import Unavailable
 from mirv.dicom_io.files.folder import headers_of_folder
 from mirv.dicom_io.files.header import InstanceHeader, read_header
 from mirv.dicom_io.phantom.patient import Phantom, write_study
+from mirv.dicom_io.standard.person import Identity
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,20 @@ def test_header_of_an_image(phantom: Phantom) -> None:
     assert header.position == tuple(ds.ImagePositionPatient)
     assert header.size == phantom.ct[4].stat().st_size
     assert dict(header.description)["ConvolutionKernel"] == "B30f"
-    assert "Phantom" not in header.to_json()
+    assert header.identity == Identity(
+        str(ds.PatientID), "", "", str(ds.PatientSex), str(ds.PatientName)
+    )
+
+
+def test_a_header_indexed_before_identities_were_read_says_nothing_of_them(
+    phantom: Phantom,
+) -> None:
+    header = read_header(phantom.ct[4])
+    later = {"issuer", "birth_date", "sex", "patient_name", "acquisition", "author", "labels"}
+    older = {key: value for key, value in json.loads(header.to_json()).items() if key not in later}
+    found = InstanceHeader.from_json(json.dumps(older))
+    assert found.identity == Identity(header.patient_id)
+    assert (found.acquisition, found.author, found.labels) == ("", "", ())
 
 
 def test_header_of_segmentations(phantom: Phantom) -> None:
