@@ -17,6 +17,7 @@ from mirv.dicom_io.standard.classes import (
     DEFLATED,
     IMAGE_CLASSES,
     NATIVE,
+    RTSTRUCT_CLASS,
     SEG_CLASSES,
     SEGMENTATION_CLASSES,
 )
@@ -82,6 +83,8 @@ class InstanceHeader:
         Who made a segmentation: Content Creator's Name, else Operators' Name; "" for an image.
     labels : tuple of str
         Of the segments or ROIs, in file order.
+    drawn_on : tuple of str
+        Images that the contours of an RTSTRUCT name, one by one; sorted.
     """
 
     sop_class_uid: str
@@ -117,6 +120,7 @@ class InstanceHeader:
     acquisition: str = ""
     author: str = ""
     labels: tuple[str, ...] = ()
+    drawn_on: tuple[str, ...] = ()
 
     @property
     def identity(self) -> Identity:
@@ -265,6 +269,7 @@ def _header(dataset: Values, syntax: str, sha256: str, size: int) -> InstanceHea
         acquisition=text(dataset, "AcquisitionNumber"),
         author=_author(dataset) if sop_class in SEGMENTATION_CLASSES else "",
         labels=_labels(dataset),
+        drawn_on=tuple(sorted(named.of_parts)) if sop_class == RTSTRUCT_CLASS else (),
     )
 
 

@@ -1,7 +1,7 @@
 """RTSTRUCT contours to masks: even-odd (XOR) filling, a voxel counts when its centre is inside."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,28 @@ class _Sorted:
     total: int = 0
 
 
-def read_rtstruct(dataset: Dataset, image: Geometry) -> tuple[Segment, ...]:
+@dataclass(frozen=True, slots=True)
+class DrawnOn:
+    """The image that regions are to be read on; empty where it is not to be held against them.
+
+    Attributes
+    ----------
+    frames : frozenset of str
+        Frame of Reference UIDs.
+    instances : frozenset of str
+        SOP Instance UIDs.
+    """
+
+    frames: frozenset[str] = frozenset()
+    instances: frozenset[str] = frozenset()
+
+
+ANY_IMAGE = DrawnOn()
+
+
+def read_rtstruct(
+    dataset: Dataset, image: Geometry, drawn_on: DrawnOn = ANY_IMAGE
+) -> tuple[Segment, ...]:
     """Read every ROI of an RTSTRUCT onto the grid of its image.
 
     Parameters
@@ -66,8 +87,18 @@ def read_rtstruct(dataset: Dataset, image: Geometry) -> tuple[Segment, ...]:
             int(observation.ReferencedROINumber): observation
             for observation in dataset.get("RTROIObservationsSequence") or ()
         }
+        named = {number: _images_named(sequence) for number, sequence in contours.items()}
+        if not any(names & drawn_on.instances for names in named.values()):
+            drawn_on = replace(drawn_on, instances=frozenset())  # none resolves: they say nothing
+        elsewhere = {
+            int(roi.ROINumber): _elsewhere(roi, named.get(int(roi.ROINumber), set()), drawn_on)
+            for roi in rois
+        }
         return tuple(
-            _roi(roi, contours.get(int(roi.ROINumber), ()), observed, image) for roi in rois
+            _roi(roi, contours.get(int(roi.ROINumber), ()), observed, image)
+            if elsewhere[int(roi.ROINumber)] is None
+            else _without_mask(roi, observed, elsewhere[int(roi.ROINumber)])
+            for roi in rois
         )
     except PARSE_FAULTS as error:
         raise Unsuitable(
@@ -78,8 +109,6 @@ def read_rtstruct(dataset: Dataset, image: Geometry) -> tuple[Segment, ...]:
 def _roi(
     roi: Dataset, sequence: Sequence[Dataset], observed: dict[int, Dataset], image: Geometry
 ) -> Segment:
-    number = int(roi.ROINumber)
-    observation = observed.get(number, Dataset())
     found = _sort(sequence, image)
     notes = _notes(found)
     refusal = _refusal(found)
@@ -94,17 +123,47 @@ def _roi(
         mask = box_of(patches, shape)
         if mask.n_voxels == 0:
             mask, refusal = None, _empty(found)
+    return replace(_without_mask(roi, observed, refusal), mask=mask, notes=tuple(notes))
+
+
+def _without_mask(roi: Dataset, observed: dict[int, Dataset], refusal: Reason | None) -> Segment:
+    number = int(roi.ROINumber)
+    observation = observed.get(number, Dataset())
     finding = codes.first_code(observation, "RTROIIdentificationCodeSequence")
     return Segment(
         number=number,
         label=text(roi, "ROIName"),
-        mask=mask,
+        mask=None,
         algorithm_type=ALGORITHMS.get(text(roi, "ROIGenerationAlgorithm").upper(), "MANUAL"),
         finding=finding or codes.LESION,
         description=text(roi, "ROIDescription"),
-        notes=tuple(notes),
         refusal=refusal,
     )
+
+
+def _images_named(contours: Sequence[Dataset]) -> set[str]:
+    """Images that the contours of one ROI say they were drawn on."""
+    return {
+        text(image, "ReferencedSOPInstanceUID")
+        for contour in contours
+        for image in contour.get("ContourImageSequence") or ()
+    } - {""}
+
+
+def _elsewhere(roi: Dataset, named: set[str], drawn_on: DrawnOn) -> Reason | None:
+    """Why an ROI was not drawn on this image (PS3.3 C.8.8.5, C.8.8.6); None when it may be."""
+    frame = text(roi, "ReferencedFrameOfReferenceUID")
+    if frame and drawn_on.frames and frame not in drawn_on.frames:
+        return Reason(
+            "other_frame_of_reference",
+            f"found frame of reference {frame}, wanted {' or '.join(sorted(drawn_on.frames))}",
+        )
+    if named and drawn_on.instances and not named & drawn_on.instances:
+        return Reason(
+            "other_images",
+            f"found contours on {len(named)} images, none of this series, wanted this series",
+        )
+    return None
 
 
 def _sort(sequence: Sequence[Dataset], image: Geometry) -> _Sorted:

@@ -62,6 +62,23 @@ class Identity:
     name: str = ""
 
 
+NOBODY = Identity()
+"""Says nothing of its patient."""
+
+_IN_WORDS = {
+    "patient_id": "Patient ID",
+    "issuer": "Issuer of Patient ID",
+    "birth_date": "birth date",
+    "sex": "sex",
+    "name": "name",
+}
+
+
+def in_words(fields: Iterable[str]) -> str:
+    """Fields of `Identity` as people call them, joined by "and"; never their values."""
+    return " and ".join(_IN_WORDS[field] for field in fields)
+
+
 class Sameness(StrEnum):
     """Whether two identities are of one person."""
 

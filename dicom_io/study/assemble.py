@@ -12,7 +12,7 @@ from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.header import creation_time
 from mirv.dicom_io.files.values import PARSE_FAULTS, numbers, read_dataset, text
 from mirv.dicom_io.images.series import ImageSeries, read_series
-from mirv.dicom_io.masks.rtstruct import CLOSED, read_rtstruct
+from mirv.dicom_io.masks.rtstruct import ANY_IMAGE, CLOSED, DrawnOn, read_rtstruct
 from mirv.dicom_io.masks.seg import read_seg
 from mirv.dicom_io.masks.segment import Segment
 from mirv.dicom_io.model import Evidence, Note, QualityOutcome, StudyInput
@@ -91,12 +91,14 @@ def _read_segmentations(
     headers, candidates = [], []
     refusals = []
     disputed = {row.object_uid for row in selection.quality if row.check == "frame_of_reference"}
+    here = _drawn_on(series)
     for uid in selection.segmentations:
         dataset = read_dataset(open_object(uid))
         try:
             if uid in disputed:
                 _require_contours_on_images(dataset, series)
-            segments = _read_one(dataset, series.volume.geometry, reading)
+            drawn_on = ANY_IMAGE if uid in disputed else here
+            segments = _read_one(dataset, series.volume.geometry, reading, drawn_on)
         except Unsuitable as error:
             refusals.append(error)
             reason = error.reason
@@ -114,9 +116,18 @@ def _read_segmentations(
     return headers, candidates
 
 
-def _read_one(dataset: Dataset, geometry: Geometry, reading: Reading) -> tuple[Segment, ...]:
+def _drawn_on(series: ImageSeries) -> DrawnOn:
+    return DrawnOn(
+        frames=frozenset(text(one, "FrameOfReferenceUID") for one in series.images) - {""},
+        instances=frozenset(text(one, "SOPInstanceUID") for one in series.images),
+    )
+
+
+def _read_one(
+    dataset: Dataset, geometry: Geometry, reading: Reading, drawn_on: DrawnOn
+) -> tuple[Segment, ...]:
     if str(dataset.SOPClassUID) == RTSTRUCT_CLASS:
-        return read_rtstruct(dataset, geometry)
+        return read_rtstruct(dataset, geometry, drawn_on)
     return read_seg(dataset, geometry, reading.fractional_threshold)
 
 

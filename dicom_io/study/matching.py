@@ -18,6 +18,8 @@ from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.header import InstanceHeader
 from mirv.dicom_io.model import Note, QualityOutcome, QualityRow
 from mirv.dicom_io.standard.classes import RTSTRUCT_CLASS
+from mirv.dicom_io.standard.person import NOBODY, Identity, Sameness, compare, in_words
+from mirv.dicom_io.study.one_image import why_not_one
 from mirv.dicom_io.study.quality_rows import row_of
 
 
@@ -46,6 +48,8 @@ class Selection:
         SHA-256 over sorted (SOP Instance UID, content SHA-256) of images and segmentations.
     quality : tuple of QualityRow
         What matching has to say of this pair.
+    identity : Identity
+        Who the images are of; of a selection queued before it was read, the PatientID alone.
     """
 
     study_uid: str
@@ -57,6 +61,7 @@ class Selection:
     matched_by: tuple[tuple[str, MatchRule], ...]
     input_digest: str
     quality: tuple[QualityRow, ...] = ()
+    identity: Identity = NOBODY
 
     def to_json(self) -> str:
         """JSON text, sorted keys."""
@@ -84,6 +89,7 @@ class Selection:
         raw["images"], raw["segmentations"] = tuple(raw["images"]), tuple(raw["segmentations"])
         raw["matched_by"] = tuple((uid, MatchRule(rule)) for uid, rule in raw["matched_by"])
         raw["quality"] = tuple(QualityRow.from_fields(row) for row in raw["quality"])
+        raw["identity"] = Identity(**raw.get("identity", {"patient_id": raw["patient_id"]}))
         return cls(**raw)
 
 
@@ -129,6 +135,10 @@ class _Series:
     def uid(self) -> str:
         return self.first.series_uid
 
+    @property
+    def identities(self) -> set[Identity]:
+        return {header.identity for header in self.headers}
+
     def shares_frame(self, segmentation: InstanceHeader) -> bool:
         frames = {header.frame_of_reference_uid for header in self.headers} - {""}
         return bool(frames & set(segmentation.referenced_frames))
@@ -164,7 +174,7 @@ def match(headers: Sequence[InstanceHeader], reading: Reading) -> MatchOutcome:
     known = {header.sop_instance_uid: header for header in headers if not header.own}
     ordered = [known[uid] for uid in sorted(known)]
     series = _series_of(header for header in ordered if header.is_image)
-    joined = [_join(header, series) for header in ordered if header.is_segmentation]
+    joined = [one for header in ordered if header.is_segmentation for one in _join(header, series)]
     quality = [one.refused for one in joined if one.refused is not None]
     waiting = [
         Waiting(
@@ -184,6 +194,9 @@ def match(headers: Sequence[InstanceHeader], reading: Reading) -> MatchOutcome:
                 first = candidate.first
                 waiting.append(Waiting(first.study_uid, first.series_uid, "", "a segmentation"))
             continue
+        if (why := why_not_one(candidate.headers)) is not None:
+            quality.append(row_of(why, candidate.first.study_uid, candidate.uid))
+            continue
         chosen, left = _preferred(mine, reading.prefer)
         quality.extend(_not_analysed(one, candidate, reading.prefer) for one in left)
         selections.append(_selection(candidate, chosen))
@@ -201,13 +214,24 @@ def _series_of(images: Iterable[InstanceHeader]) -> list[_Series]:
     return result
 
 
-def _join(segmentation: InstanceHeader, series: Sequence[_Series]) -> _Joined:
+def _join(segmentation: InstanceHeader, series: Sequence[_Series]) -> list[_Joined]:
+    """A segmentation with its series; an RTSTRUCT with each that its contours were drawn on."""
+    drawn_on = set(segmentation.drawn_on)
+    drawn = [one for one in series if any(h.sop_instance_uid in drawn_on for h in one.headers)]
+    if drawn:
+        return [_joined(segmentation, one, MatchRule.INSTANCES) for one in drawn]
     referred = _by_reference(segmentation, series)
     if referred is None:
-        return _by_frame(segmentation, series)
-    found, rule = referred
+        return [_by_frame(segmentation, series)]
+    return [_joined(segmentation, *referred)]
+
+
+def _joined(segmentation: InstanceHeader, found: _Series, rule: MatchRule) -> _Joined:
+    person = _another_person(segmentation, found)
+    if person is not None and person.refused:
+        return _Joined(segmentation, refused=person)
     if found.shares_frame(segmentation) or not segmentation.referenced_frames:
-        return _Joined(segmentation, found, rule)
+        return _Joined(segmentation, found, rule, note=person)
     row = _row(
         segmentation,
         Note(
@@ -228,6 +252,31 @@ def _join(segmentation: InstanceHeader, series: Sequence[_Series]) -> _Joined:
         )
         return _Joined(segmentation, found, rule, note=note)
     return _Joined(segmentation, refused=row)
+
+
+def _another_person(segmentation: InstanceHeader, series: _Series) -> QualityRow | None:
+    """What there is to say when a segmentation names other person's details than its images.
+
+    The names alone may differ (married, misspelt): the instances it names decide then.
+    """
+    differing = min(
+        (compare(segmentation.identity, one).differing for one in series.identities), key=len
+    )
+    if not differing:
+        return None
+    refused = differing != ("name",)
+    return _row(
+        segmentation,
+        Note(
+            "other_patient",
+            QualityOutcome.REFUSED if refused else QualityOutcome.WARN,
+            f"another {in_words(differing)}",
+            f"the patient of image series {series.uid}",
+            "the segmentation refers to the images of another patient"
+            if refused
+            else "the segmentation gives its patient another name than the images do",
+        ),
+    )
 
 
 def _by_reference(
@@ -255,6 +304,7 @@ def _by_frame(segmentation: InstanceHeader, series: Sequence[_Series]) -> _Joine
         for one in series
         if one.shares_frame(segmentation)
         and one.first.patient_id == segmentation.patient_id
+        and compare(segmentation.identity, one.first.identity).sameness is not Sameness.OTHER
         and not all(header.is_localizer for header in one.headers)
     ]
     same_study = [one for one in sharing if one.first.study_uid == segmentation.study_uid]
@@ -352,6 +402,7 @@ def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
         ),
         input_digest=digest.hexdigest(),
         quality=tuple(rows),
+        identity=first.identity,
     )
 
 

@@ -17,9 +17,10 @@ class Comparisons:
         self._database = database
 
     def earlier(self, patient_id: str, study_date: str) -> list[RunRow]:
-        """The current finished runs of a patient's studies before a date, latest first.
+        """The current finished runs of a Patient ID's studies before a date, latest first.
 
-        None without a patient's ID or a date: studies are never joined by guess.
+        Whether they are of one person is for who asks. None without a patient's ID or a date:
+        studies are never joined by guess.
 
         Parameters
         ----------
@@ -42,8 +43,8 @@ class Comparisons:
         with self._database.read() as connection:
             return [run_row(row) for row in connection.execute(query).mappings()]
 
-    def awaits_prior(self, patient_id: str, study_date: str) -> bool:
-        """True while a run of an earlier study of the patient is under way.
+    def under_way_before(self, patient_id: str, study_date: str) -> list[RunRow]:
+        """Current runs of a Patient ID's earlier studies that are under way.
 
         Parameters
         ----------
@@ -53,16 +54,16 @@ class Comparisons:
 
         Returns
         -------
-        bool
+        list of RunRow
         """
         if not patient_id or not study_date:
-            return False
+            return []
         table = schema.runs
-        query = sa.select(table.c.run_id).where(
+        query = sa.select(table).where(
             _before(table, patient_id, study_date), table.c.state.in_(UNDER_WAY)
         )
         with self._database.read() as connection:
-            return connection.execute(query).first() is not None
+            return [run_row(row) for row in connection.execute(query).mappings()]
 
     def hasten_prior(
         self, patient_id: str, study_date: str, priority: int, hasten: Callable[[str, int], None]

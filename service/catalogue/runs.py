@@ -45,7 +45,11 @@ class Runs:
         with self._database.write() as connection:
             if self._known(connection, new.run_id):
                 return False
-            current = sa.and_(table.c.series_uid == new.series_uid, table.c.superseded_by.is_(None))
+            current = sa.and_(
+                table.c.study_uid == new.study_uid,
+                table.c.series_uid == new.series_uid,
+                table.c.superseded_by.is_(None),
+            )
             finished = connection.execute(
                 sa.select(table.c.run_id)
                 .where(current, table.c.state == RunState.FINISHED)

@@ -14,6 +14,7 @@ from mirv.dicom_io.files.folder import headers_of_folder
 from mirv.dicom_io.files.header import read_header
 from mirv.dicom_io.model import Artifact, QualityOutcome, QualityRow
 from mirv.dicom_io.outputs import render
+from mirv.dicom_io.standard.person import compare, in_words
 from mirv.dicom_io.study.matching import Selection, Waiting, match, unmatched
 from mirv.service.study import pipeline
 from mirv.service.study.plan import Plan, extractor_from, plan_from, run_digest
@@ -108,6 +109,7 @@ def process_folder(
                 result.refused.append(_fault(selection))
     result.records = [record for _, record in folder_run.done]
     result.pictures = folder_run.pictures
+    result.refused.extend(folder_run.quality)
     result.tables = write_tables(
         out,
         result.records,
@@ -129,13 +131,14 @@ class _FolderRun:
     progress: Callable[[int, int], None] | None
     created: datetime | None
     done: list[tuple[str, ResultRecord]] = field(default_factory=list)
-    modalities: dict[str, str] = field(default_factory=dict)
+    selections: dict[str, Selection] = field(default_factory=dict)
+    quality: list[QualityRow] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
 
     def process(self, selection: Selection) -> list[Path]:
         """Analyse one selection; the DICOM files written."""
         first = read_header(self.paths[selection.images[0]])
-        prior = self._prior(first.patient_id, first.study_date, selection.modality)
+        prior = self._prior(selection, first.study_date)
         study, result = pipeline.analyse_selection(
             selection,
             self.paths.__getitem__,
@@ -153,25 +156,43 @@ class _FolderRun:
             pipeline.write_pictures(study, pictures, self.settings)
             self.pictures.append(pictures)
         self.done.append((run, record_of(study, result)))
-        self.modalities[run] = selection.modality
+        self.selections[run] = selection
         return _write(self.out, run, artifacts)
 
-    def _prior(
-        self, patient_id: str, study_date: str, modality: str
-    ) -> tuple[str, ResultRecord] | None:
+    def _prior(self, selection: Selection, study_date: str) -> tuple[str, ResultRecord] | None:
         """The one result of the patient's latest earlier study; none where several may be meant."""
-        if not (self.settings.compare_with_prior and patient_id and study_date):
+        if not (self.settings.compare_with_prior and selection.patient_id and study_date):
             return None
         earlier = [
             (run, record)
             for run, record in self.done
-            if record.patient_id == patient_id
+            if record.patient_id == selection.patient_id
             and "" < record.study_date < study_date
-            and self.modalities[run] == modality
+            and self.selections[run].modality == selection.modality
         ]
+        earlier = [one for one in earlier if self._is_of_the_person(selection, one[0])]
         latest = max((record.study_date for _, record in earlier), default="")
         found = [one for one in earlier if one[1].study_date == latest]
         return found[0] if len(found) == 1 else None
+
+    def _is_of_the_person(self, selection: Selection, run: str) -> bool:
+        """False, and said, where an earlier study under the same Patient ID is another person's."""
+        other = self.selections[run]
+        differing = compare(selection.identity, other.identity).differing
+        if differing:
+            self.quality.append(
+                QualityRow(
+                    study_uid=selection.study_uid,
+                    series_uid=selection.series_uid,
+                    check="other_person",
+                    outcome=QualityOutcome.WARN,
+                    found=f"another {in_words(differing)}",
+                    wanted="the same person",
+                    detail=f"not compared with the earlier study {other.study_uid}: it is of "
+                    "another person under the same Patient ID",
+                )
+            )
+        return not differing
 
 
 def _write(out: Path, run: str, artifacts: Sequence[Artifact]) -> list[Path]:

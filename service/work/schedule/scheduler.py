@@ -4,12 +4,13 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mirv.analysis.errors import Transient
+from mirv.dicom_io.standard.person import Sameness, compare
 from mirv.dicom_io.study.matching import Selection
-from mirv.service.catalogue import Catalogue, RunRow, RunState
+from mirv.service.catalogue import Catalogue, EventKind, RunRow, RunState
 from mirv.service.catalogue.run_rows import USUAL_PRIORITY, NewRun
 from mirv.service.catalogue.states import UNDER_WAY
 from mirv.service.runtime.log import get_logger
@@ -81,6 +82,26 @@ class Starters:
     fetch: Callable[[str, str, int], bool | None] | None = None
     prior: Callable[[str, str, int], None] | None = None
     hasten: Callable[[str, int], None] = _as_they_are
+
+
+def not_of_others(selection: Selection, runs: Sequence[RunRow]) -> list[RunRow]:
+    """Runs under the Patient ID of a selection whose images do not contradict being its person's.
+
+    Parameters
+    ----------
+    selection : Selection
+    runs : sequence of RunRow
+
+    Returns
+    -------
+    list of RunRow
+    """
+    return [
+        run
+        for run in runs
+        if compare(selection.identity, Selection.from_json(run.selection).identity).sameness
+        is not Sameness.OTHER
+    ]
 
 
 class Scheduler:
@@ -182,7 +203,8 @@ class Scheduler:
         awaits = False
         each = zip(one.outcome.selections, one.dates, one.descriptions, strict=True)
         for selection, date, description in each:
-            if self._catalogue.comparisons.awaits_prior(selection.patient_id, date):
+            earlier = self._catalogue.comparisons.under_way_before(selection.patient_id, date)
+            if not_of_others(selection, earlier):
                 awaits = True
                 rank = self._rules.rank(selection, description)
                 self._catalogue.comparisons.hasten_prior(
@@ -224,9 +246,11 @@ class Scheduler:
             ),
             now,
         )
+        if new and self._rules.compare_with_prior:
+            self._say_if_of_another(selection, study_date, run_id, now)
         lonely = new and self._rules.compare_with_prior and prior is None
         if lonely and self._start.prior is not None:
-            if self._catalogue.comparisons.earlier(selection.patient_id, study_date):
+            if self._earlier(selection, study_date):
                 return new  # there are several, and which is meant is not ours to guess
             self._start.prior(run_id, selection.study_uid, 0)
         return new
@@ -239,11 +263,39 @@ class Scheduler:
         """
         alike = [
             run
-            for run in self._catalogue.comparisons.earlier(selection.patient_id, study_date)
+            for run in self._earlier(selection, study_date)
             if Selection.from_json(run.selection).modality == selection.modality
         ]
         latest = [run for run in alike if run.study_date == alike[0].study_date]
         return latest[0] if len(latest) == 1 else None
+
+    def _earlier(self, selection: Selection, study_date: str) -> list[RunRow]:
+        """Finished runs of earlier studies under its Patient ID that are not of another person."""
+        found = self._catalogue.comparisons.earlier(selection.patient_id, study_date)
+        return not_of_others(selection, found)
+
+    def _say_if_of_another(
+        self, selection: Selection, study_date: str, run_id: str, now: float
+    ) -> None:
+        """Note that earlier studies under its Patient ID were left out, and what contradicts."""
+        found = self._catalogue.comparisons.earlier(selection.patient_id, study_date)
+        others = set(found) - set(not_of_others(selection, found))
+        differing = {
+            field
+            for run in others
+            for field in compare(
+                selection.identity, Selection.from_json(run.selection).identity
+            ).differing
+        }
+        if others:
+            self._catalogue.events.add(
+                now,
+                EventKind.PRIOR_OF_ANOTHER,
+                study_uid=selection.study_uid,
+                run_id=run_id,
+                studies=sorted({run.study_uid for run in others}),
+                differing=sorted(differing),
+            )
 
     def _revise(self, now: float) -> int:
         """Queue later studies again whose earlier study has come, or come anew, since."""

@@ -42,11 +42,20 @@ def test_a_header_indexed_before_identities_were_read_says_nothing_of_them(
     phantom: Phantom,
 ) -> None:
     header = read_header(phantom.ct[4])
-    later = {"issuer", "birth_date", "sex", "patient_name", "acquisition", "author", "labels"}
+    later = {
+        "issuer",
+        "birth_date",
+        "sex",
+        "patient_name",
+        "acquisition",
+        "author",
+        "labels",
+        "drawn_on",
+    }
     older = {key: value for key, value in json.loads(header.to_json()).items() if key not in later}
     found = InstanceHeader.from_json(json.dumps(older))
     assert found.identity == Identity(header.patient_id)
-    assert (found.acquisition, found.author, found.labels) == ("", "", ())
+    assert (found.acquisition, found.author, found.labels, found.drawn_on) == ("", "", (), ())
 
 
 def test_header_of_segmentations(phantom: Phantom) -> None:

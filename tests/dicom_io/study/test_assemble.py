@@ -317,6 +317,50 @@ def test_contours_of_another_frame_must_lie_on_their_images(tmp_path: Path, shif
     assert rows_of(study, "frame_of_reference")[0].outcome == "warn"
 
 
+def test_a_region_of_another_frame_of_reference_is_refused_by_name(tmp_path: Path) -> None:
+    """Finding D6: it was read where the coordinates happened to lie in the image."""
+    phantom = make(tmp_path, seg=False)
+    path = write_rtstruct(tmp_path / "rt.dcm", phantom.drawn, phantom.geometry, phantom.identity)
+    ds = pydicom.dcmread(path)
+    ds.StructureSetROISequence[1].ReferencedFrameOfReferenceUID = "1.2.3"
+    ds.save_as(path)
+    study = read(tmp_path)
+    drawn = [one.label for one in phantom.drawn]
+    assert [one.label for one in study.lesions] == [drawn[0], drawn[2]]
+    (row,) = rows_of(study, "other_frame_of_reference")
+    assert row.refused
+    assert drawn[1] in row.found
+    assert "1.2.3" in row.detail
+
+
+def test_a_region_drawn_on_another_series_is_refused_by_name(tmp_path: Path) -> None:
+    """Finding D6: a region of another phase of the same place was read on this one."""
+    phantom = make(tmp_path, seg=False)
+    path = write_rtstruct(tmp_path / "rt.dcm", phantom.drawn, phantom.geometry, phantom.identity)
+    ds = pydicom.dcmread(path)
+    for contour in ds.ROIContourSequence[1].ContourSequence:
+        contour.ContourImageSequence[0].ReferencedSOPInstanceUID += ".1"
+    ds.save_as(path)
+    study = read(tmp_path)
+    drawn = [one.label for one in phantom.drawn]
+    assert [one.label for one in study.lesions] == [drawn[0], drawn[2]]
+    (row,) = rows_of(study, "other_images")
+    assert row.refused
+    assert drawn[1] in row.found
+
+
+def test_regions_whose_images_all_have_other_uids_are_read(tmp_path: Path) -> None:
+    """Images that were given new UIDs and their structure set was not: names say nothing then."""
+    phantom = make(tmp_path, seg=False)
+    path = write_rtstruct(tmp_path / "rt.dcm", phantom.drawn, phantom.geometry, phantom.identity)
+    ds = pydicom.dcmread(path)
+    for roi in ds.ROIContourSequence:
+        for contour in roi.ContourSequence:
+            contour.ContourImageSequence[0].ReferencedSOPInstanceUID += ".1"
+    ds.save_as(path)
+    assert len(read(tmp_path).lesions) == 3
+
+
 def test_a_check_the_settings_name_refuses_the_study(tmp_path: Path) -> None:
     make(tmp_path)
     strict = Quality(max_slice_distance_mm=3.0, refuse=("slice_distance",))

@@ -56,7 +56,7 @@ def test_images_that_are_named_but_not_here_are_said(headers: list[InstanceHeade
 
 
 def test_by_series_when_no_instance_resolves(headers: list[InstanceHeader]) -> None:
-    odd = replace(rtstruct(headers), referenced_instances=("1.2.3",))
+    odd = replace(rtstruct(headers), referenced_instances=("1.2.3",), drawn_on=("1.2.3",))
     assert only(match([*images(headers), odd], READING)).matched_by[0][1] == "series"
 
 
@@ -172,3 +172,129 @@ def test_sarcomas_join_by_series(shared: Path) -> None:
     outcome = match(headers_of_folder([shared / "sts"]).headers, READING)
     assert len(outcome.selections) == 6
     assert {rule for s in outcome.selections for _, rule in s.matched_by} == {"series"}
+
+
+ANNA = {"issuer": "HERE", "birth_date": "19500102", "sex": "F", "patient_name": "Anna^A"}
+
+
+def refused(outcome: MatchOutcome, check: str) -> list[str]:
+    return [row.found for row in outcome.quality if row.check == check and row.refused]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("patient_id", "ANOTHER", "another Patient ID"),
+        ("issuer", "ELSEWHERE", "another Issuer of Patient ID"),
+        ("birth_date", "19500103", "another birth date"),
+        ("sex", "M", "another sex"),
+    ],
+)
+def test_a_segmentation_of_another_person_is_refused(
+    headers: list[InstanceHeader], field: str, value: str, said: str
+) -> None:
+    """Finding D7."""
+    scans = [replace(one, **ANNA) for one in images(headers)]
+    theirs = replace(seg(headers), **{**ANNA, field: value})
+    outcome = match([*scans, theirs], READING)
+    assert outcome.selections == ()
+    assert refused(outcome, "other_patient") == [said]
+
+
+def test_a_segmentation_that_differs_in_the_name_alone_is_warned_of(
+    headers: list[InstanceHeader],
+) -> None:
+    scans = [replace(one, **ANNA) for one in images(headers)]
+    renamed = replace(seg(headers), **{**ANNA, "patient_name": "Schmidt"})
+    rows = only(match([*scans, renamed], READING)).quality
+    assert [(row.outcome, row.found) for row in rows if row.check == "other_patient"] == [
+        ("warn", "another name")
+    ]
+
+
+def test_a_segmentation_of_another_person_is_not_joined_by_the_frame_alone(
+    headers: list[InstanceHeader],
+) -> None:
+    scans = [replace(one, **ANNA) for one in images(headers)]
+    nameless = replace(
+        seg(headers), **{**ANNA, "sex": "M"}, referenced_instances=(), referenced_series=()
+    )
+    assert match([*scans, nameless], READING).selections == ()
+
+
+def test_images_of_two_persons_in_one_series_are_never_stacked(
+    headers: list[InstanceHeader],
+) -> None:
+    """Finding D7."""
+    scans = images(headers)
+    mixed = [replace(one, patient_id="ANOTHER") if i % 2 else one for i, one in enumerate(scans)]
+    outcome = match([*mixed, seg(headers)], READING)
+    assert outcome.selections == ()
+    assert refused(outcome, "several_patients") == ["images of several patients"]
+    assert refused(outcome, "other_patient") == []
+
+
+def test_a_detail_that_some_images_lack_is_no_other_person(headers: list[InstanceHeader]) -> None:
+    scans = [replace(one, **ANNA) if i % 2 else one for i, one in enumerate(images(headers))]
+    scans = [replace(one, patient_name="Anna^A", sex="F") for one in scans]
+    assert only(match([*scans, replace(seg(headers), **ANNA)], READING)).images
+
+
+def test_images_of_two_frames_of_reference_in_one_series_are_never_stacked(
+    headers: list[InstanceHeader],
+) -> None:
+    """Finding D14."""
+    first, *rest = images(headers)
+    outcome = match([replace(first, frame_of_reference_uid="1.2.5"), *rest, seg(headers)], READING)
+    assert outcome.selections == ()
+    assert refused(outcome, "several_frames_of_reference") == ["2 frames of reference"]
+
+
+def acquired(headers: list[InstanceHeader], numbers: str, **tags: str) -> MatchOutcome:
+    """The phantom with these acquisition numbers, from the lowest slice up."""
+    scans = sorted(images(headers), key=lambda one: one.position[2])
+    given = [
+        replace(one, acquisition=number, **tags) for one, number in zip(scans, numbers, strict=True)
+    ]
+    return match([*given, seg(headers)], READING)
+
+
+@pytest.mark.parametrize("numbers", ["121212121212", "111111211111", "111122211111"])
+def test_two_acquisitions_at_alternating_places_are_never_stacked(
+    headers: list[InstanceHeader], numbers: str
+) -> None:
+    """Finding D15."""
+    outcome = acquired(headers, numbers)
+    assert outcome.selections == ()
+    assert refused(outcome, "interleaved_acquisitions") == [
+        "acquisitions 1 and 2 at alternating places"
+    ]
+
+
+@pytest.mark.parametrize("numbers", ["111111222222", "112233445566", "123456789abc", "1" * 12])
+def test_acquisitions_one_after_the_other_are_one_image(
+    headers: list[InstanceHeader], numbers: str
+) -> None:
+    assert only(acquired(headers, numbers)).images
+
+
+def test_mr_may_take_odd_and_even_slices_apart(headers: list[InstanceHeader]) -> None:
+    assert only(acquired(headers, "121212121212", modality="MR")).images
+
+
+def test_an_rtstruct_is_joined_to_each_series_its_contours_were_drawn_on(
+    headers: list[InstanceHeader],
+) -> None:
+    """Finding D6: of two phases one was taken for all regions."""
+    scans = images(headers)
+    phase = [
+        replace(one, series_uid="1.2.7", sop_instance_uid=f"1.2.7.{i}")
+        for i, one in enumerate(scans)
+    ]
+    both = replace(
+        rtstruct(headers), drawn_on=(scans[3].sop_instance_uid, phase[5].sop_instance_uid)
+    )
+    outcome = match([*scans, *phase, both], READING)
+    assert {one.series_uid for one in outcome.selections} == {scans[0].series_uid, "1.2.7"}
+    one = match([*scans, *phase, replace(both, drawn_on=("1.2.7.5",))], READING)
+    assert [each.series_uid for each in one.selections] == ["1.2.7"]

@@ -63,3 +63,33 @@ def test_every_object_names_the_installation_that_is_set(tmp_path: Path, uid: st
 def test_what_is_no_uid_names_no_installation(uid: str) -> None:
     with pytest.raises(ValidationError, match="device_uid"):
         Outputs(device_uid=uid)
+
+
+@pytest.mark.parametrize("sex", ["F", "M"])
+def test_studies_of_two_persons_under_one_patient_id_are_never_compared(
+    tmp_path: Path, sex: str
+) -> None:
+    """Finding H1: the earlier study of another person was taken for the baseline."""
+    small = {"n_lesions": 2, "shape": (16, 64, 64), "spacing": (5.0, 2.4, 2.4)}
+    write_study(tmp_path / "in" / "1", **small, patient_name="Doe^J", ct_tags={"PatientSex": "F"})
+    later = write_study(
+        tmp_path / "in" / "2",
+        **small,
+        time_point=1,
+        patient_name="Doe^J",
+        ct_tags={"PatientSex": sex},
+    )
+    for path in (tmp_path / "in").glob("*/SEG.dcm"):
+        ds = pydicom.dcmread(path)
+        ds.PatientSex = ""
+        ds.save_as(path)
+    settings = Settings(spaces=(), profiles=("henry2022",), outputs={"extras": ()})
+    outcome = process_folder([tmp_path / "in"], tmp_path / "out", settings)
+    compared = [
+        any(one.name == "n_matched" for one in record.result.measures) for record in outcome.records
+    ]
+    said = [(row.study_uid, row.found) for row in outcome.refused if row.check == "other_person"]
+    same = sex == "F"
+    assert compared == [False, same]
+    assert said == ([] if same else [(later.identity.study_uid, "another sex")])
+    assert outcome.exit_code == 0

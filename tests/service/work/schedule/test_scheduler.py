@@ -1,6 +1,7 @@
 """What becomes a run and when: settled studies, late objects, replaced segmentations."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from pydicom import dcmread
 
 from mirv.config.settings.processing import Reading
 from mirv.dicom_io.phantom.patient import Phantom, write_study
-from mirv.service.catalogue import Catalogue, PriorSearch, RunRow, sqlite_url
+from mirv.dicom_io.standard.person import Identity
+from mirv.dicom_io.study.matching import Selection
+from mirv.service.catalogue import Catalogue, EventKind, PriorSearch, RunRow, sqlite_url
 from mirv.service.catalogue.run_rows import USUAL_PRIORITY, NewRun
 from mirv.service.objects.intake import Intake
 from mirv.service.objects.spool import Spool
@@ -261,8 +264,12 @@ def test_an_earlier_study_is_looked_for_again_while_a_source_is_away(
 def test_what_is_waited_for_goes_no_later_than_who_waits(day: Day, study: Phantom) -> None:
     patient = str(dcmread(study.ct[0], stop_before_pixels=True).PatientID)
     plan = Plan(profiles=(), spaces=(), reading=Reading()).digest
+    selection = Selection(
+        "1.9", "1.8", patient, "CT", ("1.7",), ("1.6",), (), "i", identity=Identity(patient)
+    ).to_json()
     day.store.runs.queue(
-        NewRun("e", "1.9", "1.8", patient, "19990101", "i", plan, "{}", priority=1000), day.now
+        NewRun("e", "1.9", "1.8", patient, "19990101", "i", plan, selection, priority=1000),
+        day.now,
     )
     day.take(*study.ct, study.seg)
     assert day.later() == 0
@@ -272,3 +279,66 @@ def test_what_is_waited_for_goes_no_later_than_who_waits(day: Day, study: Phanto
     assert day.hastened == [(earlier.workflow_id, USUAL_PRIORITY)]
     day.later()
     assert len(day.hastened) == 1
+
+
+def earlier_study(day: Day, patient: str, identity: Identity) -> str:
+    """The run of an earlier study under this Patient ID, queued; its identity."""
+    plan = Plan(profiles=(), spaces=(), reading=Reading()).digest
+    selection = Selection(
+        "1.9", "1.8", patient, "CT", ("1.7",), ("1.6",), (), "i", identity=identity
+    ).to_json()
+    new = NewRun("e", "1.9", "1.8", patient, "19990101", "i", plan, selection)
+    day.store.runs.queue(new, day.now)
+    return new.run_id
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_studies_of_two_persons_under_one_patient_id_are_never_compared(
+    day: Day, study: Phantom, finished: bool
+) -> None:
+    """Finding H1: the earlier study of another person was taken for the baseline."""
+    patient = str(dcmread(study.ct[0], stop_before_pixels=True).PatientID)
+    earlier = earlier_study(day, patient, Identity(patient, sex="M"))
+    if finished:
+        day.finish(earlier)
+    day.take(*study.ct, study.seg)
+    assert day.later() == 1, "it does not wait for a study of another person"
+    (run,) = (one for one in day.store.runs.all() if one.run_id != earlier)
+    day.finish(run.run_id)
+    if not finished:
+        day.finish(earlier)
+    assert day.later() == 0, "nor is it revised when that has finished"
+    assert run.prior is None
+    assert day.priors == [(run.run_id, run.study_uid, 0)]
+    noted = day.store.events.all(kind=EventKind.PRIOR_OF_ANOTHER)
+    assert [one.detail for one in noted] == (
+        [{"studies": ["1.9"], "differing": ["sex"]}] if finished else []
+    )
+
+
+def test_an_earlier_study_of_the_same_person_is_waited_for(day: Day, study: Phantom) -> None:
+    ds = dcmread(study.ct[0], stop_before_pixels=True)
+    patient = str(ds.PatientID)
+    same = Identity(patient, sex=str(ds.PatientSex), name=str(ds.PatientName))
+    earlier = earlier_study(day, patient, same)
+    day.take(*study.ct, study.seg)
+    assert day.later() == 0
+    day.finish(earlier)
+    assert day.later() == 1
+    (run,) = (one for one in day.store.runs.all() if one.run_id != earlier)
+    assert run.prior == earlier
+
+
+def test_a_run_is_replaced_within_its_study_only(day: Day, study: Phantom, tmp_path: Path) -> None:
+    """Finding H2: a study with the Series Instance UID of another took its place."""
+    day.take(*study.ct, study.seg)
+    day.later()
+    mine = day.current()
+    day.finish(mine.run_id)
+    selection = replace(Selection.from_json(mine.selection), study_uid="1.9")
+    new = NewRun("o", "1.9", mine.series_uid, "P2", "", "i", "p", selection.to_json())
+    day.store.runs.queue(new, day.now)
+    day.finish("o")
+    theirs, first = day.store.runs.get("o"), day.store.runs.get(mine.run_id)
+    assert theirs is not None and first is not None
+    assert (theirs.predecessor, first.superseded_by) == (None, None)
