@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from mirv.analysis.errors import Reason
 from mirv.config.settings.processing import Reading
@@ -226,6 +227,10 @@ def test_of_several_series_on_the_earlier_date_none_is_guessed(
         patient_id="OTHER",
         ct_tags={"StudyDate": "20240101", "PatientID": "MIRV-PHANTOM"},
     )
+    assert other.seg is not None
+    drawn = dcmread(other.seg)
+    drawn.PatientID = "MIRV-PHANTOM"
+    drawn.save_as(other.seg)
     clock.take(*first_files, *other.files)
     clock.tick()
     clock.finish(first)
