@@ -26,7 +26,7 @@ from tests.service.wire import associate, ct_slice, encoded, store_bytes
 
 pytestmark = pytest.mark.peers
 
-NAME, ID = "Zyxwvsentinel^Qwert", "SENTINEL4711"
+NAME, ID = "Zyxwvsentinel^Qwert", "SENTINELVWXQ"
 PERSONAL = {
     "AccessionNumber": "ACCSENT0815",
     "PatientBirthDate": "19370203",
@@ -38,7 +38,7 @@ PERSONAL = {
     "PatientComments": "commentsentinel",
     "OperatorsName": "Opsentinel^Nurse",
 }
-SENTINELS = ("sentinel", "zyxwv", "qwert", "4711", "accsent", "19370203", "othersent")
+SENTINELS = ("sentinel", "zyxwv", "qwert", "vwxq", "accsent", "19370203", "othersent")
 
 
 @contextmanager
