@@ -65,6 +65,8 @@ def read_rtstruct(
     dataset : Dataset
     image : Geometry
         In the frame of reference of the contours.
+    drawn_on : DrawnOn
+        What each ROI is held against; one of another frame or of other images gets no mask.
 
     Returns
     -------
@@ -87,17 +89,10 @@ def read_rtstruct(
             int(observation.ReferencedROINumber): observation
             for observation in dataset.get("RTROIObservationsSequence") or ()
         }
-        named = {number: _images_named(sequence) for number, sequence in contours.items()}
-        if not any(names & drawn_on.instances for names in named.values()):
+        if not any(_images_named(one) & drawn_on.instances for one in contours.values()):
             drawn_on = replace(drawn_on, instances=frozenset())  # none resolves: they say nothing
-        elsewhere = {
-            int(roi.ROINumber): _elsewhere(roi, named.get(int(roi.ROINumber), set()), drawn_on)
-            for roi in rois
-        }
         return tuple(
-            _roi(roi, contours.get(int(roi.ROINumber), ()), observed, image)
-            if elsewhere[int(roi.ROINumber)] is None
-            else _without_mask(roi, observed, elsewhere[int(roi.ROINumber)])
+            _roi(roi, contours.get(int(roi.ROINumber), ()), observed, image, drawn_on)
             for roi in rois
         )
     except PARSE_FAULTS as error:
@@ -107,8 +102,14 @@ def read_rtstruct(
 
 
 def _roi(
-    roi: Dataset, sequence: Sequence[Dataset], observed: dict[int, Dataset], image: Geometry
+    roi: Dataset,
+    sequence: Sequence[Dataset],
+    observed: dict[int, Dataset],
+    image: Geometry,
+    drawn_on: DrawnOn,
 ) -> Segment:
+    if (elsewhere := _elsewhere(roi, _images_named(sequence), drawn_on)) is not None:
+        return _without_mask(roi, observed, elsewhere)
     found = _sort(sequence, image)
     notes = _notes(found)
     refusal = _refusal(found)

@@ -15,6 +15,8 @@ from itertools import combinations
 
 _ALIKE = 0.8
 _LONGEST_NAME = 200
+_MOST_WORDS, _LONGEST_WORD = 8, 32
+"""Of a name that are compared: a sender's long one must not keep the node busy."""
 _WORDS = re.compile(r"[^\W_]+")
 _DIGITS = re.compile(r"[0-9]{8}")
 _SAYS_NOTHING = frozenset(
@@ -206,7 +208,7 @@ def _folded(text: str) -> list[str]:
     plain = "".join(sign for sign in decomposed if not unicodedata.combining(sign))
     for double, single in (("ae", "a"), ("oe", "o"), ("ue", "u")):  # Mueller is Müller
         plain = plain.replace(double, single)
-    return _WORDS.findall(plain)
+    return [word[:_LONGEST_WORD] for word in _WORDS.findall(plain)[:_MOST_WORDS]]
 
 
 def _names_contradict(one: Identity, other: Identity) -> bool:

@@ -19,7 +19,7 @@ from mirv.dicom_io.files.header import InstanceHeader
 from mirv.dicom_io.model import Note, QualityOutcome, QualityRow
 from mirv.dicom_io.standard.classes import RTSTRUCT_CLASS
 from mirv.dicom_io.standard.person import NOBODY, Identity, Sameness, compare, in_words
-from mirv.dicom_io.study.one_image import why_not_one
+from mirv.dicom_io.study.one_image import MOST_IDENTITIES, why_not_one
 from mirv.dicom_io.study.quality_rows import row_of
 
 
@@ -136,8 +136,9 @@ class _Series:
         return self.first.series_uid
 
     @property
-    def identities(self) -> set[Identity]:
-        return {header.identity for header in self.headers}
+    def identities(self) -> list[Identity]:
+        """Whose its images say they are; with more than these it is refused as several persons'."""
+        return sorted({header.identity for header in self.headers})[:MOST_IDENTITIES]
 
     def shares_frame(self, segmentation: InstanceHeader) -> bool:
         frames = {header.frame_of_reference_uid for header in self.headers} - {""}

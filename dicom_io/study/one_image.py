@@ -14,7 +14,7 @@ from mirv.dicom_io.model import Note, QualityOutcome
 from mirv.dicom_io.standard.person import Sameness, compare
 
 _APART_MM = 1e-3
-_MOST_IDENTITIES = 20
+MOST_IDENTITIES = 20
 """Writings of one patient in one series; beyond, comparing each with each would take long."""
 
 
@@ -62,7 +62,7 @@ def _refused(check: str, found: str, wanted: str, detail: str) -> Note:
 
 def _several_persons(headers: Sequence[InstanceHeader]) -> bool:
     identities = sorted({header.identity for header in headers})
-    return len(identities) > _MOST_IDENTITIES or any(
+    return len(identities) > MOST_IDENTITIES or any(
         compare(*pair).sameness is Sameness.OTHER for pair in combinations(identities, 2)
     )
 
@@ -101,5 +101,6 @@ def _place(header: InstanceHeader) -> tuple[float, ...]:
     if len(header.position) != 3 or len(header.orientation) != 6:
         return ()
     rows, columns = np.reshape(header.orientation, (2, 3))
-    place = float(np.dot(np.cross(rows, columns), header.position))
+    with np.errstate(all="ignore"):  # what is no number is seen below
+        place = float(np.dot(np.cross(rows, columns), header.position))
     return (place,) if np.isfinite(place) else ()

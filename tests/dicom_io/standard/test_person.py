@@ -97,3 +97,9 @@ def test_who_could_be_either_of_two_joins_neither() -> None:
 def test_without_a_patient_id_nothing_is_joined() -> None:
     nobody = Identity("", "HOSP", "19500102", "F", "Müller^Anna")
     assert persons([nobody, ANNA])[nobody] == ""
+
+
+def test_of_a_name_without_end_only_the_first_words_count() -> None:
+    endless = replace(ANNA, name="Anna " + "x " * 90)
+    assert compare(endless, ANNA).sameness is Sameness.SAME
+    assert compare(replace(ANNA, name="y " * 90 + "Anna"), ANNA).differing == ("name",)
