@@ -76,7 +76,7 @@ BREAKS = {
         "dicom_io/outputs/segmentation/frames.py",
         "mirv.dicom_io.outputs.reports.derived",
     ),
-    "Floors of dicom_io.study": ("dicom_io/study/lesions.py", "mirv.dicom_io.study.matching"),
+    "Floors of dicom_io.study": ("dicom_io/study/versions.py", "mirv.dicom_io.study.matching"),
     "Floors of dicom_io.sr": ("dicom_io/sr/tree.py", "mirv.dicom_io.sr.template_rows"),
     "Floors of dicom_io.files": ("dicom_io/files/pixels.py", "mirv.dicom_io.files.header"),
     "Floors of analysis.extraction": (

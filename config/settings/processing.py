@@ -62,6 +62,10 @@ class PriorityRule(Section):
         return self
 
 
+Several = Literal["auto", "versions", "parts", "readers"]
+"""What further segmentations of one image are taken for."""
+
+
 class Reading(Section):
     """How segmentations become lesions. Part of what a result's identity is derived from."""
 
@@ -75,6 +79,18 @@ class Reading(Section):
     )
     prefer: Literal["seg", "rtstruct", "both"] = Field(
         "seg", description="Which lesion set counts when one image has SEG and RTSTRUCT"
+    )
+    several: Several = Field(
+        "auto",
+        description="What a further segmentation of one image is: auto decides by rules "
+        "(docs/reading.md); versions: it replaces the earlier; parts: both count, the latest of "
+        "each lesion; readers: one of them counts",
+    )
+    reader: str = Field(
+        "",
+        max_length=64,
+        description="Whose lesion set counts where several readers drew one: words of the author "
+        "or of the description; none: the first made",
     )
     quality: Quality = Field(Quality(), description="Checks of image series")
 

@@ -1,13 +1,13 @@
 """Functional groups of multi-frame objects (PS3.3 C.7.6.16): a frame's own, else the shared."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydicom import Dataset
 
 from mirv.analysis.errors import Unsuitable
 from mirv.dicom_io.files.pixels import frame_count
-from mirv.dicom_io.files.values import Values, numbers
+from mirv.dicom_io.files.values import Parsed, Values, first_item, numbers
 
 _SHARED = "SharedFunctionalGroupsSequence"
 _PER_FRAME = "PerFrameFunctionalGroupsSequence"
@@ -23,10 +23,13 @@ class FrameGroup:
         Of this frame alone; they come first.
     shared : Dataset
         Of all frames; empty when the object has none.
+    parsed : Parsed
+        Groups of the object that were met before.
     """
 
     own: Dataset
     shared: Dataset
+    parsed: Parsed = field(default_factory=dict)
 
     def part(self, keyword: str) -> Dataset:
         """The first item of one functional group, empty when neither has it.
@@ -40,9 +43,10 @@ class FrameGroup:
         -------
         Dataset
         """
-        sequence = self.own.get(keyword) or self.shared.get(keyword)
-        item: Dataset = sequence[0] if sequence else Dataset()
-        return item
+        for group in (self.own, self.shared):
+            if (item := first_item(group, keyword, self.parsed)) is not None:
+                return item
+        return Dataset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,8 @@ def frame_groups(ds: Dataset) -> list[FrameGroup]:
             "malformed", f"found functional groups of {len(groups)} frames, wanted {count}"
         )
     shared = (ds.get(_SHARED) or [Dataset()])[0]
-    return [FrameGroup(own, shared) for own in groups]
+    parsed: Parsed = {}
+    return [FrameGroup(own, shared, parsed) for own in groups]
 
 
 def all_groups(ds: Values) -> Sequence[Dataset]:

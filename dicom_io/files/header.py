@@ -267,7 +267,7 @@ def _header(dataset: Values, syntax: str, sha256: str, size: int) -> InstanceHea
         sex=text(dataset, "PatientSex").upper(),
         patient_name=text(dataset, "PatientName"),
         acquisition=text(dataset, "AcquisitionNumber"),
-        author=_author(dataset) if sop_class in SEGMENTATION_CLASSES else "",
+        author=author(dataset) if sop_class in SEGMENTATION_CLASSES else "",
         labels=_labels(dataset),
         drawn_on=tuple(sorted(named.of_parts)) if sop_class == RTSTRUCT_CLASS else (),
     )
@@ -279,7 +279,8 @@ def _issuer(dataset: Values) -> str:
     return issuer(text(dataset, "IssuerOfPatientID"), universal)
 
 
-def _author(dataset: Values) -> str:
+def author(dataset: Values) -> str:
+    """Who made a segmentation: Content Creator's Name, else Operators' Name; "" for nobody."""
     return text(dataset, "ContentCreatorName") or "\\".join(_texts(dataset, "OperatorsName"))
 
 

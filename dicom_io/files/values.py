@@ -129,6 +129,46 @@ def text(dataset: Values, keyword: str) -> str:
     return _CONTROL.sub(" ", str(value)).strip()
 
 
+Parsed = dict[tuple[int, bytes], Dataset]
+"""First items of sequences by tag and encoded bytes: frames and segments repeat each other's."""
+
+
+def first_item(dataset: Dataset, keyword: str, parsed: Parsed) -> Dataset | None:
+    """The first item of a sequence, None when there is none; equal bytes are parsed once.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    keyword : str
+        Of the sequence.
+    parsed : Parsed
+        Of one object (one encoding, one character set); grows.
+
+    Returns
+    -------
+    Dataset or None
+        Shared by all that have the same bytes: not to be changed.
+    """
+    if keyword not in dataset:
+        return None
+    raw = dataset.get_item(keyword)
+    encoded = raw.value if isinstance(raw, RawDataElement) else None
+    if not isinstance(encoded, bytes):
+        return _first_item(dataset, keyword)
+    key = int(raw.tag), encoded
+    if key not in parsed:
+        item = _first_item(dataset, keyword)
+        if item is None:
+            return None
+        parsed[key] = item
+    return parsed[key]
+
+
+def _first_item(dataset: Dataset, keyword: str) -> Dataset | None:
+    sequence = dataset.get(keyword)
+    return sequence[0] if sequence else None
+
+
 def numbers(dataset: Values, keyword: str) -> tuple[float, ...]:
     """A value as floats; empty when missing.
 

@@ -82,9 +82,7 @@ def read_rtstruct(
             int(roi.ReferencedROINumber): roi.get("ContourSequence") or ()
             for roi in dataset.get("ROIContourSequence") or ()
         }
-        rois = sorted(dataset.get("StructureSetROISequence") or (), key=lambda r: int(r.ROINumber))
-        if not rois:
-            raise Unsuitable("malformed", "found no ROI in the Structure Set ROI Sequence")
+        rois = regions(dataset)
         observed = {
             int(observation.ReferencedROINumber): observation
             for observation in dataset.get("RTROIObservationsSequence") or ()
@@ -99,6 +97,24 @@ def read_rtstruct(
         raise Unsuitable(
             "malformed", f"the RTSTRUCT cannot be read: {type(error).__name__}: {error}"[:300]
         ) from error
+
+
+def regions(dataset: Dataset) -> list[Dataset]:
+    """Items of the Structure Set ROI Sequence by ROI number.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Raises
+    ------
+    Unsuitable
+        There is none.
+    """
+    rois = sorted(dataset.get("StructureSetROISequence") or (), key=lambda r: int(r.ROINumber))
+    if not rois:
+        raise Unsuitable("malformed", "found no ROI in the Structure Set ROI Sequence")
+    return rois
 
 
 def _roi(

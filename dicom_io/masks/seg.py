@@ -1,7 +1,8 @@
 """SEG objects: BINARY, FRACTIONAL and LABELMAP, frame by frame onto the grid of the image."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from mirv.analysis.errors import Reason, Unsuitable
 from mirv.analysis.model import BoolArray, Geometry, Mask
 from mirv.dicom_io.files.frame_groups import FrameGroup, frame_groups, placing_of
 from mirv.dicom_io.files.pixels import stored_frames
-from mirv.dicom_io.files.values import PARSE_FAULTS, numbers, text
+from mirv.dicom_io.files.values import PARSE_FAULTS, Parsed, first_item, numbers, text
 from mirv.dicom_io.images.stack import (
     AXIS_TOLERANCE,
     Plane,
@@ -23,7 +24,7 @@ from mirv.dicom_io.images.stack import (
 )
 from mirv.dicom_io.masks.placing import Patch, box_of, crop, place
 from mirv.dicom_io.masks.segment import Segment
-from mirv.dicom_io.model import Note, QualityOutcome
+from mirv.dicom_io.model import Code, Note, QualityOutcome
 from mirv.dicom_io.standard import codes
 from mirv.dicom_io.standard.classes import LABELMAP_CLASS
 
@@ -77,9 +78,13 @@ def read_seg(dataset: Dataset, image: Geometry, threshold: float = 0.5) -> tuple
         frames = _frames(dataset)
         own = _own_grid(frames, Tolerances())
         drawn = _draw(dataset, frames, own, threshold)
-        return tuple(
-            _segment(description, drawn, own, image) for description in _described(dataset)
-        )
+        parsed: Parsed = {}
+        segments = []
+        for description in described(dataset):
+            planes = drawn.get(int(description.SegmentNumber), {})
+            placed = _placed(box_of(planes, own.geometry.shape), own.geometry, image)
+            segments.append(_segment(description, parsed, placed))
+        return tuple(segments)
     except PARSE_FAULTS as error:
         raise Unsuitable(
             "malformed", f"the SEG cannot be read: {type(error).__name__}: {error}"[:300]
@@ -117,8 +122,19 @@ def _is_labelmap(dataset: Dataset) -> bool:
     )
 
 
-def _described(dataset: Dataset) -> Iterable[Dataset]:
-    """Segment descriptions by number; a label map's background (number 0) is no lesion."""
+def described(dataset: Dataset) -> list[Dataset]:
+    """Segment descriptions by number; a label map's background (number 0) is no lesion.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Pixels are not looked at.
+
+    Raises
+    ------
+    Unsuitable
+        There is no Segment Sequence.
+    """
     sequence = dataset.get("SegmentSequence")
     if not sequence:
         raise Unsuitable("malformed", "found no Segment Sequence (0062,0002)")
@@ -235,35 +251,41 @@ def _draw(dataset: Dataset, frames: Sequence[_Frame], own: _Grid, threshold: flo
     return drawn
 
 
-def _segment(description: Dataset, drawn: _Drawn, own: _Grid, image: Geometry) -> Segment:
-    number = int(description.SegmentNumber)
-    mask, notes, refusal = _placed(
-        box_of(drawn.get(number, {}), own.geometry.shape), own.geometry, image
-    )
+class _Placed(NamedTuple):
+    """A segment on the grid of the image, or why it is not."""
+
+    mask: Mask | None
+    notes: list[Note]
+    refusal: Reason | None
+
+
+def _segment(description: Dataset, parsed: Parsed, placed: _Placed) -> Segment:
     algorithm = text(description, "SegmentAlgorithmType").upper() or "MANUAL"
+
+    def code(keyword: str) -> Code | None:
+        item = first_item(description, keyword, parsed)
+        return None if item is None else codes.code_of(item)
+
     return Segment(
-        number=number,
+        number=int(description.SegmentNumber),
         label=text(description, "SegmentLabel"),
-        mask=mask,
+        mask=placed.mask,
         tracking_id=text(description, "TrackingID"),
         tracking_uid=text(description, "TrackingUID"),
         algorithm_type=algorithm,
         algorithm_name=text(description, "SegmentAlgorithmName"),
-        category=codes.first_code(description, "SegmentedPropertyCategoryCodeSequence")
-        or codes.ABNORMAL,
-        finding=codes.first_code(description, "SegmentedPropertyTypeCodeSequence") or codes.LESION,
-        anatomy=codes.first_code(description, "AnatomicRegionSequence"),
+        category=code("SegmentedPropertyCategoryCodeSequence") or codes.ABNORMAL,
+        finding=code("SegmentedPropertyTypeCodeSequence") or codes.LESION,
+        anatomy=code("AnatomicRegionSequence"),
         description=text(description, "SegmentDescription"),
-        notes=tuple(notes),
-        refusal=refusal,
+        notes=tuple(placed.notes),
+        refusal=placed.refusal,
     )
 
 
-def _placed(
-    mask: Mask, own: Geometry, image: Geometry
-) -> tuple[Mask | None, list[Note], Reason | None]:
+def _placed(mask: Mask, own: Geometry, image: Geometry) -> _Placed:
     if mask.n_voxels == 0:
-        return None, [], Reason("empty_segment", "found no voxel in this segment")
+        return _Placed(None, [], Reason("empty_segment", "found no voxel in this segment"))
     result, lost, resampled = place(mask, own, image)
     notes = []
     if resampled:
@@ -277,11 +299,8 @@ def _placed(
             )
         )
     if result.n_voxels == 0:
-        return (
-            None,
-            notes,
-            Reason("outside_volume", f"found {lost} of {mask.n_voxels} voxels outside the image"),
-        )
+        found = f"found {lost} of {mask.n_voxels} voxels outside the image"
+        return _Placed(None, notes, Reason("outside_volume", found))
     if lost:
         notes.append(
             Note(
@@ -292,4 +311,4 @@ def _placed(
                 "voxels outside the image were left out",
             )
         )
-    return result, notes, None
+    return _Placed(result, notes, None)

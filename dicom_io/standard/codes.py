@@ -41,9 +41,11 @@ def first_code(dataset: Dataset, keyword: str) -> Code | None:
     Code or None
     """
     sequence = dataset.get(keyword)
-    if not sequence:
-        return None
-    element = sequence[0]
+    return code_of(sequence[0]) if sequence else None
+
+
+def code_of(element: Dataset) -> Code | None:
+    """The code that an item of a code sequence holds, None where it is not complete."""
     value = element.get("CodeValue") or element.get("LongCodeValue") or element.get("URNCodeValue")
     scheme = element.get("CodingSchemeDesignator")
     if not value or not (scheme or element.get("URNCodeValue")):

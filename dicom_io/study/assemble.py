@@ -1,6 +1,8 @@
 """A selection read into memory: one volume, one lesion set, and what is known of their quality."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +11,36 @@ from pydicom import Dataset
 from mirv.analysis.errors import Unsuitable
 from mirv.analysis.model import Geometry
 from mirv.config.settings.processing import Reading
-from mirv.dicom_io.files.header import creation_time
+from mirv.dicom_io.files.header import author, creation_time
 from mirv.dicom_io.files.values import PARSE_FAULTS, numbers, read_dataset, text
 from mirv.dicom_io.images.series import ImageSeries, read_series
-from mirv.dicom_io.masks.rtstruct import ANY_IMAGE, CLOSED, DrawnOn, read_rtstruct
-from mirv.dicom_io.masks.seg import read_seg
+from mirv.dicom_io.masks.rtstruct import ANY_IMAGE, CLOSED, DrawnOn, read_rtstruct, regions
+from mirv.dicom_io.masks.seg import described, read_seg
 from mirv.dicom_io.masks.segment import Segment
 from mirv.dicom_io.model import Evidence, Note, QualityOutcome, StudyInput
 from mirv.dicom_io.standard.classes import RTSTRUCT_CLASS
+from mirv.dicom_io.study.candidates import (
+    NO_LESION,
+    Candidate,
+    candidates_of,
+    selection_note,
+    wanted_roi,
+)
+from mirv.dicom_io.study.lesion_changes import counted_set, latest_of_each, say_steps
 from mirv.dicom_io.study.lesion_checks import artifact_rows
-from mirv.dicom_io.study.lesions import NO_LESION, Candidate, Origin, candidates_of, lesion_set
+from mirv.dicom_io.study.lesions import lesion_set
 from mirv.dicom_io.study.matching import Selection
+from mirv.dicom_io.study.naming import say_names, tracking_uids
 from mirv.dicom_io.study.quality_rows import QualityRows, require
 from mirv.dicom_io.study.series_checks import series_rows
+from mirv.dicom_io.study.versions import (
+    Head,
+    LesionObject,
+    LesionSet,
+    Origin,
+    UnreadableError,
+    lesion_sets,
+)
 
 
 def assemble(
@@ -54,7 +73,8 @@ def assemble(
     flags = series_rows(series.images, series.volume.geometry, reading.quality)
     require(flags)
     rows.rows.extend(flags)
-    headers, candidates = _read_segmentations(selection, open_object, reading, series, rows)
+    segmentations = _Segmentations(selection, open_object, reading, series)
+    headers, candidates = segmentations.read(rows)
     if not candidates:
         raise Unsuitable("no_lesions", _why_none(rows))
     lesions, sources = lesion_set(candidates, dict(selection.matched_by), rows)
@@ -80,40 +100,117 @@ def _why_none(rows: QualityRows) -> str:
     return f"found no segment or ROI that can be analysed ({said or 'none selected'}{more})"
 
 
-def _read_segmentations(
-    selection: Selection,
-    open_object: Callable[[str], Path],
-    reading: Reading,
-    series: ImageSeries,
-    rows: QualityRows,
-) -> tuple[list[Dataset], list[Candidate]]:
-    """Headers of the segmentations (sorted by UID) and every usable segment."""
-    headers, candidates = [], []
-    refusals = []
-    disputed = {row.object_uid for row in selection.quality if row.check == "frame_of_reference"}
-    here = _drawn_on(series)
-    for uid in selection.segmentations:
-        dataset = read_dataset(open_object(uid))
-        try:
-            if uid in disputed:
-                _require_contours_on_images(dataset, series)
-            drawn_on = ANY_IMAGE if uid in disputed else here
-            segments = _read_one(dataset, series.volume.geometry, reading, drawn_on)
-        except Unsuitable as error:
-            refusals.append(error)
-            reason = error.reason
-            note = Note(reason.code, QualityOutcome.REFUSED, detail=reason.detail)
-            rows.add(note, segmentation=uid)
-            continue
-        if "PixelData" in dataset:
-            del dataset.PixelData
-        headers.append(dataset)
-        owner = text(dataset, "PatientID") or selection.study_uid
-        origin = Origin(uid, creation_time(dataset), owner)
-        candidates.extend(candidates_of(segments, origin, reading, rows))
-    if refusals and not headers:
-        raise refusals[0]
-    return headers, candidates
+@dataclass(frozen=True, slots=True)
+class _Segmentations:
+    """The segmentations of one image: opened, sorted into versions, and those that count read."""
+
+    selection: Selection
+    open_object: Callable[[str], Path]
+    reading: Reading
+    series: ImageSeries
+
+    def read(self, rows: QualityRows) -> tuple[list[Dataset], list[Candidate]]:
+        """Headers of the segmentations that count (sorted by UID) and every usable segment.
+
+        One that cannot be read is refused and the others are sorted without it.
+        """
+        heads: dict[str, Dataset] = {}
+        objects: dict[str, LesionObject] = {}
+        refusals: list[UnreadableError] = []
+        for uid in self.selection.segmentations:
+            try:
+                heads[uid] = read_dataset(self.open_object(uid), pixels=False)
+                objects[uid] = self._object(uid, heads[uid])
+            except Unsuitable as error:
+                refusals.append(UnreadableError(uid, error.reason))
+        for one in [one for one in objects.values() if not one.heads]:
+            rows.add(selection_note(objects.pop(one.uid), self.reading.rois), segmentation=one.uid)
+        candidates: list[Candidate] = []
+        while objects:
+            attempt = QualityRows(rows.study_uid, rows.series_uid, ())
+            try:
+                own, candidates = self._counted(list(objects.values()), attempt)
+            except UnreadableError as error:
+                refusals.append(error)
+                del objects[error.uid]
+                continue
+            rows.rows.extend(attempt.rows)
+            objects = {one.uid: one for one in own.current}
+            break
+        for refusal in refusals:
+            note = Note(refusal.reason.code, QualityOutcome.REFUSED, detail=refusal.reason.detail)
+            rows.add(note, segmentation=refusal.uid)
+        if refusals and not objects:
+            raise Unsuitable(refusals[0].reason.code, refusals[0].reason.detail)
+        return [heads[uid] for uid in sorted(objects)], candidates
+
+    def _counted(
+        self, objects: Sequence[LesionObject], rows: QualityRows
+    ) -> tuple[LesionSet, list[Candidate]]:
+        """The set that counts and its candidates, with all there is to say of it."""
+        voxel_ml = self.series.volume.geometry.voxel_volume_ml
+        own = counted_set(lesion_sets(objects, self.reading.several), self.reading.reader, rows)
+        names = tracking_uids(own)
+        say_steps(own, names, voxel_ml, rows)
+        latest = latest_of_each(own, names, voxel_ml, rows)
+        candidates = []
+        for one in own.current:
+            say_names(one, names[one.uid], rows)
+            counted = {place: names[one.uid][place] for place in latest[one.uid]}
+            candidates.extend(candidates_of(one, counted, self.reading, rows))
+        return own, candidates
+
+    def _object(self, uid: str, head: Dataset) -> LesionObject:
+        owner = text(head, "PatientID") or self.selection.study_uid
+        described = (
+            "SeriesDescription",
+            "ContentLabel",
+            "ContentDescription",
+            "StructureSetLabel",
+            "StructureSetName",
+            "StructureSetDescription",
+        )
+        origin = Origin(
+            uid,
+            created=creation_time(head),
+            owner=owner,
+            image=(self.selection.study_uid, self.selection.series_uid),
+            author=author(head),
+            series_uid=text(head, "SeriesInstanceUID"),
+            description=" ".join(text(head, keyword) for keyword in described),
+        )
+        everything = _heads(head)
+        wanted = [one for one in everything if wanted_roi(one.label, self.reading.rois)]
+        left_out = len(everything) - len(wanted)
+        return LesionObject(origin, wanted, partial(self._segments, uid), left_out)
+
+    def _segments(self, uid: str) -> list[Segment]:
+        """The wanted segments of one object, with their masks."""
+        dataset = read_dataset(self.open_object(uid))
+        disputed = any(
+            row.check == "frame_of_reference" and row.object_uid == uid
+            for row in self.selection.quality
+        )
+        if disputed:
+            _require_contours_on_images(dataset, self.series)
+        drawn_on = ANY_IMAGE if disputed else _drawn_on(self.series)
+        segments = _read_one(dataset, self.series.volume.geometry, self.reading, drawn_on)
+        return [one for one in segments if wanted_roi(one.label, self.reading.rois)]
+
+
+def _heads(dataset: Dataset) -> list[Head]:
+    """What the segments or ROIs of an object say of themselves, by number."""
+    try:
+        if str(dataset.SOPClassUID) == RTSTRUCT_CLASS:
+            return [Head(int(one.ROINumber), text(one, "ROIName")) for one in regions(dataset)]
+        return [
+            Head(int(one.SegmentNumber), text(one, "SegmentLabel"), text(one, "TrackingUID"))
+            for one in described(dataset)
+        ]
+    except PARSE_FAULTS as error:
+        raise Unsuitable(
+            "malformed", f"its segments cannot be read: {type(error).__name__}: {error}"[:300]
+        ) from error
 
 
 def _drawn_on(series: ImageSeries) -> DrawnOn:

@@ -12,9 +12,9 @@ from pydicom import Dataset
 from mirv.analysis.model import Geometry, Mask
 from mirv.dicom_io.files.values import read_dataset
 from mirv.dicom_io.images.series import read_series
+from mirv.dicom_io.masks.overlap import dice
 from mirv.dicom_io.masks.rtstruct import fill, read_rtstruct
 from mirv.dicom_io.masks.segment import Segment
-from mirv.dicom_io.masks.versions import dice
 from mirv.dicom_io.phantom.writers import DrawnLesion, Identity, outlines, write_rtstruct
 
 IDENTITY = Identity()

@@ -13,7 +13,7 @@ from mirv.analysis.errors import Unsuitable
 from mirv.analysis.model import Mask
 from mirv.config.settings.processing import Quality, Reading
 from mirv.dicom_io.files.folder import headers_of_folder
-from mirv.dicom_io.masks.versions import compare, dice
+from mirv.dicom_io.masks.overlap import dice
 from mirv.dicom_io.model import QualityRow, StudyInput
 from mirv.dicom_io.outputs import render
 from mirv.dicom_io.phantom.patient import Phantom, write_study
@@ -21,7 +21,7 @@ from mirv.dicom_io.phantom.writers import DrawnLesion, write_rtstruct, write_seg
 from mirv.dicom_io.sr.checker import check_report
 from mirv.dicom_io.standard.uids import derive_uid, is_uid
 from mirv.dicom_io.study.assemble import assemble
-from mirv.dicom_io.study.lesions import components, wanted_roi
+from mirv.dicom_io.study.candidates import components, wanted_roi
 from mirv.dicom_io.study.matching import match
 from tests.dicom_io.outputs.samples import PROFILES, context_of, result_of
 
@@ -81,9 +81,12 @@ def test_seg_and_rtstruct_of_the_same_masks_agree(tmp_path: Path) -> None:
 def test_tracking_uids_are_made_and_stay(tmp_path: Path) -> None:
     make(tmp_path, tracked=False)
     study, again = read(tmp_path), read(tmp_path)
-    (uid,) = {source.segmentation_uid for source in study.sources.values()}
+    image = study.evidence.images[0]
     assert [x.tracking_uid for x in study.lesions] == [
-        derive_uid("lesion", uid, str(number)) for number in (1, 2, 3)
+        derive_uid(
+            "lesion", image.PatientID, image.StudyInstanceUID, image.SeriesInstanceUID, x.label
+        )
+        for x in study.lesions
     ]
     assert [x.tracking_uid for x in study.lesions] == [x.tracking_uid for x in again.lesions]
     assert [x.tracking_id for x in study.lesions] == [x.label for x in study.lesions]
@@ -172,9 +175,33 @@ def two_versions(folder: Path, *, later: bool = True) -> tuple[Phantom, Mask]:
 
 
 @pytest.mark.parametrize("later", [True, False])
-def test_the_latest_version_of_a_lesion_counts(tmp_path: Path, later: bool) -> None:
+def test_a_version_replaces_the_whole_set(tmp_path: Path, later: bool) -> None:
+    """What the later object holds is the lesion set; what it lacks is gone and said."""
     phantom, redrawn = two_versions(tmp_path, later=later)
     study = read(tmp_path)
+    masks = {x.tracking_uid: x.mask.n_voxels for x in study.lesions}
+    first, *others = phantom.drawn
+    if later:
+        assert masks == {first.tracking_uid: redrawn.n_voxels}
+    else:
+        assert masks == {x.tracking_uid: x.mask.n_voxels for x in phantom.drawn}
+    gone = {row.lesion for row in rows_of(study, "lesion_gone")}
+    assert gone == ({x.tracking_uid for x in others} if later else set())
+    new = {row.lesion for row in rows_of(study, "lesion_new")}
+    assert new == (set() if later else {x.tracking_uid for x in others})
+    (row,) = rows_of(study, "superseded")
+    assert f"Dice {dice(first.mask, redrawn):.4f}" in row.found
+    assert row.lesion == first.tracking_uid
+    (version,) = rows_of(study, "version")
+    assert version.outcome == ("warn" if later else "ok")
+    assert version.found.startswith("1 tracking UID in common: 1 lesions redrawn")
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_the_settings_may_take_versions_for_parts(tmp_path: Path, later: bool) -> None:
+    """Then the latest of each lesion counts, and nothing is gone."""
+    phantom, redrawn = two_versions(tmp_path, later=later)
+    study = read(tmp_path, reading=Reading(several="parts"))
     assert len(study.lesions) == 3
     (lesion,) = [x for x in study.lesions if x.tracking_uid == phantom.drawn[0].tracking_uid]
     wanted = redrawn if later else phantom.drawn[0].mask
@@ -238,8 +265,8 @@ def test_a_new_version_replaces_all_parts_of_the_old_one(tmp_path: Path) -> None
     assert split.sources[split.lesions[0].tracking_uid].segmentation_uid == ds.SOPInstanceUID
     (row,) = rows_of(split, "superseded")
     assert row.lesion == "2.25.77"
-    assert row.found == (
-        f"Dice {dice(old, first):.4f}, {old.n_voxels} then {first.n_voxels} voxels"
+    assert row.found.startswith(
+        f"Dice {dice(old, first):.4f}, {old.n_voxels} then {first.n_voxels} voxels, change -"
     )
 
 
@@ -370,12 +397,16 @@ def test_a_check_the_settings_name_refuses_the_study(tmp_path: Path) -> None:
     assert rows_of(lenient, "slice_distance")[0].outcome == "warn"
 
 
-def test_a_set_exported_twice_under_other_uids_is_said(tmp_path: Path) -> None:
+def test_a_set_exported_twice_under_other_uids_counts_once(tmp_path: Path) -> None:
     make(tmp_path, rtstruct=True)
     assert rows_of(read(tmp_path), "lesions_coincide") == []
     study = read(tmp_path, reading=Reading(prefer="both"))
-    assert len(study.lesions) == 6
-    found = rows_of(study, "lesions_coincide")
+    assert len(study.lesions) == 3
+    (row,) = rows_of(study, "version")
+    assert row.found.startswith("3 lesions in common, 3 voxel for voxel the same")
+    twice = read(tmp_path, reading=Reading(prefer="both", several="parts"))
+    assert len(twice.lesions) == 6
+    found = rows_of(twice, "lesions_coincide")
     assert len(found) == 3
     assert all(row.found.startswith("Dice 1.000") for row in found)
 
@@ -386,20 +417,6 @@ def test_any_warning_can_be_made_a_refusal(tmp_path: Path) -> None:
     assert rows_of(read(tmp_path), "referenced_images")[0].found == "15 of 16 images it names"
     with pytest.raises(Unsuitable, match="quality_referenced_images: found 15 of 16"):
         read(tmp_path, reading=Reading(quality=Quality(refuse=("referenced_images",))))
-
-
-def test_comparing_two_lesion_sets(tmp_path: Path) -> None:
-    two_versions(tmp_path / "a")
-    make(tmp_path / "b")
-    before, after = read(tmp_path / "b"), read(tmp_path / "a")
-    changes = compare(before.lesions, after.lesions[:2])
-    assert len(changes) == 3
-    assert sum(change.dice is None for change in changes) == 1
-    assert (
-        sum(change.dice == 1.0 for change in changes)
-        + sum(change.dice is not None and change.dice < 1 for change in changes)
-        == 2
-    )
 
 
 def test_dice_of_shifted_cubes() -> None:

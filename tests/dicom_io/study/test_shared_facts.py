@@ -19,7 +19,7 @@ from mirv.dicom_io.images.series import ImageSeries, read_series
 from mirv.dicom_io.masks.rtstruct import read_rtstruct
 from mirv.dicom_io.masks.seg import own_geometry, read_seg
 from mirv.dicom_io.masks.segment import Segment
-from mirv.dicom_io.study.lesions import components
+from mirv.dicom_io.study.candidates import components
 
 pytestmark = pytest.mark.shared
 
