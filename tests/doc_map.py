@@ -27,6 +27,7 @@ FIRST = {  # the file of a room to read first, where it is not the room's only o
     "service/work/schedule": "scheduler.py",
     "service/research": "selection.py",
     "service/research/cohort": "source.py",
+    "service/research/retrieval": "rule.py",
     "service/objects": "intake.py",
     "service/runtime": "node_folder.py",
     "service/peers": "association.py",

@@ -72,6 +72,10 @@ BREAKS = {
         "service/research/cohort/features.py",
         "mirv.service.research.cohort.outcomes",
     ),
+    "Floors of service.research.retrieval": (
+        "service/research/retrieval/persons.py",
+        "mirv.service.research.retrieval.taking",
+    ),
     "Floors of dicom_io.outputs": (
         "dicom_io/outputs/segmentation/frames.py",
         "mirv.dicom_io.outputs.reports.derived",

@@ -22,7 +22,14 @@ from mirv.config.errors import SettingsError, read_given
 from mirv.config.settings.fields import DatabaseUrl
 from mirv.config.settings.keeping import Backlog, Delivery, Retention
 from mirv.config.settings.network import AnyDestination, Followed, Http, Listener, Source, Webhook
-from mirv.config.settings.processing import Extraction, Outputs, PriorityRule, Priors, Reading
+from mirv.config.settings.processing import (
+    Extraction,
+    Outputs,
+    PriorityRule,
+    Priors,
+    Reading,
+    Retrieval,
+)
 
 
 class Settings(BaseSettings):
@@ -64,6 +71,9 @@ class Settings(BaseSettings):
         (), description="Orthancs whose new objects are fetched as they come"
     )
     priors: Priors | None = Field(None, description="none: no earlier study is fetched")
+    retrieval: Retrieval = Field(
+        Retrieval(), description="Which study `mirv retrieve` takes for a patient of a trial"
+    )
     priorities: tuple[PriorityRule, ...] = Field(
         (), description="Which runs go first; the first rule that fits counts"
     )

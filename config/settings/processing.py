@@ -27,22 +27,68 @@ class Quality(Section):
     refuse: tuple[str, ...] = Field((), description="Names of checks that refuse the study")
 
 
-class Priors(Section):
-    """Which earlier study is fetched to measure the response since (R-RET-1)."""
+class Window(Section):
+    """Days around a date."""
 
-    from_days: int = Field(-92, description="The window begins so long from the study's date")
+    from_days: int = Field(-92, description="The window begins so long from the date")
     to_days: int = Field(7, description="And ends so long from it")
-    words: tuple[str, ...] = Field(
-        ("portal", "venous"),
-        description="One must stand in the description of the study or an image series; "
-        "empty: any study",
-    )
 
     @model_validator(mode="after")
     def _is_a_window(self) -> Self:
         if self.from_days > self.to_days:
             raise ValueError(f"found {self.from_days} to {self.to_days} days, wanted a window")
         return self
+
+
+class Priors(Window):
+    """Which study around a study's own date is fetched to measure the response since."""
+
+    words: tuple[str, ...] = Field(
+        ("portal", "venous"),
+        description="One must stand in the description of the study or an image series; "
+        "empty: any study",
+    )
+
+
+class Retrieval(Window):
+    """Which study around a patient's index date is the baseline of a trial (R-RET-1)."""
+
+    modality: Literal["CT", "MR", "PT"] = Field("CT", description="Of the image series")
+    body_parts: tuple[str, ...] = Field(
+        (
+            "chest abdom pelvi",
+            "chest abd pelvi",
+            "thorax abdom pelvi",
+            "thorax abdom becken",
+            "chestabdpelvis",
+            "cap",
+            "tap",
+        ),
+        description="The words of one must stand in the body part or a description; of three "
+        "letters or fewer: a whole word, else its beginning. Empty: any body part",
+    )
+    other_body_parts: tuple[str, ...] = Field(
+        ("head", "brain", "skull", "neck", "spine", "cardiac", "heart"),
+        description="A series that names one of these and none of those is of another body part",
+    )
+    phases: tuple[str, ...] = Field(
+        ("portal", "portoven", "venous", "venos", "pv"),
+        description="The words of one must stand in the series description or, where that names "
+        "no phase, the study's or protocol's. Empty: any phase",
+    )
+    other_phases: tuple[str, ...] = Field(
+        (
+            "arter", "art", "delay", "nativ", "nonenhanced", "unenhanced", "non contrast",
+            "noncontrast", "without contrast", "precontrast", "excretory",
+        ),
+        description="Words of other phases: where one of them stands too, the phase is not told",
+    )  # fmt: skip
+    max_slice_mm: float | None = Field(
+        5.0, gt=0, description="Largest slice thickness; none: any, or none told"
+    )
+    segmented: bool = Field(
+        False, description="true: only an image series that a segmentation was drawn on"
+    )
 
 
 class PriorityRule(Section):

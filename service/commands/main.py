@@ -62,6 +62,12 @@ def _export() -> typer.Typer:
     return app
 
 
+def _retrieve() -> typer.Typer:
+    from mirv.service.commands.retrieve import app
+
+    return app
+
+
 def _cohort() -> typer.Typer:
     from mirv.service.commands.cohort.lesions import app
 
@@ -111,6 +117,10 @@ ENTRIES = {
     "deliveries": Entry("Results on their way to destinations.", _deliveries),
     "export": Entry(
         "Write current results as tables; pseudonymised unless told otherwise.", _export
+    ),
+    "retrieve": Entry(
+        "Fetch one baseline study for every patient of a list, by the rule of the settings.",
+        _retrieve,
     ),
     "cohort": Entry(
         "The papers' analyses on tables of a cohort, or on the node's own results.", _cohort

@@ -47,6 +47,11 @@ class NodeFolder:
         return self.path / "pseudonym.key"
 
     @property
+    def retrieving(self) -> Path:
+        """What is retrieved for a trial comes through here."""
+        return self.path / "retrieving"
+
+    @property
     def lock(self) -> Path:
         """Held by the one node of the folder."""
         return self.path / "node.lock"

@@ -1,10 +1,12 @@
-"""Images for a segmentation that arrived alone: asked of the configured sources, in their order.
+"""Series and single objects of a source, handed on one by one as they come.
 
-What comes passes the same intake as what is sent, so it is durable, checked and indexed; then the
-scheduler finds the segmentation's images there.
+For the images of a segmentation that arrived alone what comes passes the same intake as what is
+sent, so it is durable, checked and indexed; then the scheduler finds the images there.
 """
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -26,6 +28,15 @@ _SERIES_SECONDS = 3600.0
 # A requestor may propose 128 contexts: every class we take, uncompressed and in the usual syntaxes.
 _GET_SYNTAXES = TRANSFER_SYNTAXES[:8]
 _MOVING = Proposal([(FIND, ()), (MOVE, ())], answer_s=SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a source has an object, or with "" for it, a series."""
+
+    study_uid: str
+    series_uid: str
+    sop_instance_uid: str = ""
 
 
 def fetch_series(
@@ -56,9 +67,37 @@ def fetch_series(
     PeerRefused
         It answered with a failure status.
     """
+    address = Address(study_uid, series_uid)
     if source.method == "dicomweb":
-        return _by_dicomweb(source, series_uid, take, max_object_bytes)
-    return _by_dimse(source, study_uid, series_uid, ae_title, _bounded(take, max_object_bytes))
+        return _by_dicomweb(source, address, take, max_object_bytes)
+    return _by_dimse(source, address, ae_title, _bounded(take, max_object_bytes))
+
+
+def fetch_instance(
+    source: Source, address: Address, ae_title: str, take: Take, max_object_bytes: int = 4 << 30
+) -> int:
+    """Fetch one object of a series; raises as `fetch_series`.
+
+    Parameters
+    ----------
+    source : Source
+    address : Address
+        Of the object.
+    ae_title : str
+        Ours.
+    take : callable
+        Given the object as a complete file.
+    max_object_bytes : int
+        What is larger is not taken.
+
+    Returns
+    -------
+    int
+        How many objects came: 0 when the source does not have it.
+    """
+    if source.method == "dicomweb":
+        return _by_dicomweb(source, address, take, max_object_bytes)
+    return _by_dimse(source, address, ae_title, _bounded(take, max_object_bytes))
 
 
 def _bounded(take: Take, limit: int) -> Take:
@@ -73,21 +112,25 @@ def _bounded(take: Take, limit: int) -> Take:
 # DICOMweb
 
 
-def _by_dicomweb(source: Source, series_uid: str, take: Take, max_object_bytes: int) -> int:
+def _by_dicomweb(source: Source, address: Address, take: Take, max_object_bytes: int) -> int:
     try:
-        studies = studies_with(source, series_uid)
+        studies = studies_with(source, address.series_uid)
         if not studies:
             return 0
-        path = f"/studies/{studies[0]}/series/{series_uid}"
+        # One series UID in two studies: the one that was asked for is meant.
+        study = address.study_uid if address.study_uid in studies else studies[0]
+        path = f"/studies/{study}/series/{address.series_uid}"
+        if address.sop_instance_uid:
+            path += f"/instances/{address.sop_instance_uid}"
         with client(source, source.url or "") as web:
-            return _retrieve_series(web, path, take, max_object_bytes)
+            return _retrieve_parts(web, path, take, max_object_bytes)
     except httpx.HTTPError as fault:
         raise Transient(f"{source.name}: {type(fault).__name__}") from fault
     except Transient as fault:
         raise Transient(f"{source.name}: {fault}") from fault
 
 
-def _retrieve_series(web: httpx.Client, path: str, take: Take, max_object_bytes: int) -> int:
+def _retrieve_parts(web: httpx.Client, path: str, take: Take, max_object_bytes: int) -> int:
     accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
     number = 0
     with web.stream("GET", path, headers={"Accept": accept}) as answer:
@@ -103,13 +146,14 @@ def _retrieve_series(web: httpx.Client, path: str, take: Take, max_object_bytes:
 # DIMSE
 
 
-def _by_dimse(source: Source, study_uid: str, series_uid: str, ae_title: str, take: Take) -> int:
+def _by_dimse(source: Source, address: Address, ae_title: str, take: Take) -> int:
     proposal = _getting(take) if source.method == "c-get" else _MOVING
     with associated(source, ae_title, proposal) as association:
-        found = _study_of(association, series_uid, study_uid)
+        found = _study_of(association, address.series_uid, address.study_uid)
         if found is None:
             return 0
-        return _retrieve(association, source, found, series_uid, ae_title)
+        there = Address(found, address.series_uid, address.sop_instance_uid)
+        return _retrieve(association, source, there, ae_title)
 
 
 def _getting(take: Take) -> Proposal:
@@ -149,17 +193,21 @@ def _study_of(association: Any, series_uid: str, study_uid: str) -> str | None:
     return None
 
 
-def _retrieve(
-    association: Any, source: Source, study_uid: str, series_uid: str, ae_title: str
-) -> int:
-    query = find_query("SERIES", {"StudyInstanceUID": study_uid, "SeriesInstanceUID": series_uid})
+def _retrieve(association: Any, source: Source, address: Address, ae_title: str) -> int:
+    keys = {"StudyInstanceUID": address.study_uid, "SeriesInstanceUID": address.series_uid}
+    if address.sop_instance_uid:
+        keys["SOPInstanceUID"] = address.sop_instance_uid
+    query = find_query("IMAGE" if address.sop_instance_uid else "SERIES", keys)
     if source.method == "c-get":
         answers = association.send_c_get(query, GET)
     else:
         answers = association.send_c_move(query, ae_title, MOVE)
-    last = Dataset()
+    last, deadline = Dataset(), time.monotonic() + _SERIES_SECONDS
     for status, _ in answers:
         last = status
+        if time.monotonic() > deadline:
+            association.abort()
+            raise Transient(f"{source.name}: takes more than {_SERIES_SECONDS:.0f} s")
     if "Status" not in last:
         raise Transient(f"{source.name}: broke off")
     if last.Status not in (SUCCESS, WARNING):

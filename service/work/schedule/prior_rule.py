@@ -11,9 +11,7 @@ from datetime import date, timedelta
 from mirv.analysis.errors import Reason
 from mirv.config.settings.processing import Priors
 from mirv.dicom_io.standard.classes import SEGMENTATION_MODALITIES
-from mirv.service.peers.sources.query import FoundSeries, FoundStudy
-
-_WILDCARDS = set("*?\\")
+from mirv.service.peers.sources.query import WILDCARDS, FoundSeries, FoundStudy
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ def window(patient: Patient, rule: Priors) -> tuple[str, str] | Reason:
     -------
     (str, str) or Reason
     """
-    if not patient.patient_id or _WILDCARDS & set(patient.patient_id):
+    if not patient.patient_id or WILDCARDS & set(patient.patient_id):
         return Reason("patient_not_sure", "found no PatientID that names one patient alone")
     if not (patient.birth_date or patient.issuer):
         return Reason(

@@ -1,0 +1,1 @@
+"""Retrieval for a trial: one baseline study a patient, by a written rule."""
