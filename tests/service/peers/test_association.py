@@ -2,7 +2,7 @@
 
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from pydicom import Dataset
 from pynetdicom import AE, evt
 
-from mirv.analysis.errors import Transient
+from mirv.analysis.errors import Transient, Unsuitable
 from mirv.config.settings.network import Destination, Source
 from mirv.dicom_io.standard.classes import EXPLICIT
 from mirv.dicom_io.standard.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -30,8 +30,17 @@ MR = "1.2.840.10008.5.1.4.1.1.4"
 UNCOMPRESSED = ["1.2.840.10008.1.2", EXPLICIT]
 
 
+Find = Callable[[evt.Event], Iterator[tuple[int, Dataset | None]]]
+
+
+def find_one(_event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+    found = Dataset()
+    found.StudyInstanceUID = "1.2.3"
+    yield 0xFF00, found
+
+
 @contextmanager
-def pacs() -> Iterator[tuple[int, list[tuple[str, str]]]]:
+def pacs(find: Find = find_one) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     """A PACS with a series it sends nothing of; its port, and who has associated with it."""
     ae, port, seen = AE("PACS"), free_port(), list[tuple[str, str]]()
     for sop_class in (CT, FIND, GET, MOVE, PUSH_MODEL):
@@ -40,11 +49,6 @@ def pacs() -> Iterator[tuple[int, list[tuple[str, str]]]]:
     def note(event: evt.Event) -> None:
         asking = event.assoc.requestor
         seen.append((str(asking.implementation_class_uid), asking.implementation_version_name))
-
-    def find(_event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
-        found = Dataset()
-        found.StudyInstanceUID = "1.2.3"
-        yield 0xFF00, found
 
     def get(_event: evt.Event) -> Iterator[Any]:
         yield 0
@@ -103,6 +107,22 @@ def test_peers_see_one_node_however_they_are_spoken_to(
             assert fetch_series(source(port, method), "1.2.3", "1.2.3.0", "MIRV", id) == 0
     assert seen == [OURS] * 6
     assert undelayed == [True] * 6
+
+
+def test_a_query_whose_answers_do_not_end_is_given_up(tmp_path: Path) -> None:
+    """Three times as many as are read: they are no longer asked for, and none of them counts."""
+    sent: list[int] = []
+
+    def find(_event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        for number in range(3000):
+            found = Dataset()
+            found.StudyInstanceUID = f"1.2.{number}"
+            sent.append(number)
+            yield 0xFF00, found
+
+    with pacs(find) as (port, _), pytest.raises(Unsuitable, match="found more than 1000 answers"):
+        studies_of(source(port, "c-get"), "P", "", "", "MIRV")
+    assert len(sent) < 3000
 
 
 def test_who_calls_meets_the_same_node(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """A segmentation that arrived alone finds its images: DICOMweb, C-GET and C-MOVE from Orthanc."""
 
 import contextlib
+import json
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,11 @@ from mirv.config.settings.network import Source
 from mirv.config.settings.processing import Reading
 from mirv.dicom_io.phantom import patient
 from mirv.service.objects.intake import Intake
-from mirv.service.peers.sources.fetch import fetch_series
+from mirv.service.peers.sources.fetch import Address, fetch_instance, fetch_series
 from mirv.service.study.plan import Plan
 from mirv.service.work.schedule.scheduler import Rules, Scheduler, Starters
 from tests.peers import Orthanc, free_port, orthanc
+from tests.service.http_peer import archive
 from tests.service.wire import Serving, serving
 
 
@@ -95,6 +98,31 @@ def test_what_a_source_does_not_have_is_no_fault(
     peers: tuple[Serving, Orthanc], method: str
 ) -> None:
     assert fetch_series(source(peers[1], method), "1.2", "1.2.3.4", "MIRV", _never) == 0
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("method", ["dicomweb", "c-get"])
+def test_one_object_is_fetched_alone(
+    peers: tuple[Serving, Orthanc], study: patient.Phantom, method: str
+) -> None:
+    ds = dcmread(study.ct[4], stop_before_pixels=True)
+    place = Address(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+    came: list[bytes] = []
+    assert fetch_instance(source(peers[1], method), place, "MIRV", came.append) == 1
+    assert [dcmread(BytesIO(one)).SOPInstanceUID for one in came] == [ds.SOPInstanceUID]
+
+
+def test_of_two_studies_with_one_series_uid_the_one_asked_for_is_fetched() -> None:
+    tag = "0020000D"
+    with archive() as server:
+        server.body_of["/dicom-web/series"] = json.dumps(
+            [{tag: {"Value": [uid]}} for uid in ("1.1", "1.2")]
+        ).encode()
+        peer = Orthanc(f"http://127.0.0.1:{server.server_port}", 1, "ORTHANC")
+        peer.http.close()
+        with pytest.raises(Transient):  # it answers no multipart
+            fetch_series(source(peer, "dicomweb"), "1.2", "1.2.3", "MIRV", _never)
+        assert server.heard[-1][0] == "/dicom-web/studies/1.2/series/1.2.3"
 
 
 @pytest.mark.parametrize("method", ["dicomweb", "c-get"])
