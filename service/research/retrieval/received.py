@@ -175,7 +175,8 @@ class _Reception:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
+    # No one else of the machine reads patients' images: they keep this where they are moved to.
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -187,7 +187,7 @@ def passage_in(folder: Path) -> Iterator[Path]:
         It cannot be made or written, or another process works on it.
     """
     with opening():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:

@@ -112,6 +112,9 @@ def test_what_is_there_is_not_fetched_again(
     assert run(*arguments).exit_code == 0
     first = objects_in(to)
     assert len(first) == 4
+    assert {path.stat().st_mode & 0o077 for path in first} == {0}
+    checked = CliRunner().invoke(app, ["check", str(to)])
+    assert checked.exit_code == 0, checked.output
     with monkeypatch.context() as patched:
         patched.setattr(received, "fetch_series", lambda *_: pytest.fail("fetched again"))
         assert run(*arguments).exit_code == 0
