@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mirv.dicom_io.files.frame_groups import all_groups
-from mirv.dicom_io.files.values import Values, text
+from mirv.dicom_io.files.values import Values, encoded_value, text
 from mirv.dicom_io.standard.classes import RTSTRUCT_CLASS, SEG_CLASSES
 
 
@@ -80,7 +80,12 @@ def _seg_references(dataset: Values) -> _Uids:
     for of_series in dataset.get("ReferencedSeriesSequence") or ():
         series.add(text(of_series, "SeriesInstanceUID"))
         instances |= _named(of_series.get("ReferencedInstanceSequence"))
+    met: set[bytes] = set()  # frames of one slice name their image in the same bytes
     for group in all_groups(dataset):
+        encoded = encoded_value(group, "DerivationImageSequence")
+        if encoded is not None and encoded in met:
+            continue
+        met.update([encoded] if encoded is not None else [])
         for derivation in group.get("DerivationImageSequence") or ():
             of_frames |= _named(derivation.get("SourceImageSequence"))
     return instances, of_frames, series, {text(dataset, "FrameOfReferenceUID")}

@@ -129,8 +129,8 @@ def text(dataset: Values, keyword: str) -> str:
     return _CONTROL.sub(" ", str(value)).strip()
 
 
-Parsed = dict[tuple[int, bytes], Dataset]
-"""First items of sequences by tag and encoded bytes: frames and segments repeat each other's."""
+Parsed = dict[tuple[str, bytes], Dataset]
+"""First items of sequences by keyword and encoded bytes: frames and segments repeat them."""
 
 
 def first_item(dataset: Dataset, keyword: str, parsed: Parsed) -> Dataset | None:
@@ -149,19 +149,23 @@ def first_item(dataset: Dataset, keyword: str, parsed: Parsed) -> Dataset | None
     Dataset or None
         Shared by all that have the same bytes: not to be changed.
     """
-    if keyword not in dataset:
-        return None
-    raw = dataset.get_item(keyword)
-    encoded = raw.value if isinstance(raw, RawDataElement) else None
-    if not isinstance(encoded, bytes):
+    encoded = encoded_value(dataset, keyword)
+    if encoded is None:
         return _first_item(dataset, keyword)
-    key = int(raw.tag), encoded
+    key = keyword, encoded
     if key not in parsed:
         item = _first_item(dataset, keyword)
         if item is None:
             return None
         parsed[key] = item
     return parsed[key]
+
+
+def encoded_value(dataset: Dataset, keyword: str) -> bytes | None:
+    """The bytes of an element that was not parsed yet; None for any other, or none."""
+    raw = dataset.get_item(keyword) if keyword in dataset else None
+    encoded = raw.value if isinstance(raw, RawDataElement) else None
+    return encoded if isinstance(encoded, bytes) else None
 
 
 def _first_item(dataset: Dataset, keyword: str) -> Dataset | None:

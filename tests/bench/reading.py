@@ -7,12 +7,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import pydicom
+
+from mirv.analysis.model import Mask
 from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.folder import headers_of_folder
 from mirv.dicom_io.model import StudyInput
-from mirv.dicom_io.phantom.writers import SEG_STORAGE
+from mirv.dicom_io.phantom.patient import Phantom, write_study
+from mirv.dicom_io.phantom.writers import SEG_STORAGE, write_seg
 from mirv.dicom_io.study.assemble import assemble
 from mirv.dicom_io.study.matching import match
 
@@ -22,11 +28,88 @@ ROUNDS = 3
 
 def run() -> list[str]:
     """Rows for ``make bench``: seconds of each and the ratio, the best of three rounds."""
+    return [*_versions(), *_against_others()]
+
+
+def _against_others() -> list[str]:
     if not SHARED.is_dir() or shutil.which("plastimatch") is None:
         return ["reading: not measured (needs the shared data and plastimatch)"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         return [*_lung1(folder), *_ml40(folder)]
+
+
+def _versions() -> list[str]:
+    """Two hundred lesions, three versions, two readers, against the first version alone."""
+    rows = []
+    for tracked in (True, False):
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            phantom = write_study(
+                folder,
+                n_lesions=200,
+                shape=(100, 256, 256),
+                spacing=(3.0, 1.5, 1.5),
+                tracked=tracked,
+            )
+            alone = _best(_reading_of(folder))
+            wanted = _write_versions(folder, phantom, tracked=tracked)
+            read = _reading_of(folder)
+            found = {lesion.label: lesion.mask.n_voxels for lesion in read().lesions}
+            ours = _best(read)
+        told = "tracked" if tracked else "without tracking UIDs"
+        right = "the right set" if found == wanted else "NOT THE RIGHT SET"
+        rows.append(
+            f"200 lesions, 3 versions, 2 readers, {told}: {ours:.2f} s, one version {alone:.2f} s, "
+            f"ratio {ours / alone:.2f} (goal: below 2), {right}"
+        )
+    return rows
+
+
+def _reading_of(folder: Path) -> Callable[[], StudyInput]:
+    """Reading of a folder whose headers are known, as the node knows them when a study settles."""
+    found = headers_of_folder([folder])
+    (selection,) = match(found.headers, Reading()).selections
+    return partial(assemble, selection, found.paths.__getitem__, Reading())
+
+
+def _write_versions(folder: Path, phantom: Phantom, *, tracked: bool) -> dict[str, int]:
+    """Two more versions of the first reader, three of another; the latest of the first by label.
+
+    Each version lacks one lesion more, and every third lesion is redrawn.
+    """
+    wanted = {}
+    for author, versions in (("Phantom^Mirv", (1, 2)), ("Other^Reader", (0, 1, 2))):
+        for version in versions:
+            drawn = [
+                replace(one, mask=_without_last_slice(one.mask)) if number % 3 == version else one
+                for number, one in enumerate(phantom.drawn)
+            ][version:]
+            if author != "Phantom^Mirv":
+                drawn = [
+                    replace(one, tracking_uid=f"{one.tracking_uid[:40]}.9.{n}")
+                    for n, one in enumerate(drawn)
+                ]
+            path = write_seg(
+                folder / f"{author}-{version}.dcm",
+                drawn,
+                phantom.geometry,
+                phantom.identity,
+                name=f"{author} {version}",
+                tracked=tracked,
+            )
+            ds = pydicom.dcmread(path)
+            ds.ContentDate, ds.ContentCreatorName = f"2040010{version + 1}", author
+            ds.save_as(path)
+            if author == "Phantom^Mirv":
+                wanted = {one.label: one.mask.n_voxels for one in drawn}
+    return wanted
+
+
+def _without_last_slice(mask: Mask) -> Mask:
+    if len(mask.values) < 2:
+        return mask
+    return Mask.from_box(mask.start, mask.values[:-1], mask.grid_shape)
 
 
 def _best(work: Callable[[], object]) -> float:
@@ -48,8 +131,6 @@ def read_folder(folder: Path, reading: Reading) -> StudyInput:
 
 def decompressed(source: Path, target: Path) -> Path:
     """A copy plastimatch reads: its Debian build misreads JPEG-LS without a word."""
-    import pydicom
-
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.glob("*.dcm")):
         ds = pydicom.dcmread(path)
