@@ -14,13 +14,14 @@ from mirv.service.catalogue.priors import RunPriors
 from mirv.service.catalogue.received.arrivals import Arrivals, Conflict, NewInstance
 from mirv.service.catalogue.received.instances import InstanceRow, Instances
 from mirv.service.catalogue.received.quarantine import Quarantine, QuarantineRow
-from mirv.service.catalogue.received.studies import Studies, StudyRow, WaitingRow
+from mirv.service.catalogue.received.studies import MOST_LINKED, Studies, StudyRow, Wait, WaitingRow
 from mirv.service.catalogue.run_rows import ArtifactRow, RunRow
 from mirv.service.catalogue.runs import Runs
 from mirv.service.catalogue.states import Commitment, DeliveryState, PriorSearch, RunState
 from mirv.service.catalogue.workers import Workers
 
 __all__ = [
+    "MOST_LINKED",
     "ArtifactRow",
     "Catalogue",
     "Change",
@@ -42,6 +43,7 @@ __all__ = [
     "RunState",
     "Studies",
     "StudyRow",
+    "Wait",
     "WaitingRow",
     "sqlite_url",
 ]

@@ -161,6 +161,7 @@ class Intake:
             own_output=made_here or header.own,
             header=header.to_json(),
             referenced_series=tuple(header.referenced_series),
+            patient_id=header.patient_id,
         )
 
     def _put_aside(

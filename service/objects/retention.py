@@ -5,7 +5,8 @@ again is taken again.
 """
 
 from mirv.config.settings.keeping import Retention
-from mirv.service.catalogue import Catalogue, DeliveryState, Jump, RunState, StudyRow
+from mirv.dicom_io.study.matching import Selection
+from mirv.service.catalogue import Catalogue, DeliveryState, InstanceRow, Jump, RunState, StudyRow
 from mirv.service.catalogue.states import UNDER_WAY
 from mirv.service.objects.spool import Spool
 from mirv.service.runtime.log import get_logger
@@ -39,6 +40,7 @@ def sweep(spool: Spool, catalogue: Catalogue, rule: Retention, now: float) -> in
         return 0
     removed = 0
     jumps = catalogue.clock.jumps()
+    in_use = _in_use(catalogue)
     for study in catalogue.studies.all():
         runs = catalogue.runs.all(study_uid=study.study_uid, current=True)
         limit = rule.keep_days if runs else rule.keep_unused_days
@@ -51,9 +53,14 @@ def sweep(spool: Spool, catalogue: Catalogue, rule: Retention, now: float) -> in
             for run in runs
             for row in catalogue.deliveries.all(run_id=run.run_id)
         )
-        if any(undelivered) or _feeds_another(catalogue, study.study_uid):
+        if any(undelivered):
             continue
-        removed += _remove(spool, catalogue, study.study_uid, now)
+        present = [
+            row for row in catalogue.instances.all(study.study_uid) if row.removed_at is None
+        ]
+        if in_use.isdisjoint(row.sop_instance_uid for row in present):
+            _remove(spool, catalogue, present, now)
+            removed += len(present)
     if removed:
         log.info("old objects removed", objects=removed)
     return removed
@@ -68,21 +75,15 @@ def _is_old(study: StudyRow, limit_s: float, jumps: list[Jump], now: float) -> b
     return age_s - jumped_s >= limit_s
 
 
-def _feeds_another(catalogue: Catalogue, study_uid: str) -> bool:
-    """Whether a segmentation links this study with one whose run has not finished."""
-    others = catalogue.studies.group_of(study_uid) - {study_uid}
-    return any(
-        run.state in UNDER_WAY
-        for other in others
-        for run in catalogue.runs.all(study_uid=other, current=True)
-    )
+def _in_use(catalogue: Catalogue) -> set[str]:
+    """SOP Instance UIDs of what runs that have not finished are made of, in whatever study."""
+    under_way = [Selection.from_json(run.selection) for run in catalogue.runs.all(states=UNDER_WAY)]
+    return {uid for one in under_way for uid in (*one.images, *one.segmentations)}
 
 
-def _remove(spool: Spool, catalogue: Catalogue, study_uid: str, now: float) -> int:
-    present = [row for row in catalogue.instances.all(study_uid) if row.removed_at is None]
+def _remove(spool: Spool, catalogue: Catalogue, present: list[InstanceRow], now: float) -> None:
     for row in present:
         # Row first: a crash between leaves a file without a row, which the next check finds; the
         # other order would leave a row that promises a file.
         catalogue.instances.remove(row.sop_instance_uid, "retention", now)
         spool.remove(row.sha256)
-    return len(present)

@@ -41,6 +41,8 @@ instances = Table(
     Column("own_output", Boolean, nullable=False),
     Column("header", Text, nullable=False),
     Column("removed_at", Float),
+    # In no index: PostgreSQL indexes no text of any length, and a sender may give any.
+    Column("patient_id", Text, nullable=False, server_default=""),
     Index(None, "study_uid", "seq"),
     Index(None, "series_uid"),
     Index(None, "sha256"),
@@ -81,6 +83,7 @@ waiting = Table(
     Column("object_uid", Text, primary_key=True),
     Column("waits_for", Text, nullable=False),
     Column("since", Float, nullable=False),
+    Column("rest_of", Text, nullable=False, server_default=""),
 )
 
 quality = Table(

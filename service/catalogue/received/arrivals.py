@@ -53,6 +53,8 @@ class NewInstance:
         ``InstanceHeader`` as JSON.
     referenced_series : tuple of str
         Series a segmentation says it was drawn on.
+    patient_id : str
+        As in the header.
     """
 
     sop_instance_uid: str
@@ -65,11 +67,12 @@ class NewInstance:
     own_output: bool
     header: str
     referenced_series: tuple[str, ...] = ()
+    patient_id: str = ""
 
 
 _NEW_COLUMNS = (
     "sop_instance_uid", "sop_class_uid", "study_uid", "series_uid", "sha256", "size", "source",
-    "own_output", "header",
+    "own_output", "header", "patient_id",
 )  # fmt: skip
 
 

@@ -89,6 +89,26 @@ class Instances:
         with self._database.read() as connection:
             return {row.sha256: row.sop_instance_uid for row in connection.execute(query)}
 
+    def removed(self, study_uid: str, series_uid: str) -> set[str]:
+        """SOP Instance UIDs of a series' objects whose files are gone and did not come again.
+
+        Parameters
+        ----------
+        study_uid, series_uid : str
+
+        Returns
+        -------
+        set of str
+        """
+        table = schema.instances
+        query = sa.select(table.c.sop_instance_uid).where(
+            table.c.study_uid == study_uid,
+            table.c.series_uid == series_uid,
+            table.c.removed_at.is_not(None),
+        )
+        with self._database.read() as connection:
+            return set(connection.scalars(query))
+
     def remove(self, sop_instance_uid: str, why: str, now: float) -> None:
         """Note that an object's file is gone; sent again, it is taken again.
 

@@ -1,9 +1,9 @@
 """Studies as their objects make them: what is new, what was matched, what waits for what."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import sqlalchemy as sa
 
@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 # Rows commit out of order when several processes write: look back this far for late ones.
 _LATE_COMMITS = 1000
 
+MOST_LINKED = 100
+"""Studies that are matched together: what a sender links must not cost more and more."""
+
 
 @dataclass(frozen=True, slots=True)
 class StudyRow:
-    """A study as it stands, derived from its objects."""
+    """A study as it stands, derived from its objects.
+
+    `n_matched` is how many of them were there at its last matching; 0 when it has had none.
+    """
 
     study_uid: str
     n_instances: int
@@ -27,19 +33,38 @@ class StudyRow:
     first_received_at: float
     last_received_at: float
     last_seq: int
+    n_matched: int
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingRow:
+class Wait(NamedTuple):
     """What cannot be processed yet, and what it waits for.
 
-    `object_uid` is a segmentation's SOP Instance UID, or an image series' own UID.
+    Attributes
+    ----------
+    study_uid : str
+    object_uid : str
+        A segmentation's SOP Instance UID, an image series' own UID, or that of the study itself.
+    waits_for : str
+        For people.
+    rest_of : str
+        A series of which a part is here, and the rest is to be asked for; else "".
     """
 
     study_uid: str
     object_uid: str
     waits_for: str
+    rest_of: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    """A `Wait`, and since when."""
+
+    study_uid: str
+    object_uid: str
+    waits_for: str
     since: float
+    rest_of: str
 
 
 class Studies:
@@ -62,71 +87,73 @@ class Studies:
         after_seq : int
             Look only at studies with objects later than this (and a little before it).
         """
-        table, marks = schema.instances, schema.matchings
+        table = schema.instances
         recent = sa.select(table.c.study_uid).where(table.c.seq > after_seq - _LATE_COMMITS)
         studies = _study_query().where(table.c.study_uid.in_(recent)).subquery()
-        query = (
-            sa.select(studies)
-            .outerjoin(marks, marks.c.study_uid == studies.c.study_uid)
-            .where(sa.func.coalesce(marks.c.n_instances, 0) != studies.c.n_instances)
-        )
+        query = sa.select(studies).where(studies.c.n_matched != studies.c.n_instances)
         with self._database.read() as connection:
             return [StudyRow(**row) for row in connection.execute(query).mappings()]
 
-    def group_of(self, study_uid: str) -> set[str]:
-        """The study and every other that segmentations link it with, either way.
+    def group_of(self, study_uid: str, apart: Collection[str] = ()) -> set[str]:
+        """The study and every other that segmentations of one patient link it with, either way.
+
+        A link is a segmentation and an image under one Patient ID: what it names of others links
+        nothing. The search ends when there are more than `MOST_LINKED`; each step is linear in
+        the objects of the studies reached.
 
         Parameters
         ----------
         study_uid : str
+        apart : collection of str
+            Studies that are not reached, and nothing through them.
 
         Returns
         -------
         set of str
             Study Instance UIDs.
         """
-        table, references = schema.instances, schema.series_references
-        image, drawn = table.alias("image"), table.alias("drawn")
-        linked = references.join(
-            drawn, drawn.c.sop_instance_uid == references.c.sop_instance_uid
-        ).join(image, image.c.series_uid == references.c.series_uid)
         group, new = {study_uid}, {study_uid}
         with self._database.read() as connection:
-            while new:  # links lead on: two studies may draw on the images of a third
-                query = (
-                    sa.select(drawn.c.study_uid, image.c.study_uid)
-                    .select_from(linked)
-                    .where(sa.or_(drawn.c.study_uid.in_(new), image.c.study_uid.in_(new)))
-                    .distinct()
-                )
-                reached = {uid for row in connection.execute(query) for uid in row}
-                new = reached - group
+            # Links lead on: two studies may draw on the images of a third.
+            while new and len(group) <= MOST_LINKED:
+                queries = _drawn_on_by(new), _drawing_on(new)
+                reached = {str(row[0]) for query in queries for row in connection.execute(query)}
+                new = {uid for uid in reached - group if uid not in apart}
                 group |= new
         return group
 
-    def headers(self, study_uids: Iterable[str]) -> list[str]:
-        """Headers (JSON) of the usable objects of these studies, in order of arrival.
+    def headers(
+        self, study_uids: Iterable[str], only_first: Mapping[str, int] | None = None
+    ) -> list[str]:
+        """Headers (JSON) of the usable objects of these studies, in order of arrival by study.
 
         Parameters
         ----------
         study_uids : iterable of str
+        only_first : mapping of study UID to int, optional
+            Of these studies so many objects, the first that came.
 
         Returns
         -------
         list of str
         """
-        table = schema.instances
-        query = (
-            sa.select(table.c.header)
-            .where(
-                table.c.study_uid.in_(sorted(study_uids)),
-                table.c.own_output.is_(False),
-                table.c.removed_at.is_(None),
-            )
-            .order_by(table.c.seq)
-        )
+        table, limits = schema.instances, only_first or {}
+        found: list[str] = []
         with self._database.read() as connection:
-            return list(connection.scalars(query))
+            for study_uid in sorted(study_uids):
+                ordered = (
+                    sa.select(table.c.header, table.c.own_output, table.c.removed_at)
+                    .where(table.c.study_uid == study_uid)
+                    .order_by(table.c.seq)
+                )
+                if study_uid in limits:
+                    ordered = ordered.limit(limits[study_uid])
+                found += [
+                    row.header
+                    for row in connection.execute(ordered)
+                    if not row.own_output and row.removed_at is None
+                ]
+        return found
 
     def count(self, study_uids: Iterable[str]) -> dict[str, int]:
         """How many objects each study has."""
@@ -138,16 +165,20 @@ class Studies:
 
     def note_matched(
         self,
-        counts: dict[str, int],
-        waiting: Sequence[tuple[str, str, str]],
+        counts: Mapping[str, int],
+        waiting: Sequence[Wait],
         quality: Sequence["QualityRow"],
         now: float,
     ) -> None:
-        """Record a matching: what it saw, what waits (study, object, for what), what it refused.
+        """Record a matching: what it saw, what waits, what it refused.
 
         Parameters
         ----------
         counts : mapping of study UID to number of objects, read before the headers
+        waiting : sequence of Wait
+        quality : sequence of QualityRow
+        now : float
+            Seconds since 1970.
         """
         studies = sorted(counts)
         with self._database.write() as connection:
@@ -169,26 +200,32 @@ class Studies:
 
     @staticmethod
     def _replace_waiting(
-        connection: sa.Connection,
-        studies: Sequence[str],
-        waiting: Sequence[tuple[str, str, str]],
-        now: float,
+        connection: sa.Connection, studies: Sequence[str], waiting: Sequence[Wait], now: float
     ) -> None:
         table = schema.waiting
         concerned = table.c.study_uid.in_(studies)
         known = connection.execute(sa.select(table).where(concerned)).mappings()
         since = {(row["study_uid"], row["object_uid"]): row["since"] for row in known}
         connection.execute(table.delete().where(concerned))
-        latest = {(study, uid): reason for study, uid, reason in waiting}
-        for (study_uid, object_uid), waits_for in latest.items():
-            connection.execute(
-                table.insert().values(
-                    study_uid=study_uid,
-                    object_uid=object_uid,
-                    waits_for=waits_for,
-                    since=since.get((study_uid, object_uid), now),
-                )
-            )
+        latest = {(one.study_uid, one.object_uid): one for one in waiting}
+        for key, one in latest.items():
+            values = {**one._asdict(), "since": since.get(key, now)}
+            connection.execute(table.insert().values(values))
+
+    def note_waiting(self, one: Wait, now: float) -> None:
+        """Record something that waits, until the next matching of its study; once.
+
+        Parameters
+        ----------
+        one : Wait
+        now : float
+            Seconds since 1970.
+        """
+        table = schema.waiting
+        same = table.c.study_uid == one.study_uid, table.c.object_uid == one.object_uid
+        with self._database.write() as connection:
+            if connection.execute(sa.select(table.c.since).where(*same)).first() is None:
+                connection.execute(table.insert().values({**one._asdict(), "since": now}))
 
     def waiting(self, study_uid: str = "") -> list[WaitingRow]:
         """What waits and for what, longest first."""
@@ -199,26 +236,30 @@ class Studies:
             return [WaitingRow(**row) for row in connection.execute(query).mappings()]
 
     def missing_series(self) -> list[tuple[str, str]]:
-        """(series, study of the segmentation) that segmentations wait for and no image is of.
+        """(series, study it is asked for in) of which no image is here, or only a part.
 
         Returns
         -------
         list of (str, str)
+            Series that segmentations wait for, with the study of the segmentation, and those
+            whose rest is waited for.
         """
         table, references, waiting = schema.instances, schema.series_references, schema.waiting
         drawn, image = table.alias("drawn"), table.alias("image")
         there = sa.exists().where(
             image.c.series_uid == references.c.series_uid, image.c.removed_at.is_(None)
         )
-        query = (
+        absent = (
             sa.select(references.c.series_uid, drawn.c.study_uid)
             .join(drawn, drawn.c.sop_instance_uid == references.c.sop_instance_uid)
             .join(waiting, waiting.c.object_uid == references.c.sop_instance_uid)
             .where(~there)
-            .distinct()
+        )
+        partly_here = sa.select(waiting.c.rest_of, waiting.c.study_uid).where(
+            waiting.c.rest_of != ""
         )
         with self._database.read() as connection:
-            return [(row[0], row[1]) for row in connection.execute(query)]
+            return [(row[0], row[1]) for row in connection.execute(absent.union(partly_here))]
 
     def quality(self, study_uid: str = "") -> "list[QualityRow]":
         """What the last matching refused."""
@@ -232,8 +273,9 @@ class Studies:
             return [QualityRow.from_fields(json.loads(text)) for text in connection.scalars(query)]
 
 
-def _study_query() -> sa.Select[tuple[str, int, int, float, float, int]]:
-    table = schema.instances
+def _study_query() -> sa.Select[tuple[str, int, int, float, float, int, int]]:
+    table, marks = schema.instances, schema.matchings
+    matched = sa.select(marks.c.n_instances).where(marks.c.study_uid == table.c.study_uid)
     return sa.select(
         table.c.study_uid,
         sa.func.count().label("n_instances"),
@@ -241,4 +283,45 @@ def _study_query() -> sa.Select[tuple[str, int, int, float, float, int]]:
         sa.func.min(table.c.received_at).label("first_received_at"),
         sa.func.max(table.c.received_at).label("last_received_at"),
         sa.func.max(table.c.seq).label("last_seq"),
+        sa.func.coalesce(matched.scalar_subquery(), 0).label("n_matched"),
     ).group_by(table.c.study_uid)
+
+
+def _drawn_on_by(study_uids: Iterable[str]) -> sa.Select[tuple[str]]:
+    """Studies with images that segmentations of these studies name, under their Patient ID."""
+    table, references = schema.instances, schema.series_references
+    named = (
+        sa.select(references.c.series_uid, table.c.patient_id)
+        .join(table, table.c.sop_instance_uid == references.c.sop_instance_uid)
+        .where(table.c.study_uid.in_(sorted(study_uids)), table.c.own_output.is_(False))
+        .distinct()
+        .subquery()
+    )
+    both = sa.and_(
+        table.c.series_uid == named.c.series_uid, table.c.patient_id == named.c.patient_id
+    )
+    return sa.select(table.c.study_uid).join(named, both).distinct()
+
+
+def _drawing_on(study_uids: Iterable[str]) -> sa.Select[tuple[str]]:
+    """Studies with segmentations that name images of these studies, under their Patient ID."""
+    table, references = schema.instances, schema.series_references
+    here = (
+        sa.select(table.c.series_uid, table.c.patient_id)
+        .where(table.c.study_uid.in_(sorted(study_uids)))
+        .distinct()
+        .subquery()
+    )
+    return (
+        sa.select(table.c.study_uid)
+        .join(references, references.c.sop_instance_uid == table.c.sop_instance_uid)
+        .join(
+            here,
+            sa.and_(
+                references.c.series_uid == here.c.series_uid,
+                table.c.patient_id == here.c.patient_id,
+            ),
+        )
+        .where(table.c.own_output.is_(False))
+        .distinct()
+    )

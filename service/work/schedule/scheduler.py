@@ -4,21 +4,24 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirv.analysis.errors import Transient
 from mirv.dicom_io.standard.person import Sameness, compare
 from mirv.dicom_io.study.matching import Selection
-from mirv.service.catalogue import Catalogue, EventKind, RunRow, RunState
+from mirv.service.catalogue import Catalogue, EventKind, RunRow, RunState, Wait
 from mirv.service.catalogue.run_rows import USUAL_PRIORITY, NewRun
 from mirv.service.catalogue.states import UNDER_WAY
 from mirv.service.runtime.log import get_logger
 from mirv.service.study.plan import Plan, run_digest
+from mirv.service.work.schedule.partial import rest_of
 from mirv.service.work.schedule.settling import Ready, is_settled, matched, matching_fault
 
 # So many runs may finish between a finish's number and its commit: workers finish one at a time.
 _OUT_OF_ORDER = 500
+
+_LONG = 10  # quiet periods without one quiet period: then it is said that objects keep coming
 
 log = get_logger("scheduler")
 
@@ -128,6 +131,7 @@ class Scheduler:
         self._start = start
         self.open_studies = 0
         self._seen_seq = 0
+        self._receiving_since: dict[str, float] = {}
         self._finishes = set[int]()
         self._replanned = False
         self._prior_round: int | None = None
@@ -160,19 +164,14 @@ class Scheduler:
     def _match_settled(self, now: float) -> int:
         last_seq = self._catalogue.instances.last_seq()
         open_studies = self._catalogue.studies.unmatched(self._seen_seq)
-        done = set[str]()
-        unsettled = {
-            row.study_uid for row in open_studies if not is_settled(row, self._rules.quiet_s, now)
+        receiving = {
+            row.study_uid: row.n_matched
+            for row in open_studies
+            if not is_settled(row, self._rules.quiet_s, now)
         }
-        ready: list[Ready] = []
-        for row in open_studies:
-            if row.study_uid in done:
-                continue
-            group = self._catalogue.studies.group_of(row.study_uid)
-            if group & unsettled:
-                continue
-            ready.append(matched(self._catalogue.studies, group, self._plan.reading))
-            done |= group
+        self._say_who_keeps_coming(receiving, now)
+        ready = self._ready([row.study_uid for row in open_studies], receiving)
+        done = {uid for one in ready for uid in one.counts}
         new = 0
         # By date, so that an earlier study of a patient is known when the later one is queued.
         for one in sorted(ready, key=lambda one: one.first_date):
@@ -186,12 +185,41 @@ class Scheduler:
             except Exception:
                 # As above: it says so and rests; the others go on.
                 log.exception("queueing failed", studies=len(one.group))
-                fault = tuple(matching_fault(study_uid) for study_uid in sorted(one.group))
+                fault = tuple(matching_fault(study_uid) for study_uid in sorted(one.counts))
                 self._catalogue.studies.note_matched(one.counts, (), fault, now)
-        self.open_studies = len(unsettled)
+        self.open_studies = len(receiving)
         still_open = [row.last_seq for row in open_studies if row.study_uid not in done]
         self._seen_seq = min([last_seq, *(seq - 1 for seq in still_open)])
         return new
+
+    def _ready(self, open_studies: Sequence[str], receiving: Mapping[str, int]) -> list[Ready]:
+        """Every open study that has settled, matched with those that have and are linked with it.
+
+        One that is still receiving holds up no other: it takes part as it was when it last had
+        settled, and joins anew when it settles again.
+        """
+        studies = self._catalogue.studies
+        never_settled = {uid for uid, n_matched in receiving.items() if not n_matched}
+        ready: list[Ready] = []
+        done = set[str]()
+        for study_uid in open_studies:
+            if study_uid in done or study_uid in receiving:
+                continue
+            linked = studies.group_of(study_uid, never_settled)
+            one = matched(studies, study_uid, linked, receiving, self._plan.reading)
+            ready.append(one)
+            done |= one.group
+        return ready
+
+    def _say_who_keeps_coming(self, receiving: Mapping[str, int], now: float) -> None:
+        quiet_s = self._rules.quiet_s
+        why = f"{quiet_s:g} s without a new object: its objects keep coming"
+        since = {uid: self._receiving_since.get(uid, now) for uid in receiving}
+        for study_uid, first in since.items():
+            if now - first >= _LONG * quiet_s:
+                self._catalogue.studies.note_waiting(Wait(study_uid, study_uid, why), now)
+                since[study_uid] = math.inf  # it is said
+        self._receiving_since = since
 
     def _awaits_prior(self, one: Ready) -> bool:
         """True while an earlier study of the patient is at work: its result is wanted first.
@@ -213,18 +241,23 @@ class Scheduler:
         return awaits
 
     def _take(self, one: Ready, now: float) -> int:
+        new, waiting = 0, one.waiting
         each = zip(one.outcome.selections, one.dates, one.descriptions, strict=True)
-        new = sum(
-            self._queue(selection, date, now, self._rules.rank(selection, description))
-            for selection, date, description in each
-        )
-        self._catalogue.studies.note_matched(one.counts, one.waiting, one.outcome.quality, now)
+        for selection, date, description in each:
+            study_uid, series_uid = selection.study_uid, selection.series_uid
+            if rest := rest_of(self._catalogue, selection):
+                waiting.append(Wait(study_uid, series_uid, rest, rest_of=series_uid))
+            else:
+                rank = self._rules.rank(selection, description)
+                new += self._queue(selection, date, now, rank)
+        waiting = [wait for wait in waiting if wait.study_uid in one.counts]
+        self._catalogue.studies.note_matched(one.counts, waiting, one.quality, now)
         log.info(
             "study settled",
             objects=sum(one.counts.values()),
             runs=new,
-            waiting=len(one.outcome.waiting),
-            refused=len(one.outcome.quality),
+            waiting=len(waiting),
+            refused=len(one.quality),
         )
         return new
 

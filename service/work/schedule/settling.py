@@ -1,12 +1,14 @@
 """When a study has settled, and what its objects make together."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.header import InstanceHeader
-from mirv.dicom_io.model import QualityOutcome, QualityRow
+from mirv.dicom_io.model import Note, QualityOutcome, QualityRow
 from mirv.dicom_io.study.matching import MatchOutcome, match
-from mirv.service.catalogue import Studies, StudyRow
+from mirv.dicom_io.study.quality_rows import row_of
+from mirv.service.catalogue import MOST_LINKED, Studies, StudyRow, Wait
 from mirv.service.runtime.log import get_logger
 
 log = get_logger("settling")
@@ -14,14 +16,15 @@ log = get_logger("settling")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ready:
-    """Settled studies that were matched together.
+    """Studies that were matched together.
 
     Attributes
     ----------
     group : set of str
         The studies.
     counts : dict
-        How many objects each had when it was matched.
+        Of each that has settled, how many objects it had when it was matched. What is said of
+        the others stays as it was at their own last matching.
     outcome : MatchOutcome
     dates, descriptions : tuple of str
         Study date and series description of each selection.
@@ -39,12 +42,18 @@ class Ready:
         return min(self.dates, default="")
 
     @property
-    def waiting(self) -> list[tuple[str, str, str]]:
-        """(study, object or series, what it waits for)."""
+    def waiting(self) -> list[Wait]:
+        """What waits in the studies that have settled."""
         return [
-            (one.study_uid, one.object_uid or one.series_uid, one.waits_for)
+            Wait(one.study_uid, one.object_uid or one.series_uid, one.waits_for)
             for one in self.outcome.waiting
+            if one.study_uid in self.counts
         ]
+
+    @property
+    def quality(self) -> list[QualityRow]:
+        """What there is to say of the studies that have settled."""
+        return [row for row in self.outcome.quality if row.study_uid in self.counts]
 
 
 def is_settled(row: StudyRow, quiet_s: float, now: float) -> bool:
@@ -67,22 +76,34 @@ def is_settled(row: StudyRow, quiet_s: float, now: float) -> bool:
     return age >= quiet_s or age < -quiet_s
 
 
-def matched(studies: Studies, group: set[str], reading: Reading) -> Ready:
-    """Match the objects of studies that segmentations link.
+def matched(
+    studies: Studies,
+    study_uid: str,
+    linked: set[str],
+    receiving: Mapping[str, int],
+    reading: Reading,
+) -> Ready:
+    """Match the objects of a settled study and of those that segmentations link it with.
 
     Parameters
     ----------
     studies : Studies
-    group : set of str
-        Study Instance UIDs.
+    study_uid : str
+    linked : set of str
+        Studies, this one among them; with more than `MOST_LINKED` it is matched by itself.
+    receiving : mapping of study UID to int
+        Studies that have not settled again: of these the first so many objects count, which were
+        there when they last had.
     reading : Reading
 
     Returns
     -------
     Ready
     """
-    counts = studies.count(group)  # before the headers: none is overlooked
-    texts = studies.headers(group)
+    group = linked if len(linked) <= MOST_LINKED else {study_uid}
+    # Before the headers: none is overlooked.
+    counts = studies.count(group - receiving.keys())
+    texts = studies.headers(group, receiving)
     try:
         headers = [InstanceHeader.from_json(text) for text in texts]
         outcome = match(headers, reading)
@@ -92,10 +113,23 @@ def matched(studies: Studies, group: set[str], reading: Reading) -> Ready:
         log.exception("matching failed", objects=len(texts))
         fault = tuple(matching_fault(study_uid) for study_uid in sorted(group))
         return Ready(group, counts, MatchOutcome((), (), fault), (), ())
+    if group is not linked:
+        outcome = replace(outcome, quality=(*outcome.quality, _linked_with_too_many(study_uid)))
     of = {one.sop_instance_uid: one for one in headers}
     dates = tuple(max(of[uid].study_date for uid in one.images) for one in outcome.selections)
     described = tuple(of[one.images[0]].series_description for one in outcome.selections)
     return Ready(group, counts, outcome, dates, described)
+
+
+def _linked_with_too_many(study_uid: str) -> QualityRow:
+    note = Note(
+        "linked_studies",
+        QualityOutcome.REFUSED,
+        f"more than {MOST_LINKED} studies that segmentations link",
+        f"at most {MOST_LINKED}",
+        "the study is matched by itself: what other studies have for it is not used",
+    )
+    return row_of(note, study_uid, "")
 
 
 def matching_fault(study_uid: str) -> QualityRow:

@@ -12,11 +12,13 @@ from alembic.migration import MigrationContext
 
 from mirv.analysis.errors import Reason, Transient
 from mirv.service.catalogue import (
+    MOST_LINKED,
     ArtifactRow,
     Catalogue,
     Conflict,
     EventKind,
     NewInstance,
+    Wait,
     sqlite_url,
 )
 from mirv.service.catalogue.database import schema
@@ -147,11 +149,11 @@ def test_a_study_is_unmatched_until_every_object_was_seen(store: Catalogue) -> N
     store.arrivals.add(instance(2), 5.0)
     (row,) = store.studies.unmatched()
     assert (row.n_instances, row.last_received_at, row.last_seq) == (2, 5.0, 2)
-    store.studies.note_matched({"1.9": 2}, [("1.9", "1.2.1", "a segmentation")], [], 6.0)
+    store.studies.note_matched({"1.9": 2}, [Wait("1.9", "1.2.1", "a segmentation")], [], 6.0)
     assert store.studies.unmatched() == []
     store.arrivals.add(instance(3), 7.0)
     assert [row.n_instances for row in store.studies.unmatched(after_seq=2)] == [3]
-    store.studies.note_matched({"1.9": 3}, [("1.9", "1.2.1", "a segmentation")], [], 8.0)
+    store.studies.note_matched({"1.9": 3}, [Wait("1.9", "1.2.1", "a segmentation")], [], 8.0)
     (waiting,) = store.studies.waiting()
     assert waiting.since == 6.0
     store.studies.note_matched({"1.9": 3}, [], [], 9.0)
@@ -313,6 +315,45 @@ def test_a_group_leads_on_through_the_images_both_draw_on(store: Catalogue) -> N
         store.arrivals.add(drawn, 0)
     for study in ("1.91", "1.92", "1.93"):
         assert store.studies.group_of(study) == {"1.91", "1.92", "1.93"}
+    assert store.studies.group_of("1.92", apart={"1.91"}) == {"1.92"}, "nothing through it"
+
+
+def test_a_segmentation_links_no_images_of_another_patient_id(store: Catalogue) -> None:
+    for number, patient in enumerate("ABC"):
+        one = {"study_uid": f"1.{number}", "series_uid": f"2.{number}", "patient_id": patient}
+        store.arrivals.add(instance(number, **one), 0)
+    named = ("2.0", "2.1", "2.2")
+    for number, patient in enumerate("AX", 3):
+        one = {"study_uid": f"1.{number}", "series_uid": f"2.{number}", "patient_id": patient}
+        store.arrivals.add(instance(number, **one, referenced_series=named), 0)
+    own = {"study_uid": "1.5", "series_uid": "2.5", "patient_id": "B", "own_output": True}
+    store.arrivals.add(instance(5, **own, referenced_series=named), 0)
+    groups = {f"1.{number}": store.studies.group_of(f"1.{number}") for number in range(6)}
+    linked = {"1.0", "1.3"}
+    assert groups == {uid: linked if uid in linked else {uid} for uid in groups}
+
+
+def test_the_search_for_a_group_ends_when_it_is_too_large(store: Catalogue) -> None:
+    """A chain: each study has images, and a segmentation on those of the one before."""
+    n_studies = 2 * MOST_LINKED
+    for number in range(n_studies):
+        one = {"study_uid": f"1.{number}", "series_uid": f"2.{number}"}
+        before = (f"2.{number - 1}",) if number else ()
+        store.arrivals.add(instance(number, **one, referenced_series=before), 0)
+    group = store.studies.group_of("1.0")
+    assert group == {f"1.{number}" for number in range(MOST_LINKED + 1)}
+
+
+def test_what_waits_is_noted_once_until_the_next_matching(store: Catalogue) -> None:
+    store.arrivals.add(instance(1), 1.0)
+    for now, why in ((2.0, "an end"), (3.0, "another")):
+        store.studies.note_waiting(Wait("1.9", "1.9", why), now)
+    (row,) = store.studies.waiting()
+    assert (row.waits_for, row.since) == ("an end", 2.0)
+    assert store.studies.missing_series() == []
+    store.studies.note_matched({"1.9": 1}, [Wait("1.9", "1.8", "the rest", "1.8")], [], 4.0)
+    assert [row.object_uid for row in store.studies.waiting()] == ["1.8"]
+    assert store.studies.missing_series() == [("1.8", "1.9")]
 
 
 def test_what_was_removed_is_taken_again_whatever_its_bytes(store: Catalogue) -> None:

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from mirv.service.catalogue import Catalogue, Change, EventKind, Fact, Jump, Position, sqlite_url
+from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import migrate, open_engine
 from mirv.service.objects.clock import ClockWatch
 from tests.service.catalogue.test_catalogue import instance, new_run
@@ -155,6 +156,30 @@ def test_a_jump_that_was_noted_last_counts_instead_of_the_time_kept(url: str) ->
     assert catalogue.clock.looked_at() == 40.0
     ClockWatch(catalogue, "serve", lambda: 41.0, lambda: 1.0).look()
     assert len(catalogue.clock.jumps()) == 2
+    catalogue.close()
+
+
+def test_a_stored_header_says_whose_the_object_is(url: str) -> None:
+    headers = ['{"patient_id": "P \\u00e9"}', '{"patient_id": ""}', "{}", "[1]", "no JSON"]
+    headers += ['{"patient_id": "Q"}'] * 2000  # more than are read at once
+    database = open_engine(url)
+    migrate(database, "0004")
+    names = ("sop_instance_uid", "sop_class_uid", "study_uid", "series_uid", "sha256", "size")
+    rows = [
+        {name: getattr(instance(number), name) for name in (*names, "source", "own_output")}
+        | {"header": header, "received_at": 1.0}
+        for number, header in enumerate(headers)
+    ]
+    with database.write() as connection:
+        tables = sa.MetaData()
+        tables.reflect(connection)
+        connection.execute(tables.tables["instances"].insert(), rows)
+    database.close()
+    catalogue = Catalogue(url)
+    table = schema.instances
+    with catalogue._database.read() as connection:
+        found = list(connection.scalars(sa.select(table.c.patient_id).order_by(table.c.seq)))
+    assert found == ["P \u00e9", "", "", "", "", *["Q"] * 2000]
     catalogue.close()
 
 

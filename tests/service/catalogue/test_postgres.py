@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 import yaml
 
 from mirv.dicom_io.phantom import patient
-from mirv.service.catalogue import Catalogue, Conflict, EventKind
+from mirv.service.catalogue import Catalogue, Conflict, EventKind, Wait
 from mirv.service.node.node import Node
 from mirv.service.node.worker import Worker
 from mirv.service.objects.intake import Intake
@@ -59,6 +60,24 @@ def test_the_catalogue_works_the_same(server: str) -> None:
             store._database.write() as connection,
         ):
             connection.exec_driver_sql(change)
+    drawn = instance(30, study_uid="1.10", series_uid="1.11", referenced_series=("1.8", "1.7"))
+    for number, whose in enumerate("PX"):
+        uids = {"study_uid": f"1.10.{whose}", "sop_instance_uid": f"1.3.{number}"}
+        store.arrivals.add(replace(drawn, **uids, patient_id=whose), 4.0)
+    store.arrivals.add(instance(31, patient_id="P"), 4.0)
+    assert store.studies.group_of("1.9") == {"1.9", "1.10.P"}
+    assert store.studies.group_of("1.10.P", apart={"1.9"}) == {"1.10.P"}
+    counts = store.studies.count({"1.9", "1.10.P"})
+    assert counts == {"1.9": 26, "1.10.P": 1}
+    assert len(store.studies.headers(counts, {"1.9": 3})) == 4
+    waits = [Wait("1.9", "1.8", "the rest", "1.8"), Wait("1.10.P", "1.3.0", "images")]
+    store.studies.note_matched(counts, waits, [], 5.0)
+    store.studies.note_waiting(Wait("1.10.P", "1.10.P", "an end"), 6.0)
+    assert [row.object_uid for row in store.studies.waiting("1.10.P")] == ["1.3.0", "1.10.P"]
+    assert sorted(store.studies.missing_series()) == [("1.7", "1.10.P"), ("1.8", "1.9")]
+    assert [row.study_uid for row in store.studies.unmatched()] == ["1.10.X"]
+    store.instances.remove("1.2.1", "retention", 7.0)
+    assert store.instances.removed("1.9", "1.8") == {"1.2.1"}
     store.close()
     Catalogue(server + "catalogue").close()  # opened again: nothing left to migrate
 

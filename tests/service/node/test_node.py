@@ -100,6 +100,33 @@ def test_what_a_start_finds_counts_on_the_right_side_of_a_jump(tmp_path: Path, d
 
 
 @pytest.mark.peers
+def test_a_part_after_retention_waits_for_the_rest(tmp_path: Path) -> None:
+    """Finding H4: some slices come back, then all."""
+    made = patient.write_study(tmp_path / "study", n_lesions=1, shape=(10, 64, 64))
+    assert made.seg is not None
+    wanted = settings(tmp_path / "node").model_copy(update={"retention": Retention(keep_days=0)})
+    with running(wanted) as node:
+        listening, store = node.settings.listener.port, node.catalogue
+        assert storescu(listening, [made.folder], "MIRV", "CT", "-R").returncode == 0
+        wait_until(lambda: store.runs.all(states=(RunState.FINISHED,)), 120, "the run finishes")
+        (whole,) = store.runs.all()
+    with running(wanted) as node:  # it makes room at its start
+        listening, store = node.settings.listener.port, node.catalogue
+        wait_until(lambda: store.events.all(kind=EventKind.REMOVED), 30, "the files are removed")
+        assert storescu(listening, [*made.ct[2:8], made.seg], "MIRV", "CT").returncode == 0
+        said = "was complete with 10 images, 6 are here"
+        wait_until(
+            lambda: [said in row.waits_for for row in store.studies.waiting()] == [True],
+            30,
+            "the part waits",
+        )
+        assert [run.run_id for run in store.runs.all(current=True)] == [whole.run_id]
+        assert storescu(listening, made.ct, "MIRV", "CT").returncode == 0
+        wait_until(lambda: not store.studies.waiting(), 30, "all is there")
+        assert [run.run_id for run in store.runs.all()] == [whole.run_id], "the same again"
+
+
+@pytest.mark.peers
 def test_results_wait_for_a_destination_and_images_come_back_harmlessly(tmp_path: Path) -> None:
     """Orthanc is down when the results are ready; it gets each once, and sends all back."""
     made = patient.write_study(tmp_path / "study", n_lesions=1, shape=(10, 64, 64))

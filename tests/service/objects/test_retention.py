@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mirv.config.settings.keeping import Retention
+from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue import Catalogue, EventKind, sqlite_url
 from mirv.service.catalogue.run_rows import ArtifactRow, NewRun
 from mirv.service.objects import repair, retention
@@ -76,6 +77,20 @@ def test_undelivered_stays(keeping: Keeping) -> None:
     assert keeping.sweep(1000) == 0, "stored, but commitment is required and has not come"
     keeping.store.deliveries.answered("1.9", {"2.25.1"}, {}, lambda _attempts: 0.0, START)
     assert keeping.sweep(1000) == 3
+
+
+def test_what_a_run_of_another_study_is_made_of_stays_until_it_has_finished(
+    keeping: Keeping,
+) -> None:
+    made_of = Selection("1.7", "1.7.0", "P", "CT", ("1.7.0.1",), ("1.2.3.1",), (), "i").to_json()
+    new = NewRun("a" * 64, "1.7", "1.7.0", "P", "20200101", "i", "p", made_of)
+    assert keeping.store.instances.find("1.2.3.1") is not None
+    keeping.store.runs.queue(new, START)
+    assert keeping.sweep(31) == 0
+    keeping.store.runs.start(new.run_id, START)
+    assert keeping.sweep(31) == 0
+    keeping.store.runs.finish(new.run_id, [], [], 1, START)
+    assert keeping.sweep(31) == 3
 
 
 def test_what_never_gave_a_run_has_its_own_limit(keeping: Keeping) -> None:

@@ -25,9 +25,9 @@ QUIET = 30.0
 class Day:
     """A scheduler at any hour, and what it started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self.now = 1_700_000_000.0
-        self.store = Catalogue(sqlite_url(folder / "catalogue.sqlite"))
+        self.store = Catalogue(url or sqlite_url(folder / "catalogue.sqlite"))
         self.intake = Intake(Spool(folder / "spool"), self.store, lambda: self.now)
         self.runs: list[str] = []
         self.tries: list[tuple[str, str, int]] = []
