@@ -1,5 +1,6 @@
 """The index of received objects: which there are, and where each came from."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -7,6 +8,8 @@ import sqlalchemy as sa
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.events import EventKind, record
+
+_AT_ONCE = 500  # UIDs of one question: databases bound them
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +92,27 @@ class Instances:
         with self._database.read() as connection:
             return {row.sha256: row.sop_instance_uid for row in connection.execute(query)}
 
-    def removed(self, study_uid: str, series_uid: str) -> set[str]:
-        """SOP Instance UIDs of a series' objects whose files are gone and did not come again.
+    def removed(self, sop_instance_uids: Iterable[str]) -> set[str]:
+        """Those of these objects whose files are gone and did not come again.
 
         Parameters
         ----------
-        study_uid, series_uid : str
+        sop_instance_uids : iterable of str
 
         Returns
         -------
         set of str
         """
-        table = schema.instances
-        query = sa.select(table.c.sop_instance_uid).where(
-            table.c.study_uid == study_uid,
-            table.c.series_uid == series_uid,
-            table.c.removed_at.is_not(None),
-        )
+        table, wanted = schema.instances, sorted(sop_instance_uids)
+        found = set[str]()
         with self._database.read() as connection:
-            return set(connection.scalars(query))
+            for start in range(0, len(wanted), _AT_ONCE):
+                query = sa.select(table.c.sop_instance_uid).where(
+                    table.c.sop_instance_uid.in_(wanted[start : start + _AT_ONCE]),
+                    table.c.removed_at.is_not(None),
+                )
+                found.update(connection.scalars(query))
+        return found
 
     def remove(self, sop_instance_uid: str, why: str, now: float) -> None:
         """Note that an object's file is gone; sent again, it is taken again.

@@ -141,18 +141,13 @@ class Studies:
         found: list[str] = []
         with self._database.read() as connection:
             for study_uid in sorted(study_uids):
-                ordered = (
-                    sa.select(table.c.header, table.c.own_output, table.c.removed_at)
-                    .where(table.c.study_uid == study_uid)
-                    .order_by(table.c.seq)
-                )
+                mine = table.c.study_uid == study_uid
+                usable = mine, table.c.own_output.is_(False), table.c.removed_at.is_(None)
+                query = sa.select(table.c.header).where(*usable).order_by(table.c.seq)
                 if study_uid in limits:
-                    ordered = ordered.limit(limits[study_uid])
-                found += [
-                    row.header
-                    for row in connection.execute(ordered)
-                    if not row.own_output and row.removed_at is None
-                ]
+                    ordered = sa.select(table.c.seq).where(mine).order_by(table.c.seq)
+                    query = query.where(table.c.seq.in_(ordered.limit(limits[study_uid])))
+                found += connection.scalars(query)
         return found
 
     def count(self, study_uids: Iterable[str]) -> dict[str, int]:

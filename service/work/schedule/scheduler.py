@@ -244,9 +244,8 @@ class Scheduler:
         new, waiting = 0, one.waiting
         each = zip(one.outcome.selections, one.dates, one.descriptions, strict=True)
         for selection, date, description in each:
-            study_uid, series_uid = selection.study_uid, selection.series_uid
-            if rest := rest_of(self._catalogue, selection):
-                waiting.append(Wait(study_uid, series_uid, rest, rest_of=series_uid))
+            if (rest := rest_of(self._catalogue, selection)) is not None:
+                waiting.append(rest)
             else:
                 rank = self._rules.rank(selection, description)
                 new += self._queue(selection, date, now, rank)

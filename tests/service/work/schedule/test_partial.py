@@ -179,6 +179,25 @@ def test_a_series_that_changes_while_it_is_here_is_revised(day: Emptied) -> None
     assert day.images_of_newest() == N_IMAGES + 1
 
 
+def test_a_part_of_its_segmentations_takes_the_place_of_no_result(day: Emptied) -> None:
+    """One object a lesion: when one comes back, the others are not gone from the lesion set."""
+    new = day.new_seg()
+    day.take(new)
+    whole = day.analyse(*day.study.ct)
+    day.lose()
+    day.take(*day.study.ct, day.study.seg)
+    assert day.later() == 0
+    ((_, why),) = day.waits()
+    assert "was complete with 2 segmentations, 1 are here" in why
+    third = edited(day.study.seg, day.folder / "third.dcm", ContentDate="20310101")
+    day.take(third)
+    assert day.later() == 1, "what is new is analysed"
+    day.take(new)
+    day.later()
+    assert day.waits() == []
+    assert day.store.runs.get(whole) is not None
+
+
 def test_another_series_of_the_study_goes_on(day: Emptied) -> None:
     """Only the series that was complete waits."""
     day.analyse(*day.study.ct)

@@ -12,7 +12,7 @@ from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.header import InstanceHeader
 from mirv.dicom_io.phantom.patient import Phantom, write_study
 from mirv.dicom_io.study.matching import MatchOutcome, Selection
-from mirv.service.catalogue import MOST_LINKED
+from mirv.service.catalogue.received import studies as received
 from mirv.service.work.schedule import settling
 from tests.service.postgres import create_database, postgres
 from tests.service.work.schedule.test_scheduler import QUIET, Day
@@ -188,28 +188,35 @@ def test_nothing_is_linked_through_a_study_that_never_settled(
 ) -> None:
     """Two studies of one patient, which a third names; it keeps receiving."""
     one = studies[0]
-    two = write_study(tmp_path / "two", n_lesions=1, seed=9, shape=(12, 64, 64), patient_id="V0")
+    shape = (12, 64, 64)
+    two = write_study(tmp_path / "two", n_lesions=1, shape=shape, patient_id="V0", time_point=1)
     day.take(*one.ct, one.seg, *two.ct, two.seg)
     hub = drawn(studies[-1], tmp_path, one, two, StudyInstanceUID="2.25.66", PatientID="V0")
     day.later(QUIET / 2)
     day.take(hub)
-    assert day.later(QUIET / 2) == 2
+    day.later(QUIET / 2)
     assert counted == [len(one.ct) + 1, len(two.ct) + 1]
     day.later()
     assert counted[2:] == [len(one.ct) + len(two.ct) + 3], "linked when it has settled"
 
 
 def test_what_a_sender_links_costs_no_more_than_so_much(
-    day: Day, studies: Sequence[Phantom], tmp_path: Path, counted: list[int]
+    day: Day,
+    studies: Sequence[Phantom],
+    tmp_path: Path,
+    counted: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A star of studies under the patient's own ID, that come one after the other."""
-    study = studies[0]
+    study, most = studies[0], 5
+    for module in (settling, received):
+        monkeypatch.setattr(module, "MOST_LINKED", most)
     day.take(*study.ct, study.seg)
     assert day.later() == 1
-    for _ in range(MOST_LINKED + 3):
+    for _ in range(most + 3):
         day.take(drawn(study, tmp_path))
         day.later()
-    assert max(counted) <= len(study.files) + MOST_LINKED
+    assert max(counted) <= len(study.files) + most
     assert counted[-1] == 1, "by itself"
     day.finish(day.store.runs.all(states=("queued",))[0].run_id)
     day.take(drawn(study, tmp_path, StudyInstanceUID=study.identity.study_uid))
