@@ -110,12 +110,17 @@ class Comparisons:
             return set(connection.scalars(sa.select(column).where(column > since)))
 
     def later_studies(self, since: int) -> list[RunRow]:
-        """Current finished runs of patients of whom an earlier study's run has finished since.
+        """The latest run of each image of patients of whom an earlier study's run finished since.
 
         Parameters
         ----------
         since : int
             Number of a finish; numbers grow with every finish, whatever the clock does.
+
+        Returns
+        -------
+        list of RunRow
+            In any state: where a run has not finished, it was queued after the one that has.
         """
         table, other, finishes = schema.runs, schema.runs.alias("other"), schema.finishes
         news = (
@@ -129,17 +134,16 @@ class Comparisons:
             .group_by(other.c.patient_id)
             .subquery()
         )
+        finished_first = sa.case((table.c.state == RunState.FINISHED, 0), else_=1)
         query = (
             sa.select(table)
             .join(news, news.c.patient_id == table.c.patient_id)
-            .where(
-                table.c.state == RunState.FINISHED,
-                table.c.superseded_by.is_(None),
-                table.c.study_date > news.c.first,
-            )
+            .where(table.c.superseded_by.is_(None), table.c.study_date > news.c.first)
+            .order_by(finished_first)
         )
         with self._database.read() as connection:
-            return [run_row(row) for row in connection.execute(query).mappings()]
+            rows = [run_row(row) for row in connection.execute(query).mappings()]
+        return list({(row.study_uid, row.series_uid): row for row in rows}.values())
 
 
 def _before(

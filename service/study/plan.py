@@ -5,6 +5,7 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 
 from mirv.analysis.extraction.job import LesionLimits
@@ -124,14 +125,18 @@ def provenance(study: StudyInput, plan: Plan) -> Provenance:
     -------
     Provenance
     """
-    versions = {name: version(name) for name in _RECORDED}
-    versions["python"] = platform.python_version()
     return Provenance(
         input_digest=study.input_digest,
         profile_digests={profile.name: profile.digest() for profile in plan.profiles},
         space_digests={space.name: space.digest for space in plan.spaces},
-        versions=versions,
+        versions=dict(_versions()),
     )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of what the numbers were computed with: nothing is installed anew under a process."""
+    return {**{name: version(name) for name in _RECORDED}, "python": platform.python_version()}
 
 
 def short_list(profile: ExtractionProfile, plan: Plan) -> tuple[str, ...]:

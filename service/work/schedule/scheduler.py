@@ -343,7 +343,7 @@ class Scheduler:
         new = sum(
             self._queue(Selection.from_json(run.selection), run.study_date, now, run.priority)
             for run in self._catalogue.comparisons.later_studies(min(news) - 1)
-            if self._has_another_prior(run)
+            if run.state in (*UNDER_WAY, RunState.FINISHED) and self._has_another_prior(run)
         )
         self._finishes = finishes  # now, so that a catalogue that is away loses none
         return new

@@ -329,6 +329,45 @@ def test_an_earlier_study_of_the_same_person_is_waited_for(day: Day, study: Phan
     assert run.prior == earlier
 
 
+def same_person(study: Phantom) -> Identity:
+    """Who the study is of."""
+    ds = dcmread(study.ct[0], stop_before_pixels=True)
+    return Identity(str(ds.PatientID), sex=str(ds.PatientSex), name=str(ds.PatientName))
+
+
+def test_an_earlier_study_brings_no_older_objects_back(
+    day: Day, study: Phantom, tmp_path: Path
+) -> None:
+    """The revision for it was made of the finished run's objects, after one of the new ones."""
+    day.take(*study.ct, study.seg)
+    day.later()
+    day.finish(day.current().run_id)
+    person = same_person(study)
+    earlier = earlier_study(day, person.patient_id, person)
+    day.take(edited(study.seg, tmp_path / "new.dcm", ContentDate="20300101"))
+    assert day.later() == 0
+    day.finish(earlier)
+    assert day.later() == 1
+    (queued,) = day.store.runs.all(states=("queued",), current=True)
+    assert len(Selection.from_json(queued.selection).segmentations) == 2
+    assert queued.prior == earlier
+
+
+def test_an_earlier_study_that_ends_before_a_later_one_at_work_is_compared_with(
+    day: Day, study: Phantom
+) -> None:
+    day.take(*study.ct, study.seg)
+    day.later()
+    first = day.current()
+    person = same_person(study)
+    earlier = earlier_study(day, person.patient_id, person)
+    day.finish(earlier)
+    assert day.later() == 1
+    day.finish(first.run_id)
+    (queued,) = day.store.runs.all(states=("queued",), current=True)
+    assert queued.prior == earlier
+
+
 def test_a_run_is_replaced_within_its_study_only(day: Day, study: Phantom, tmp_path: Path) -> None:
     """Finding H2: a study with the Series Instance UID of another took its place."""
     day.take(*study.ct, study.seg)
