@@ -114,11 +114,21 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class MatchOutcome:
-    """What can be analysed, what waits, and what was refused."""
+    """What can be analysed, what waits, and what was refused.
+
+    Attributes
+    ----------
+    selections : tuple of Selection
+    waiting : tuple of Waiting
+    quality : tuple of QualityRow
+    refused : tuple of (Selection, QualityRow)
+        Images with lesions that are not one series, and why: among `quality` too.
+    """
 
     selections: tuple[Selection, ...]
     waiting: tuple[Waiting, ...]
     quality: tuple[QualityRow, ...]
+    refused: tuple[tuple[Selection, QualityRow], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +197,7 @@ def match(headers: Sequence[InstanceHeader], reading: Reading) -> MatchOutcome:
         for one in joined
         if one.waits_for
     ]
-    selections = []
+    selections, refused = [], []
     for candidate in series:
         mine = [one for one in joined if one.series is candidate]
         if not mine:
@@ -196,12 +206,14 @@ def match(headers: Sequence[InstanceHeader], reading: Reading) -> MatchOutcome:
                 waiting.append(Waiting(first.study_uid, first.series_uid, "", "a segmentation"))
             continue
         if (why := why_not_one(candidate.headers)) is not None:
-            quality.append(row_of(why, candidate.first.study_uid, candidate.uid))
+            row = row_of(why, candidate.first.study_uid, candidate.uid)
+            quality.append(row)
+            refused.append((_selection(candidate, mine), row))
             continue
         chosen, left = _preferred(mine, reading.prefer)
         quality.extend(_not_analysed(one, candidate, reading.prefer) for one in left)
         selections.append(_selection(candidate, chosen))
-    return MatchOutcome(tuple(selections), tuple(waiting), tuple(quality))
+    return MatchOutcome(tuple(selections), tuple(waiting), tuple(quality), tuple(refused))
 
 
 def _series_of(images: Iterable[InstanceHeader]) -> list[_Series]:

@@ -1,6 +1,7 @@
 """Runs: one image with its lesion set under one plan, from queued to finished."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import sqlalchemy as sa
 
@@ -41,44 +42,60 @@ class Runs:
         -------
         bool
         """
-        table = schema.runs
         with self._database.write() as connection:
             if self._known(connection, new.run_id):
                 return False
-            current = sa.and_(
-                table.c.study_uid == new.study_uid,
-                table.c.series_uid == new.series_uid,
-                table.c.superseded_by.is_(None),
-            )
-            finished = connection.execute(
-                sa.select(table.c.run_id)
-                .where(current, table.c.state == RunState.FINISHED)
-                .order_by(table.c.finished_at.desc())
-            ).first()
-            unfinished = connection.scalars(
-                sa.select(table.c.run_id).where(current, table.c.state != RunState.FINISHED)
-            ).all()
-            connection.execute(
-                table.insert().values(
-                    run_id=new.run_id,
-                    study_uid=new.study_uid,
-                    series_uid=new.series_uid,
-                    patient_id=new.patient_id,
-                    study_date=new.study_date,
-                    input_digest=new.input_digest,
-                    plan_digest=new.plan_digest,
-                    selection=new.selection,
-                    created_at=int(now),
-                    state=RunState.QUEUED,
-                    round=0,
-                    predecessor=finished.run_id if finished else None,
-                    prior=new.prior,
-                    priority=new.priority,
-                )
-            )
+            predecessor, unfinished = _replaced(connection, new)
+            _insert(connection, new, predecessor, now, state=RunState.QUEUED)
             record(connection, now, EventKind.QUEUED, study_uid=new.study_uid, run_id=new.run_id)
             for run_id in unfinished:
                 _supersede(connection, run_id, new.run_id, new.study_uid, now)
+        return True
+
+    def withdraw(self, new: NewRun, reason: Reason, now: float) -> bool:
+        """Record a run as refused, in place of all that holds of its image; False: nothing does.
+
+        What came since makes an image unfit that had a result. Later studies are told by a finish.
+
+        Parameters
+        ----------
+        new : NewRun
+        reason : Reason
+        now : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        bool
+        """
+        with self._database.write() as connection:
+            if self._known(connection, new.run_id):
+                return False
+            predecessor, unfinished = _replaced(connection, new)
+            if predecessor is None and not unfinished:
+                return False
+            _insert(
+                connection,
+                new,
+                predecessor,
+                now,
+                state=RunState.REFUSED,
+                reason_code=reason.code,
+                reason_detail=reason.detail,
+                finished_at=now,
+            )
+            record(
+                connection,
+                now,
+                EventKind.REFUSED,
+                study_uid=new.study_uid,
+                run_id=new.run_id,
+                code=reason.code,
+                detail=reason.detail,
+            )
+            for run_id in {*unfinished, *([predecessor] if predecessor else [])}:
+                _supersede(connection, run_id, new.run_id, new.study_uid, now)
+            connection.execute(schema.finishes.insert().values(run_id=new.run_id))
         return True
 
     def start(self, run_id: str, now: float) -> bool:
@@ -187,7 +204,7 @@ class Runs:
             _add_deliveries(connection, run_id, destinations, attempts, now)
         return True
 
-    def refuse(self, run_id: str, reason: Reason, now: float) -> None:
+    def refuse(self, run_id: str, reason: Reason, now: float, *, withdraw: bool = False) -> None:
         """End a run whose input cannot be analysed.
 
         Parameters
@@ -196,8 +213,10 @@ class Runs:
         reason : Reason
         now : float
             Seconds since 1970.
+        withdraw : bool
+            What it was to replace holds no more either: its input is not what there is now.
         """
-        self._end_with(run_id, RunState.REFUSED, reason, now)
+        self._end_with(run_id, RunState.REFUSED, reason, now, withdraw=withdraw)
 
     def fail(self, run_id: str, reason: Reason, now: float) -> None:
         """End a run that met a fault of the node.
@@ -261,7 +280,9 @@ class Runs:
                 record(connection, now, EventKind.QUEUED, run_id=run_id, again=True)
         return bool(changed.rowcount)
 
-    def _end_with(self, run_id: str, state: RunState, reason: Reason, now: float) -> bool:
+    def _end_with(
+        self, run_id: str, state: RunState, reason: Reason, now: float, *, withdraw: bool = False
+    ) -> bool:
         with self._database.write() as connection:
             table = schema.runs
             run = connection.execute(sa.select(table).where(table.c.run_id == run_id)).first()
@@ -277,6 +298,9 @@ class Runs:
                 code=reason.code,
                 detail=reason.detail,
             )
+            if withdraw and run.predecessor is not None and run.superseded_by is None:
+                _supersede(connection, run.predecessor, run_id, run.study_uid, now)
+                connection.execute(schema.finishes.insert().values(run_id=run_id))
         return True
 
     @staticmethod
@@ -370,6 +394,34 @@ class Runs:
         )
         with self._database.read() as connection:
             return {sha256 for query in queries for sha256 in connection.scalars(query)}
+
+
+def _replaced(connection: sa.Connection, new: NewRun) -> tuple[str | None, list[str]]:
+    """What a new run of an image replaces: its last result, and the runs that have not finished."""
+    table = schema.runs
+    current = connection.execute(
+        sa.select(table.c.run_id, table.c.state, table.c.predecessor)
+        .where(
+            table.c.study_uid == new.study_uid,
+            table.c.series_uid == new.series_uid,
+            table.c.superseded_by.is_(None),
+        )
+        .order_by(table.c.finished_at.desc())
+    ).all()
+    finished = [run.run_id for run in current if run.state == RunState.FINISHED]
+    unfinished = [run for run in current if run.state != RunState.FINISHED]
+    # Where the result was withdrawn, the run that was refused names it.
+    before = finished or [run.predecessor for run in unfinished if run.predecessor]
+    return (before[0] if before else None), [run.run_id for run in unfinished]
+
+
+def _insert(
+    connection: sa.Connection, new: NewRun, predecessor: str | None, now: float, **more: object
+) -> None:
+    values = {
+        **asdict(new), "created_at": int(now), "round": 0, "predecessor": predecessor, **more
+    }  # fmt: skip
+    connection.execute(schema.runs.insert().values(values))
 
 
 def _end(

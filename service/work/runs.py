@@ -36,6 +36,8 @@ from mirv.service.work.deliveries import enqueue_try
 from mirv.service.work.notices import enqueue_notice
 
 _PROGRESS_S = 1.0
+# Refused for these, a run says nothing against the result before it.
+_NOT_THE_INPUT = frozenset({"object_gone", "plan_changed"})
 
 log = get_logger("runs")
 
@@ -186,7 +188,8 @@ def rendered(
 @DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)
 def _refuse(run_id: str, code: str, detail: str) -> None:
     work = work_context()
-    work.catalogue.runs.refuse(run_id, Reason(code, detail), work.clock())
+    withdraw = code not in _NOT_THE_INPUT
+    work.catalogue.runs.refuse(run_id, Reason(code, detail), work.clock(), withdraw=withdraw)
     log.warning("run refused", run=run_id, code=code)
 
 

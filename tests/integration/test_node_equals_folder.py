@@ -105,7 +105,8 @@ def _played(running: NodeProcess, pacs: Orthanc, sent: Path) -> dict[str, Receiv
             running.start()
         _wait_for_rest(running)
         if turn == 2:
-            _send_back(running, pacs)
+            outbox.objects.extend(_of_the_archive(pacs))
+            _send(running, outbox, sent / "back")
     _wait_for_rest(running)
     return {prefix: history.received for prefix, history in histories.items()}
 
@@ -126,12 +127,9 @@ def _send(running: NodeProcess, outbox: Outbox, folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def _send_back(running: NodeProcess, pacs: Orthanc) -> None:
-    for study in pacs.find("Study"):
-        answer = pacs.http.post(
-            "/modalities/NODE/store", json={"Resources": [study], "Synchronous": True}
-        )
-        answer.raise_for_status()
+def _of_the_archive(pacs: Orthanc) -> list[bytes]:
+    """Every output, as the archive has it."""
+    return [pacs.file(instance) for instance in pacs.find("Instance")]
 
 
 def _wait_for_rest(running: NodeProcess) -> None:

@@ -5,9 +5,9 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mirv.analysis.errors import Transient
+from mirv.analysis.errors import Reason, Transient
 from mirv.dicom_io.standard.person import Sameness, compare
 from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue import Catalogue, EventKind, RunRow, RunState, Wait
@@ -249,6 +249,7 @@ class Scheduler:
             else:
                 rank = self._rules.rank(selection, description)
                 new += self._queue(selection, date, now, rank)
+        self._withdraw(one, now)
         waiting = [wait for wait in waiting if wait.study_uid in one.counts]
         self._catalogue.studies.note_matched(one.counts, waiting, one.quality, now)
         log.info(
@@ -260,19 +261,19 @@ class Scheduler:
         )
         return new
 
+    def _withdraw(self, one: Ready, now: float) -> None:
+        """Results of images that are no longer one series hold no more."""
+        for (selection, row), date in zip(one.outcome.refused, one.refused_dates, strict=True):
+            run_id = run_digest(selection.input_digest, self._plan)
+            new = self._new_run(selection, date, run_id)
+            self._catalogue.runs.withdraw(new, Reason(row.check, row.detail), now)
+
     def _queue(self, selection: Selection, study_date: str, now: float, priority: int) -> bool:
         prior = self._prior(selection, study_date) if self._rules.compare_with_prior else None
         run_id = run_digest(selection.input_digest, self._plan, prior.run_id if prior else "")
         new = self._catalogue.runs.queue(
-            NewRun(
-                run_id=run_id,
-                study_uid=selection.study_uid,
-                series_uid=selection.series_uid,
-                patient_id=selection.patient_id,
-                study_date=study_date,
-                input_digest=selection.input_digest,
-                plan_digest=self._plan.digest,
-                selection=selection.to_json(),
+            replace(
+                self._new_run(selection, study_date, run_id),
                 prior=prior.run_id if prior else None,
                 priority=priority,
             ),
@@ -286,6 +287,18 @@ class Scheduler:
                 return new  # there are several, and which is meant is not ours to guess
             self._start.prior(run_id, selection.study_uid, 0)
         return new
+
+    def _new_run(self, selection: Selection, study_date: str, run_id: str) -> NewRun:
+        return NewRun(
+            run_id=run_id,
+            study_uid=selection.study_uid,
+            series_uid=selection.series_uid,
+            patient_id=selection.patient_id,
+            study_date=study_date,
+            input_digest=selection.input_digest,
+            plan_digest=self._plan.digest,
+            selection=selection.to_json(),
+        )
 
     def _prior(self, selection: Selection, study_date: str) -> RunRow | None:
         """The one run of the patient's latest earlier study in this modality.

@@ -1,12 +1,12 @@
 """When a study has settled, and what its objects make together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.header import InstanceHeader
 from mirv.dicom_io.model import Note, QualityOutcome, QualityRow
-from mirv.dicom_io.study.matching import MatchOutcome, match
+from mirv.dicom_io.study.matching import MatchOutcome, Selection, match
 from mirv.dicom_io.study.quality_rows import row_of
 from mirv.service.catalogue import MOST_LINKED, Studies, StudyRow, Wait
 from mirv.service.runtime.log import get_logger
@@ -28,6 +28,8 @@ class Ready:
     outcome : MatchOutcome
     dates, descriptions : tuple of str
         Study date and series description of each selection.
+    refused_dates : tuple of str
+        Study date of each refused one.
     """
 
     group: set[str]
@@ -35,6 +37,7 @@ class Ready:
     outcome: MatchOutcome
     dates: tuple[str, ...]
     descriptions: tuple[str, ...]
+    refused_dates: tuple[str, ...] = ()
 
     @property
     def first_date(self) -> str:
@@ -116,9 +119,14 @@ def matched(
     if group is not linked:
         outcome = replace(outcome, quality=(*outcome.quality, _linked_with_too_many(study_uid)))
     of = {one.sop_instance_uid: one for one in headers}
-    dates = tuple(max(of[uid].study_date for uid in one.images) for one in outcome.selections)
+
+    def dates_of(selections: Iterable[Selection]) -> tuple[str, ...]:
+        return tuple(max(of[uid].study_date for uid in one.images) for one in selections)
+
     described = tuple(of[one.images[0]].series_description for one in outcome.selections)
-    return Ready(group, counts, outcome, dates, described)
+    dates = dates_of(outcome.selections)
+    refused_dates = dates_of(selection for selection, _ in outcome.refused)
+    return Ready(group, counts, outcome, dates, described, refused_dates)
 
 
 def _linked_with_too_many(study_uid: str) -> QualityRow:

@@ -210,6 +210,29 @@ def test_unsuitable_input_is_refused_at_once_with_its_reason(staged: Staged) -> 
     assert staged.store.deliveries.all() == []
 
 
+@pytest.mark.parametrize(("code", "holds"), [("no_lesions", False), ("object_gone", True)])
+def test_a_result_holds_no_more_when_what_came_since_is_refused(
+    staged: Staged, code: str, holds: bool
+) -> None:
+    """Not so when the refusal says nothing of the input."""
+    staged.queue("a")
+    staged.ended("a")
+
+    def unsuitable(run_id: str) -> None:
+        if run_id == "b":
+            raise Unsuitable(code, "found none, wanted some")
+
+    staged.analyse = unsuitable
+    staged.queue("b")
+    staged.ended("b")
+    assert len(staged.store.runs.current_results()) == holds
+    assert staged.run("a").superseded_by == (None if holds else "b")
+    staged.queue("c")
+    staged.ended("c")
+    assert staged.run("c").predecessor == "a"
+    assert staged.run("a").superseded_by == "c"
+
+
 def test_a_bug_fails_its_run_with_the_traceback_and_the_next_runs(staged: Staged) -> None:
     def bug(run_id: str) -> None:
         if run_id == "a":

@@ -8,16 +8,16 @@ from tests.service.node.histories.world import STUDIES
 
 SHORTEST, LONGEST = 8, 15
 _OF_THE_NODE = {
-    "wait": 6, "look": 3, "work": 2, "blink": 1, "own": 2, "restart": 2,
+    "wait": 8, "look": 3, "work": 2, "blink": 1, "own": 2, "restart": 2,
     "crash:extract": 1, "crash:render": 1, "crash:finish": 1,
 }  # fmt: skip
 _OF_A_STUDY = {
-    "images": 8, "seg": 6, "rt": 3, "untracked": 3, "reader": 1, "renamed": 2,
+    "images": 14, "seg": 10, "rt": 3, "untracked": 3, "reader": 1, "renamed": 2,
     **{f"{change}:{lesion}": 1 for change in ("edit", "delete", "add") for lesion in range(4)},
     **{f"part:{bits}": 1 for bits in (1, 7, 13)},
     **{f"again:{bits}": 1 for bits in (1, 2, 7)},
 }  # fmt: skip
-_OF_TWO_STUDIES = {"theirs": 2, "strayed": 1}
+_OF_TWO_STUDIES = {"theirs": 2, "mixed": 1, "strayed": 1}
 
 
 def history(number: int) -> str:

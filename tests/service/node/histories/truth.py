@@ -1,7 +1,7 @@
 """What must hold at the end of every history."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from difflib import unified_diff
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from mirv.config.settings import Settings
-from mirv.service.catalogue import Catalogue, RunState
+from mirv.service.catalogue import Catalogue, RunRow, RunState
 from mirv.service.objects.results import read_result
 from mirv.service.objects.spool import Spool
 from mirv.service.study import folder as folder_mode
@@ -146,12 +146,24 @@ def expect_current_sent_last(rig: Rig) -> None:
         (run.study_uid, run.series_uid): run.run_id
         for run in rig.store.runs.all(states=(RunState.FINISHED,), current=True)
     }
-    _expect_alike(last, current)
+    withdrawn = {
+        image
+        for image, run_id in last.items()
+        if image not in current and _ends_refused(runs, run_id)
+    }
+    _expect_alike({image: last[image] for image in last.keys() - withdrawn}, current)
     uids = [one.sop_instance_uid for one in rig.sent]
     assert len(uids) == len(set(uids)), "sent twice"
     for run_id in current.values():
         made = {one.sop_instance_uid for one in rig.store.runs.artifacts(run_id)}
         assert made <= set(uids)
+
+
+def _ends_refused(runs: Mapping[str, RunRow], run_id: str) -> bool:
+    """Whether a result was withdrawn: what superseded it last was refused."""
+    while (by := runs[run_id].superseded_by) is not None:
+        run_id = by
+    return runs[run_id].state == RunState.REFUSED
 
 
 def expect_persons_apart(node: Node, received: Received) -> None:

@@ -67,6 +67,11 @@ class Day:
         self.store.runs.start(run_id, self.now)
         self.store.runs.finish(run_id, [], [], 1, self.now)
 
+    def current_of(self, study: Phantom) -> RunRow:
+        """The one run of a study that is not superseded."""
+        (run,) = self.store.runs.all(study_uid=study.identity.study_uid, current=True)
+        return run
+
     def current(self) -> RunRow:
         """The one run that is not superseded."""
         (run,) = self.store.runs.all(current=True)
@@ -366,6 +371,42 @@ def test_an_earlier_study_that_ends_before_a_later_one_at_work_is_compared_with(
     day.finish(first.run_id)
     (queued,) = day.store.runs.all(states=("queued",), current=True)
     assert queued.prior == earlier
+
+
+def slice_of_another(study: Phantom, copy: Path) -> Path:
+    """One of the slices as a new object of another person, in the same series."""
+    return edited(study.ct[0], copy, PatientName="Other^Person", PatientSex="M")
+
+
+def test_a_result_holds_no_more_when_its_series_is_of_two_persons(
+    day: Day, study: Phantom, tmp_path: Path
+) -> None:
+    person = same_person(study)
+    earlier = earlier_study(day, person.patient_id, person)
+    day.finish(earlier)
+    day.take(*study.ct, study.seg)
+    day.later()
+    first = day.current_of(study)
+    day.finish(first.run_id)
+    day.take(slice_of_another(study, tmp_path / "slice.dcm"))
+    assert day.later() == 0
+    now = day.current_of(study)
+    assert (now.state, now.reason_code, now.predecessor) == (
+        "refused", "several_patients", first.run_id
+    )  # fmt: skip
+    old = day.store.runs.get(first.run_id)
+    assert old is not None and old.superseded_by == now.run_id
+    day.scheduler = day.fresh()
+    assert day.later() == 0, "nor is the old one revised"
+    assert day.current_of(study) == now
+
+
+def test_images_of_two_persons_that_never_had_a_result_withdraw_nothing(
+    day: Day, study: Phantom, tmp_path: Path
+) -> None:
+    day.take(*study.ct, study.seg, slice_of_another(study, tmp_path / "slice.dcm"))
+    assert day.later() == 0
+    assert day.store.runs.all() == []
 
 
 def test_a_run_is_replaced_within_its_study_only(day: Day, study: Phantom, tmp_path: Path) -> None:
