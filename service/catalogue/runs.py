@@ -93,7 +93,7 @@ class Runs:
                 code=reason.code,
                 detail=reason.detail,
             )
-            for run_id in {*unfinished, *([predecessor] if predecessor else [])}:
+            for run_id in {one for one in (predecessor, *unfinished) if one is not None}:
                 _supersede(connection, run_id, new.run_id, new.study_uid, now)
             connection.execute(schema.finishes.insert().values(run_id=new.run_id))
         return True

@@ -165,6 +165,8 @@ def _hold_against_the_folder(
             if run.run_id in current:
                 assert len(pacs.find("Instance", SOPInstanceUID=artifact.sop_instance_uid)) == 1
     truth.expect_nothing_lost(left, everything)
+    # A run is named by files, and the way they came is in them.
+    everything.valid = {uid: truth.kept(left, uid) for uid in everything.valid}
     truth.expect_the_folder(left, everything, folder)
     for prefix, one in received.items():
         world.set_prefix(prefix)
