@@ -135,7 +135,8 @@ def expect_nothing_lost(node: Node, received: Received) -> None:
     ]
     assert len(aside) == len(received.others)
     for content in received.others:
-        assert any(_same(one, content) for one in aside), world.uid_of(content)
+        uid = world.uid_of(content)
+        assert any(_same(one, content) for one in aside if world.uid_of(one) == uid), uid
 
 
 def kept(node: Node, sop_instance_uid: str) -> bytes:
