@@ -86,5 +86,5 @@ def _small(study: StudyInput, result: StudyResult, context: RenderContext) -> tu
     ds.SOPInstanceUID = derive_uid("small", context.run_digest)
     ds.SeriesInstanceUID = derive_uid("small series", context.run_digest)
     named = [one.SOPInstanceUID for one in (*study.evidence.images, *study.evidence.segmentations)]
-    ds.ImageComments = repr([named, result, context.predecessor, context.created])
+    ds.TextValue = repr([named, result, context.predecessor, context.created])
     return (Artifact("lesion_sr", SR, ds.SOPInstanceUID, ds.SeriesInstanceUID, as_bytes(ds)),)

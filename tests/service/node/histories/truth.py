@@ -49,6 +49,8 @@ def expect_all(rig: Rig, received: Received, folder: Path) -> None:
 
 def expect_the_folder(node: Node, received: Received, folder: Path) -> None:
     """Current results are those of the folder: same images, runs, lesions, numbers, priors."""
+    failed = node.store.runs.all(states=(RunState.FAILED,))
+    assert not failed, failed[0].reason_detail
     wanted = results_of_folder(received, node.settings, folder)
     found = {
         run.run_id: read_result(node.spool, run.result_sha256)
