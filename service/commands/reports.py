@@ -44,6 +44,7 @@ def sr_read_command(
     from rich.text import Text
 
     from mirv.analysis.model import StudyResult
+    from mirv.dicom_io.files.header import read_header
     from mirv.dicom_io.outputs.reports import own_report
     from mirv.service.study import result_tables
     from mirv.service.study.result_record import ResultRecord
@@ -57,6 +58,7 @@ def sr_read_command(
         segmentation_uids=report.segmentation_uids,
         result=StudyResult(report.lesions, report.measures, (), (), report.provenance),
         quality=(),
+        identity=read_header(file).identity,
     )
     with opening():
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,10 @@ from mirv.analysis.errors import Reason
 from mirv.analysis.model import LesionResult, Measure, Pair, StudyResult, Variation
 from mirv.config.errors import BadInput
 from mirv.dicom_io.model import QualityRow
+from mirv.dicom_io.standard.person import Identity
 from mirv.service.runtime.node_folder import NodeFolder
 from mirv.service.study.result_record import ResultRecord
+from mirv.service.study.time_points import persons_of
 
 KEY_BYTES = 32
 
@@ -101,8 +103,16 @@ class Pseudonymiser:
         """A digest that still links the records of one export; "" stays ""."""
         return self._mac("input", digest).hex() if digest else ""
 
-    def record(self, record: ResultRecord) -> ResultRecord:
-        """The whole record without anything that names the patient."""
+    def record(self, record: ResultRecord, person: str = "") -> ResultRecord:
+        """The whole record without anything that names the patient.
+
+        Parameters
+        ----------
+        record : ResultRecord
+        person : str
+            Key of its person among all records exported, the PatientID where it is ""; its
+            pseudonym is all the record says of who it is.
+        """
         result = record.result
         return ResultRecord(
             patient_id=self.patient(record.patient_id),
@@ -125,6 +135,7 @@ class Pseudonymiser:
                     prior_input_digest=self._digest(result.provenance.prior_input_digest),
                 ),
             ),
+            identity=Identity(patient_id=self.patient(person or record.patient_id)),
         )
 
     def _lesion(self, lesion: LesionResult) -> LesionResult:
@@ -180,4 +191,5 @@ def pseudonymised(found: Iterable[ResultRecord], folder: NodeFolder) -> Iterator
         The file of the key does not hold one.
     """
     hide = Pseudonymiser(load_key(folder.pseudonym_key))
-    yield from map(hide.record, found)
+    records = list(found)
+    yield from map(hide.record, records, persons_of(records))

@@ -155,7 +155,7 @@ class _FolderRun:
             pictures = self.out / f"quick-check-{run[:12]}"
             pipeline.write_pictures(study, pictures, self.settings)
             self.pictures.append(pictures)
-        self.done.append((run, record_of(study, result)))
+        self.done.append((run, record_of(study, result, selection.identity)))
         self.selections[run] = selection
         return _write(self.out, run, artifacts)
 

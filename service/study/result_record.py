@@ -15,6 +15,7 @@ import numpy as np
 from mirv.analysis.errors import Reason
 from mirv.analysis.model import LesionResult, Measure, Pair, Provenance, StudyResult, Variation
 from mirv.dicom_io.model import QualityRow, StudyInput
+from mirv.dicom_io.standard.person import NOBODY, Identity
 
 FORMAT = 1
 
@@ -30,6 +31,8 @@ class ResultRecord:
     segmentation_uids : mapping of tracking UID to SOP Instance UID
     result : StudyResult
     quality : tuple of QualityRow
+    identity : Identity
+        Whose it is; of records that were written before it was kept, the PatientID alone.
     """
 
     patient_id: str
@@ -39,15 +42,18 @@ class ResultRecord:
     segmentation_uids: dict[str, str]
     result: StudyResult
     quality: tuple[QualityRow, ...]
+    identity: Identity = NOBODY
 
 
-def record_of(study: StudyInput, result: StudyResult) -> ResultRecord:
+def record_of(study: StudyInput, result: StudyResult, identity: Identity) -> ResultRecord:
     """Name a result after the image it was computed on.
 
     Parameters
     ----------
     study : StudyInput
     result : StudyResult
+    identity : Identity
+        Of the selection that was analysed.
 
     Returns
     -------
@@ -62,6 +68,7 @@ def record_of(study: StudyInput, result: StudyResult) -> ResultRecord:
         segmentation_uids={uid: src.segmentation_uid for uid, src in study.sources.items()},
         result=result,
         quality=study.quality,
+        identity=identity,
     )
 
 
@@ -82,6 +89,7 @@ def to_bytes(record: ResultRecord) -> bytes:
     content = {
         "format": FORMAT,
         "patient_id": record.patient_id,
+        "identity": asdict(record.identity),
         "study_uid": record.study_uid,
         "study_date": record.study_date,
         "series_uid": record.series_uid,
@@ -128,6 +136,7 @@ def from_bytes(data: bytes) -> ResultRecord:
         series_uid=content["series_uid"],
         segmentation_uids=content["segmentation_uids"],
         quality=tuple(QualityRow.from_fields(row) for row in content["quality"]),
+        identity=Identity(**content.get("identity", {"patient_id": content["patient_id"]})),
         result=StudyResult(
             lesions=tuple(lesions),
             measures=tuple(Measure(**_with_reason(row)) for row in content["measures"]),

@@ -9,18 +9,20 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mirv.analysis.errors import Reason
 from mirv.analysis.model import LesionResult, Measure
+from mirv.dicom_io.model import QualityRow
 from mirv.service.study.result_record import ResultRecord
+from mirv.service.study.time_points import KEY_COLUMNS, LABEL_SEPARATOR, cohorts_of, key_rows
 
 Row = dict[str, Any]
 
 LESION_COLUMNS = (
-    "patient_id",
-    "study_uid",
-    "study_date",
+    *KEY_COLUMNS,
+    "cohort",
     "series_uid",
     "segmentation_uid",
     "lesion",
@@ -31,10 +33,9 @@ LESION_COLUMNS = (
     "status",
     "reason",
 )
-PATIENT_COLUMNS = ("patient_id", "study_uid", "profile", "space", "n_lesions", "n_sites")
+PATIENT_COLUMNS = (*KEY_COLUMNS, "cohort", "profile", "space", "n_lesions", "n_sites")
 PAIR_COLUMNS = (
-    "patient_id",
-    "study_uid",
+    *KEY_COLUMNS,
     "profile",
     "space",
     "tracking_uid_a",
@@ -44,8 +45,7 @@ PAIR_COLUMNS = (
     "reason",
 )
 VARIATION_COLUMNS = (
-    "patient_id",
-    "study_uid",
+    *KEY_COLUMNS,
     "profile",
     "feature",
     "site",
@@ -56,8 +56,7 @@ VARIATION_COLUMNS = (
     "reason",
 )
 QUALITY_COLUMNS = (
-    "patient_id",
-    "study_uid",
+    *KEY_COLUMNS,
     "series_uid",
     "object_uid",
     "lesion",
@@ -89,19 +88,24 @@ def lesion_rows(records: Sequence[ResultRecord]) -> tuple[tuple[str, ...], list[
     """
     features: dict[str, None] = {}
     rows: list[Row] = []
-    for record in records:
+    for record, key in zip(records, _labelled(records), strict=True):
         for lesion in record.result.lesions:
             features.update(dict.fromkeys(lesion.names))
-            rows.append(_lesion_row(record, lesion))
+            rows.append({**key, **_lesion_row(record, lesion)})
     return LESION_COLUMNS + tuple(features), rows
+
+
+def _labelled(records: Sequence[ResultRecord]) -> list[Row]:
+    """The key columns of each record, with the published cohorts its study fits."""
+    return [
+        {**key, "cohort": LABEL_SEPARATOR.join(own)}
+        for key, own in zip(key_rows(records), cohorts_of(records), strict=True)
+    ]
 
 
 def _lesion_row(record: ResultRecord, lesion: LesionResult) -> Row:
     status, reason = _status(lesion)
     row: Row = {
-        "patient_id": record.patient_id,
-        "study_uid": record.study_uid,
-        "study_date": record.study_date,
         "series_uid": record.series_uid,
         "segmentation_uid": record.segmentation_uids.get(lesion.tracking_uid, ""),
         "lesion": lesion.tracking_id or lesion.label,
@@ -146,12 +150,11 @@ def patient_rows(records: Sequence[ResultRecord]) -> tuple[tuple[str, ...], list
     """
     measures: dict[str, None] = {}
     rows: list[Row] = []
-    for record in records:
+    for record, key in zip(records, _labelled(records), strict=True):
         for (profile, space), own in _by_space(record.result.measures).items():
             used = [measure.n_lesions for measure in own if measure.space]
             row: Row = {
-                "patient_id": record.patient_id,
-                "study_uid": record.study_uid,
+                **key,
                 "profile": profile,
                 "space": space,
                 "n_lesions_used": max(used) if used else None,
@@ -202,8 +205,7 @@ def pair_rows(records: Sequence[ResultRecord]) -> list[Row]:
     """
     return [
         {
-            "patient_id": record.patient_id,
-            "study_uid": record.study_uid,
+            **key,
             "profile": pair.profile,
             "space": pair.space,
             "tracking_uid_a": pair.tracking_uid_a,
@@ -212,7 +214,7 @@ def pair_rows(records: Sequence[ResultRecord]) -> list[Row]:
             "euclidean": pair.euclidean,
             "reason": _text(pair.reason),
         }
-        for record in records
+        for record, key in zip(records, key_rows(records), strict=True)
         for pair in record.result.pairs
     ]
 
@@ -231,8 +233,7 @@ def variation_rows(records: Sequence[ResultRecord]) -> list[Row]:
     """
     return [
         {
-            "patient_id": record.patient_id,
-            "study_uid": record.study_uid,
+            **key,
             "profile": row.profile,
             "feature": row.feature,
             "site": row.site,
@@ -242,9 +243,35 @@ def variation_rows(records: Sequence[ResultRecord]) -> list[Row]:
             "sign_change": int(row.sign_change),
             "reason": _text(row.reason),
         }
-        for record in records
+        for record, key in zip(records, key_rows(records), strict=True)
         for row in record.result.variation
     ]
+
+
+def quality_rows(records: Sequence[ResultRecord], refused: Sequence[QualityRow]) -> list[Row]:
+    """``quality.csv``: one row a check, then one a refusal, which knows its study's UID at most.
+
+    Parameters
+    ----------
+    records : sequence of ResultRecord
+    refused : sequence of QualityRow
+
+    Returns
+    -------
+    list of Row
+        Under `QUALITY_COLUMNS`.
+    """
+    found = [
+        {**(key if row.study_uid == record.study_uid else _whose(key)), **asdict(row)}
+        for record, key in zip(records, key_rows(records), strict=True)
+        for row in record.quality
+    ]
+    return found + [asdict(row) for row in refused]
+
+
+def _whose(key: Row) -> Row:
+    """Of a row about another study of the person than the record's: whose it is."""
+    return {"patient_id": key["patient_id"], "person": key["person"]}
 
 
 def _text(reason: Reason | None) -> str:

@@ -70,7 +70,7 @@ def write_tables(
             folder,
             "quality",
             result_tables.QUALITY_COLUMNS,
-            _quality(ordered, refused),
+            result_tables.quality_rows(ordered, refused),
             table_format,
         ),
     ]
@@ -93,17 +93,6 @@ def _write(
         content = {column: [row.get(column) for row in rows] for column in columns}
         pq.write_table(pa.table(content), path)
     return path
-
-
-def _quality(
-    records: Sequence[ResultRecord], refused: Sequence[QualityRow]
-) -> list[dict[str, Any]]:
-    rows = [
-        {"patient_id": record.patient_id, **asdict(row)}
-        for record in records
-        for row in record.quality
-    ]
-    return rows + [{"patient_id": "", **asdict(row)} for row in refused]
 
 
 def _provenance(records: Sequence[ResultRecord], profiles: dict[str, Any]) -> str:

@@ -144,15 +144,17 @@ def analysed(
     open_object : callable
         SOP Instance UID to the path of its file.
     """
+    selection = Selection.from_json(run.selection)
     study, result = pipeline.analyse_selection(
-        Selection.from_json(run.selection),
+        selection,
         open_object,
         work.plan,
         extractor=work.extractor,
         progress=_noting_progress(work, run.run_id),
         prior=_prior_record(work, run),
     )
-    return study, _with_changes(work, run, result_record.record_of(study, result))
+    record = result_record.record_of(study, result, selection.identity)
+    return study, _with_changes(work, run, record)
 
 
 def rendered(

@@ -59,7 +59,9 @@ def _studies(folder: Path) -> Iterator[str]:
             study, result = pipeline.analyse_selection(
                 selection, lambda uid: found.paths[uid], plan, extractor=extractor
             )
-            record = result_record.to_bytes(result_record.record_of(study, result))
+            record = result_record.to_bytes(
+                result_record.record_of(study, result, selection.identity)
+            )
             context = pipeline.render_context("0" * 64, plan, settings, datetime.now(UTC))
             outputs = render(study, result, context)
             size = len(record) + sum(len(one.content) for one in outputs)

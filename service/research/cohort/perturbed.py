@@ -54,7 +54,7 @@ def extract_perturbed(
             for mask in MASKS:
                 own: tuple[LesionResult, ...] = tuple(getattr(one, mask) for one in lesions)
                 result = StudyResult(own, (), (), (), origin)
-                by_mask[mask].append(record_of(study, result))
+                by_mask[mask].append(record_of(study, result, selection.identity))
     if not by_mask["original"]:
         raise Unsuitable("no_lesions", "found no study with a lesion set that can be analysed")
     cohorts = []

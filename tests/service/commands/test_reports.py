@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from mirv.analysis.model import StudyResult
 from mirv.dicom_io.model import StudyInput
 from mirv.dicom_io.outputs import render
+from mirv.dicom_io.standard.person import Identity
 from mirv.service.commands.reports import app as sr_app
 from mirv.service.study import result_tables
 from mirv.service.study.result_record import record_of
@@ -38,6 +39,12 @@ def _extreme(result: StudyResult, seed: int) -> StudyResult:
     return replace(result, lesions=tuple(lesions))
 
 
+def _identity(study: StudyInput) -> Identity:
+    image = study.evidence.images[0]
+    born, sex = str(image.PatientBirthDate), str(image.PatientSex)
+    return Identity(str(image.PatientID), "", born, sex, str(image.PatientName))
+
+
 def _cells(content: str, *keys: str) -> Cells:
     rows = csv.DictReader(io.StringIO(content))
     return {tuple(row[key] for key in keys): row for row in rows}  # type: ignore[misc]
@@ -50,7 +57,7 @@ def test_the_table_of_a_report_is_the_runs_own(
 ) -> None:
     both = seed == 0 and features != "core"  # the second profile has no short list
     result = _extreme(result_of(study, PROFILES if both else PROFILES[:1], seed), seed)
-    record = record_of(study, result)
+    record = record_of(study, result, _identity(study))
     context = context_of(features)
     for artifact in render(study, result, context):
         if artifact.role not in {"lesion_sr", "patient_sr"}:
