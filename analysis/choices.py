@@ -46,6 +46,14 @@ class Population(StrEnum):
     MULTIPLE = "multiple"  # of patients with two lesions or more
 
 
+class TimePoint(StrEnum):
+    """Which study of a person counts, where a table holds several."""
+
+    BASELINE = "baseline"  # the first; with an index date the last up to it, else the first after
+    LATEST = "latest"
+    ALL = "all"
+
+
 class Aggregate(StrEnum):
     """How the lesions of a patient become one value."""
 

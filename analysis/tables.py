@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,15 @@ FEATURE_NAME = re.compile(
     r"^[A-Za-z0-9.\-]+_(shape|shape2D|firstorder|glcm|glrlm|glszm|gldm|ngtdm)_[A-Za-z0-9]+$"
 )
 """How PyRadiomics writes a feature: image type, class, name."""
+IDENTIFIERS = frozenset(
+    {
+        *("patient_id", "person", "study_uid", "series_uid", "segmentation_uid", "object_uid"),
+        *("lesion", "tracking_uid", "lesion_a", "lesion_b", "tracking_uid_a", "tracking_uid_b"),
+        *("study_date", "time_point", "index_date"),
+    }
+)
+"""Columns that are text in every table, whatever they look like: 1.1 and 1.10 are two lesions."""
+_QUOTED = re.compile(r"'[-=+@]")
 
 
 def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
@@ -24,18 +33,18 @@ def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
     ----------
     path : Path
     text_columns : iterable of str
-        Columns kept as text even when they look like numbers (patient identifiers).
+        Columns of identifiers beside `IDENTIFIERS`. They are text as written, whatever it looks
+        like (``007``, ``1.10``, ``NA``), without blanks around it.
 
     Raises
     ------
     Unsuitable
-        ``unreadable_table``: no such file, not a table, or no rows.
+        ``unreadable_table``: no such file, not a table, or no rows; ``repeated_column``;
+        ``not_text``: a Parquet column of identifiers holds floating-point numbers.
     """
+    texts = IDENTIFIERS | {name for name in text_columns if name}
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            table = _read_csv(path, text_columns)
+        table = _read_parquet(path, texts) if path.suffix == ".parquet" else _read_csv(path, texts)
     except (OSError, ValueError, ImportError) as error:  # pandas raises ValueError for bad content
         raise Unsuitable("unreadable_table", f"{path.name}: {error}") from error
     except pd.errors.ParserWarning as error:
@@ -48,13 +57,19 @@ def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
         raise Unsuitable(
             "repeated_column", f"{path.name}: column {repeated[0]!r} stands there twice"
         )
-    for name in text_columns:
-        if name in table.columns:
-            table[name] = table[name].astype("string").astype(object)
     return table
 
 
-def _read_csv(path: Path, text_columns: Iterable[str]) -> pd.DataFrame:
+def identifier(text: str) -> str:
+    """An identifier as it is compared: without blanks around it.
+
+    The quote that our own CSV puts before what a spreadsheet would calculate is no part of it.
+    """
+    plain = text.strip()
+    return plain[1:] if _QUOTED.match(plain) else plain
+
+
+def _read_csv(path: Path, texts: Set[str]) -> pd.DataFrame:
     """The table under the names of its header, as they stand there.
 
     Left to itself, pandas gives a second column of a name another one, and takes the first column
@@ -64,18 +79,44 @@ def _read_csv(path: Path, text_columns: Iterable[str]) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         header = pd.read_csv(path, header=None, nrows=1, dtype=str, na_filter=False, **options)
+        names = [str(name) for name in header.iloc[0]]
+        there = [name for name in dict.fromkeys(names) if name in texts]
         table: pd.DataFrame = pd.read_csv(
             path,
             float_precision="round_trip",
-            dtype=dict.fromkeys(text_columns, str),
+            converters=dict.fromkeys(there, identifier),  # a dtype would take NA for no value
             index_col=False,
             **options,
         )
-    names = [str(name) for name in header.iloc[0]]
+    for name in there:
+        table[name] = _texts(table[name])
     named = [name for name in names if name]  # spreadsheets add empty columns at the end
     if len(set(named)) < len(named) and len(names) == table.shape[1]:
         table.columns = pd.Index(names)  # refused with the rest of what stands there twice
     return table
+
+
+def _read_parquet(path: Path, texts: Set[str]) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    there = [str(name) for name in table.columns if name in texts]
+    if not there:
+        return table
+    # Whole numbers beside an empty cell become floating-point ones, unless asked not to.
+    exact = pd.read_parquet(path, columns=there, dtype_backend="numpy_nullable")
+    for name in there:
+        if pd.api.types.is_float_dtype(exact[name]) and exact[name].notna().any():
+            raise Unsuitable(
+                "not_text",
+                f"{path.name}: column {name!r} holds floating-point numbers, wanted text: the "
+                "digits of an identifier as they were written are lost",
+            )
+        table[name] = _texts(exact[name].astype("string").fillna("").map(identifier))
+    return table
+
+
+def _texts(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Text, None where there is none."""
+    return column.astype(object).where(column != "", None)
 
 
 def require_columns(table: pd.DataFrame, columns: Sequence[str], where: str = "table") -> None:
@@ -167,14 +208,14 @@ def identifiers(table: pd.DataFrame, column: str) -> list[str]:
         ``missing_column`` or ``missing_value``, with the row.
     """
     require_columns(table, [column])
-    empty = table[column].isna().to_numpy()
+    empty = (table[column].isna() | (table[column] == "")).to_numpy()
     if empty.any():
         raise Unsuitable(
             "missing_value",
             f"column {column!r}, row {int(np.flatnonzero(empty)[0]) + 1}: "
             "found no value, wanted an identifier",
         )
-    return [str(value) for value in table[column]]
+    return [identifier(str(value)) for value in table[column]]
 
 
 def feature_columns(table: pd.DataFrame) -> list[str]:

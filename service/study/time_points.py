@@ -88,14 +88,13 @@ def key_rows(records: Sequence[ResultRecord]) -> list[dict[str, Any]]:
 
 
 def cohorts_of(records: Sequence[ResultRecord]) -> list[tuple[str, ...]]:
-    """The published cohorts each record's study fits, in the order of the records.
+    """The published cohorts each record's person fits, in the order of the records.
 
     Returns
     -------
     list of tuple of str
-        By the lesions of the whole study, also where the record holds those of some sites only.
-        ``L`` takes persons one after the other, each by the first study: a later one, or one of
-        several without a date, is never in it.
+        By the lesions of the person's first study, also where a record holds those of some sites
+        only. None of a person whose first study is not known.
     """
     rows = key_rows(records)
     studies = [(str(row["person"]), str(row["study_uid"])) for row in rows]
@@ -105,11 +104,10 @@ def cohorts_of(records: Sequence[ResultRecord]) -> list[tuple[str, ...]]:
         lesions.setdefault(study, set()).update(one.tracking_uid for one in record.result.lesions)
         counted[study] = max(counted.get(study, 0), _counted(record), len(lesions[study]))
     first = _first_studies(studies, [row["time_point"] for row in rows])
-    in_l = taken_into_l({person: counted[person, uid] for person, uid in first.items()})
-    return [
-        labels(counted[person, uid], in_l=person in in_l and first[person] == uid)
-        for person, uid in studies
-    ]
+    n_lesions = {person: counted[person, uid] for person, uid in first.items()}
+    in_l = taken_into_l(n_lesions)
+    own = {person: labels(n, in_l=person in in_l) for person, n in n_lesions.items()}
+    return [own.get(person, ()) for person, _ in studies]
 
 
 def _first_studies(studies: Sequence[Study], points: Sequence[int | None]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The ``mirv cohort`` commands on lesions; those on patients join them from their own module."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +10,12 @@ from mirv.analysis.choices import CohortScaling, Correlation, Population, Reduct
 from mirv.config.errors import BadInput
 from mirv.service.commands.cohort.options import (
     OUT,
+    CohortOption,
     FeaturesOption,
     FormatOption,
     IdentifiedOption,
     IncompleteOption,
+    IndexDateOption,
     LesionOption,
     OutOption,
     PatientOption,
@@ -21,6 +24,8 @@ from mirv.service.commands.cohort.options import (
     SiteOption,
     Source,
     StudyOption,
+    TimePointOption,
+    chosen,
     names_in,
     open_lesions,
     running,
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
     from mirv.analysis.spaces.space import FeatureSpace
     from mirv.service.research.cohort.source import Cohort
 
+FITTED = "the space is fitted on the lesions of all patients"
+
 app = typer.Typer(
     cls=AnalysisCommands,
     no_args_is_help=True,
@@ -43,7 +50,7 @@ app = typer.Typer(
 @app.command("variation")
 def variation(
     features: FeaturesOption,
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
     study_column: StudyOption = "",
     lesion_column: LesionOption = "",
     site_column: SiteOption = "",
@@ -52,6 +59,9 @@ def variation(
     group_column: Annotated[
         str, typer.Option(help="Column with two groups of patients to compare (oligo, multi).")
     ] = "",
+    time_point: TimePointOption = None,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
@@ -61,8 +71,9 @@ def variation(
     with running("variation", folder, table_format, group_column=group_column) as sink:
         from mirv.service.research.cohort.features import write_variation
 
+        choice = chosen(sink, time_point, index_date, cohorts, "its tests are over patients")
         columns = (patient_column, study_column, lesion_column, site_column, profile)
-        cohort = open_lesions(sink, Source(features, columns, config, identified))
+        cohort = open_lesions(sink, Source(features, columns, choice, config, identified))
         write_variation(cohort, sink, short_list(short_list_of), group_column)
 
 
@@ -77,12 +88,15 @@ def robustness(
         list[Path] | None,
         typer.Option(help="Instead: folder of DICOM; masks are perturbed here; repeat for more."),
     ] = None,
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
     study_column: StudyOption = "",
     lesion_column: LesionOption = "",
     profile: ProfileOption = "",
     keep_at: Annotated[float, typer.Option(help="Concordance a feature must reach.")] = 0.8,
     fewest: Annotated[int, typer.Option(help="Lesions a concordance needs.")] = 10,
+    time_point: TimePointOption = None,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
@@ -97,14 +111,17 @@ def robustness(
             from mirv.config.settings import load_settings
             from mirv.service.research.cohort.perturbed import extract_perturbed
 
-            chosen = load_profile(profile or "henry2022")
-            three = extract_perturbed(dicom, load_settings(config), chosen, sink)
+            own = load_profile(profile or "henry2022")
+            choice = chosen(sink, time_point, index_date, cohorts)
+            three = extract_perturbed(dicom, load_settings(config), own, sink, choice)
         elif features and eroded and dilated and not dicom:
             columns = (patient_column, study_column, lesion_column, "", profile)
+            choice = chosen(sink, time_point, index_date, cohorts)
+            whole = replace(choice, cohorts=())  # lesions that vanish do not change the cohort
             three = (
-                open_lesions(sink, Source(str(features), columns)),
-                open_lesions(sink, Source(str(eroded), columns)),
-                open_lesions(sink, Source(str(dilated), columns)),
+                open_lesions(sink, Source(str(features), columns, choice)),
+                open_lesions(sink, Source(str(eroded), columns, whole)),
+                open_lesions(sink, Source(str(dilated), columns, whole)),
             )
         else:
             raise BadInput("give --features, --eroded and --dilated, or --dicom")
@@ -114,7 +131,7 @@ def robustness(
 @app.command("reduce")
 def reduce(
     features: FeaturesOption,
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
     study_column: StudyOption = "",
     lesion_column: LesionOption = "",
     profile: ProfileOption = "",
@@ -133,6 +150,9 @@ def reduce(
         Path | None, typer.Option(help="Text file of features to cluster (kept.txt).")
     ] = None,
     incomplete: IncompleteOption = "refuse",
+    time_point: TimePointOption = None,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
@@ -153,8 +173,15 @@ def reduce(
             write_reduction,
         )
 
+        choice = chosen(
+            sink,
+            time_point,
+            index_date,
+            cohorts,
+            "features are chosen on the lesions of all patients",
+        )
         columns = (patient_column, study_column, lesion_column, "", profile)
-        cohort = open_lesions(sink, Source(features, columns, config, identified))
+        cohort = open_lesions(sink, Source(features, columns, choice, config, identified))
         if incomplete == "leave-out":
             cohort = cohort.complete(names_in(only) or cohort.features)
         if not (clusters or height):
@@ -173,7 +200,7 @@ def reduce(
 @app.command("mirv")
 def mirv(
     features: FeaturesOption,
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
     study_column: StudyOption = "",
     lesion_column: LesionOption = "",
     site_column: SiteOption = "",
@@ -190,6 +217,9 @@ def mirv(
     explain: Annotated[bool, typer.Option(help="Write what sets the most divergent pair.")] = True,
     maps: Annotated[bool, typer.Option(help="Draw each patient's dissimilarity map.")] = False,
     incomplete: IncompleteOption = "refuse",
+    time_point: TimePointOption = None,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
@@ -206,16 +236,17 @@ def mirv(
         from mirv.analysis.spaces.files import load_space
         from mirv.service.research.cohort.indices import fitted_space, write_indices
 
+        choice = chosen(sink, time_point, index_date, cohorts, "" if space else FITTED)
         columns = (patient_column, study_column, lesion_column, site_column, profile)
-        cohort = open_lesions(sink, Source(features, columns, config, identified))
+        cohort = open_lesions(sink, Source(features, columns, choice, config, identified))
         if incomplete == "leave-out" and not space:
             cohort = cohort.complete(cohort.features)
-        chosen = (
+        used = (
             load_space(space)
             if space
             else fitted_space(cohort, f"cohort-{mode}", mode, population=population)
         )
-        write_indices(cohort, sink, chosen, explain=explain, maps=maps)
+        write_indices(cohort, sink, used, explain=explain, maps=maps)
 
 
 def henry_space(
@@ -232,7 +263,7 @@ def henry_space(
 @app.command("henry")
 def henry(
     features: FeaturesOption,
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
     study_column: StudyOption = "",
     lesion_column: LesionOption = "",
     site_column: SiteOption = "",
@@ -245,6 +276,9 @@ def henry(
     explain: Annotated[bool, typer.Option(help="Write what sets the most divergent pair.")] = True,
     maps: Annotated[bool, typer.Option(help="Draw each patient's dissimilarity map.")] = False,
     incomplete: IncompleteOption = "refuse",
+    time_point: TimePointOption = None,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
@@ -260,18 +294,20 @@ def henry(
     with running("henry", folder, table_format, **options) as sink:
         from mirv.service.research.cohort.indices import write_indices
 
+        fitted = not space and scaling.startswith("reference")
+        choice = chosen(sink, time_point, index_date, cohorts, FITTED if fitted else "")
         columns = (patient_column, study_column, lesion_column, site_column, profile)
-        cohort = open_lesions(sink, Source(features, columns, config, identified))
+        cohort = open_lesions(sink, Source(features, columns, choice, config, identified))
         if incomplete == "leave-out" and not space:
             cohort = cohort.complete(short_list(short_list_of))
-        chosen = henry_space(cohort, space, scaling, short_list_of)
-        write_indices(cohort, sink, chosen, explain=explain, maps=maps)
+        used = henry_space(cohort, space, scaling, short_list_of)
+        write_indices(cohort, sink, used, explain=explain, maps=maps)
 
 
 @app.command("sampling")
 def sampling(
     features: FeaturesOption,
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
     study_column: StudyOption = "",
     lesion_column: LesionOption = "",
     site_column: SiteOption = "",
@@ -286,6 +322,9 @@ def sampling(
     largest: Annotated[int, typer.Option(min=2, help="End of the recovery curve.")] = 15,
     min_lesions: Annotated[int, typer.Option(min=2, help="Fewer: not sampled.")] = 2,
     incomplete: IncompleteOption = "refuse",
+    time_point: TimePointOption = None,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
     config: ConfigOption = None,
@@ -305,13 +344,14 @@ def sampling(
     with running("sampling", folder, table_format, **options) as sink:
         from mirv.service.research.cohort.recovery import SamplingRule, write_sampling
 
+        choice = chosen(sink, time_point, index_date, cohorts, "recovery is pooled over patients")
         columns = (patient_column, study_column, lesion_column, site_column, profile)
-        cohort = open_lesions(sink, Source(features, columns, config, identified))
+        cohort = open_lesions(sink, Source(features, columns, choice, config, identified))
         if incomplete == "leave-out" and not space:
             cohort = cohort.complete(short_list(short_list_of))
-        chosen = henry_space(cohort, space, scaling, short_list_of)
+        used = henry_space(cohort, space, scaling, short_list_of)
         rule = SamplingRule(draws, seed, largest, min_lesions)
-        write_sampling(cohort, sink, chosen, rule)
+        write_sampling(cohort, sink, used, rule)
 
 
 app.add_typer(patients_app)

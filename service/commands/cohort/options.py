@@ -12,12 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from mirv.analysis.choices import TimePoint
 from mirv.analysis.errors import Unsuitable
 from mirv.config.errors import BadInput, read_given
 from mirv.service.commands.terminal import TableFormat, err, open_catalogue, open_spool, out
 
 # The statistics packages take seconds to import: commands import what they need.
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from mirv.service.research.cohort.patients import Reading
+    from mirv.service.research.cohort.persons import Choice
     from mirv.service.research.cohort.sink import Sink
     from mirv.service.research.cohort.source import Cohort
     from mirv.service.study.result_record import ResultRecord
@@ -29,7 +34,32 @@ FeaturesOption = Annotated[
         help="Feature table, one row a lesion (CSV or Parquet); 'store': the node's results.",
     ),
 ]
-PatientOption = Annotated[str, typer.Option("--patient-column", help="Column of the patient.")]
+PatientOption = Annotated[
+    str,
+    typer.Option("--patient-column", help="Column of the patient; none: person, else patient_id."),
+]
+TimePointOption = Annotated[
+    TimePoint | None,
+    typer.Option(
+        "--time-point",
+        help="Which study of a person counts where there are several; none: the baseline.",
+    ),
+]
+IndexDateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--index-date",
+        help="Table of person (or patient_id) and index_date: studies 92 days before to 7 after.",
+    ),
+]
+CohortOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cohort",
+        help="Only these: L, M-oligo, M-multi (Henry 2022), a label of column cohort, or a text "
+        "file of persons, one a line; repeat.",
+    ),
+]
 StudyOption = Annotated[
     str, typer.Option("--study-column", help="Column of the study; none: study_uid if there.")
 ]
@@ -106,6 +136,8 @@ class Source:
     columns : tuple of str
         Names of the columns of patient, study, lesion and site, and the profile; as
         `service.research.cohort.source.Columns`.
+    choice : Choice
+        Which study of a person counts, and which persons.
     config : Path or None
         Settings of the node, for ``store``.
     identified : bool
@@ -114,6 +146,7 @@ class Source:
 
     features: str
     columns: tuple[str, str, str, str, str]
+    choice: "Choice"
     config: Path | None = None
     identified: bool = False
 
@@ -130,15 +163,54 @@ def open_lesions(sink: "Sink", source: Source) -> "Cohort":
 
     columns = Columns(*source.columns)
     if source.features == STORE:
-        cohort = lesions_of_results(_stored(source.config, source.identified), columns)
+        found = _stored(source.config, source.identified)
+        cohort = lesions_of_results(found, columns, source.choice)
     else:
-        cohort = lesions_of_table(Path(source.features), columns)
+        cohort = lesions_of_table(Path(source.features), columns, source.choice)
     sink.inputs(cohort.inputs)
+    sink.report(cohort.report)
     if not cohort.features:
         raise Unsuitable(
             "missing_column", "no column is named like a feature (original_shape_Sphericity)"
         )
     return cohort
+
+
+def chosen(
+    sink: "Sink",
+    time_point: TimePoint | None,
+    index_date: Path | None,
+    cohort: list[str] | None,
+    over_persons: str = "",
+) -> "Choice":
+    """Which study of a person counts, and which persons; into the provenance too.
+
+    Raises
+    ------
+    Unsuitable
+        All studies of a person, in a statistic over persons; ``unreadable_table``.
+    """
+    from mirv.analysis.tables import read_table
+    from mirv.service.research.cohort.persons import Choice
+    from mirv.service.research.cohort.source import input_of
+
+    if index_date is not None:
+        sink.inputs([input_of(index_date, len(read_table(index_date)))])
+    names = [Path(name).name for name in cohort or ()]
+    sink.fact("persons", {"time_point": time_point, "cohort": names})
+    choice = Choice(time_point, index_date, over_persons, tuple(cohort or ()))
+    choice.check()
+    return choice
+
+
+def read(sink: "Sink", tables: list[Path], reading: "Reading") -> "DataFrame":
+    """Tables of patients as one, told of in the provenance."""
+    from mirv.service.research.cohort.patients import read_patients
+
+    found = read_patients(tables, reading)
+    sink.inputs(found.inputs)
+    sink.report(found.report)
+    return found.table
 
 
 def _stored(config: Path | None, identified: bool) -> "list[ResultRecord]":

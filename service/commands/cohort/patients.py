@@ -5,25 +5,31 @@ from typing import Annotated
 
 import typer
 
-from mirv.analysis.choices import Aggregate, MedianSplit, MissingLater
+from mirv.analysis.choices import Aggregate, MedianSplit, MissingLater, TimePoint
 from mirv.config.errors import BadInput
 from mirv.service.commands.cohort.options import (
     OUT,
+    CohortOption,
     DeriveOption,
     FormatOption,
+    IndexDateOption,
     LesionOption,
     OutOption,
     PatientOption,
     ProfileOption,
     SiteOption,
     TablesOption,
+    TimePointOption,
     WhereOption,
+    chosen,
     listed,
     pairs,
+    read,
     running,
 )
 
 patients_app = typer.Typer()
+ONE_EACH = "a response is between one study of a person and one later"
 
 
 @patients_app.command("response")
@@ -35,7 +41,7 @@ def response(
         Path | None, typer.Option(help="Or: lesions of the earlier time point ...")
     ] = None,
     current: Annotated[Path | None, typer.Option(help="... and of the later one.")] = None,
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
     previous_column: Annotated[str, typer.Option(help="Earlier volume.")] = "VOLUME_PRE",
     current_column: Annotated[str, typer.Option(help="Later volume.")] = "VOLUME_POST",
     lesion_column: LesionOption = "",
@@ -55,12 +61,26 @@ def response(
     short_axis_column: Annotated[
         str, typer.Option(help="Short axis in mm; without it a lymph node is no target.")
     ] = "",
+    previous_time_point: Annotated[
+        TimePoint, typer.Option(help="Which study of a person is the earlier one.")
+    ] = TimePoint.BASELINE,
+    current_time_point: Annotated[
+        TimePoint, typer.Option(help="Which study of a person is the later one.")
+    ] = TimePoint.LATEST,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
 ) -> None:
     """Volume change of each lesion, its range in each patient, and TSRC by every definition."""
-    options = {"missing": missing, "threshold": threshold, "min_lesions": min_lesions}
+    options = {
+        "missing": missing,
+        "threshold": threshold,
+        "min_lesions": min_lesions,
+        "current_time_point": current_time_point,
+    }
     with running("response", folder, table_format, **options) as sink:
+        from mirv.service.research.cohort.persons import Choice
         from mirv.service.research.cohort.response import (
             ResponseRule,
             VolumeColumns,
@@ -70,14 +90,19 @@ def response(
         from mirv.service.research.cohort.source import Columns, lesions_of_table
 
         rule = ResponseRule(threshold, min_lesions)
+        before = chosen(sink, previous_time_point, index_date, cohorts, ONE_EACH)
+        after = Choice(current_time_point, over_persons=ONE_EACH)
         if volumes is not None and previous is None and current is None:
             names = (patient_column, previous_column, current_column, site_column)
-            write_response_of_volumes(volumes, sink, VolumeColumns(*names, missing), rule)
+            write_response_of_volumes(volumes, sink, VolumeColumns(*names, missing), rule, before)
             return
         if volumes is not None or previous is None or current is None:
             raise BadInput("give --volumes, or --previous and --current")
         columns = Columns(patient_column, "", lesion_column, site_column, profile)
-        both = (lesions_of_table(previous, columns), lesions_of_table(current, columns))
+        both = (
+            lesions_of_table(previous, columns, before),
+            lesions_of_table(current, columns, after),
+        )
         axes = (long_axis_column, short_axis_column)
         write_response_of_cohorts(*both, sink, rule, axes)
 
@@ -94,6 +119,9 @@ def correlate(
     ] = "",
     where: WhereOption = None,
     derive: DeriveOption = None,
+    time_point: TimePointOption = None,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
 ) -> None:
@@ -103,10 +131,14 @@ def correlate(
         from mirv.service.research.cohort import patients
         from mirv.service.research.cohort.outcomes import write_correlation
 
-        kept = pairs(where, "=", "--where")
-        found, inputs = patients.read_patients(table, patient_column, where=kept, how="outer")
-        sink.inputs(inputs)
-        found = patients.derive(found, derive or ())
+        reading = patients.Reading(
+            patient_column,
+            by_row=not patient_column,
+            where=pairs(where, "=", "--where"),
+            how="outer",
+            choice=chosen(sink, time_point, index_date, cohorts),
+        )
+        found = patients.derive(read(sink, table, reading), derive or ())
         write_correlation(found, sink, listed(columns), patient_column, category)
 
 
@@ -115,7 +147,7 @@ def survival(
     table: TablesOption,
     duration: Annotated[str, typer.Option(help="Column of the time.")],
     event: Annotated[str, typer.Option(help="Column of the event: 1 happened, 0 censored.")],
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
     terms: Annotated[str, typer.Option(help="Cox terms, comma-separated.")] = "",
     category: Annotated[
         list[str] | None,
@@ -136,6 +168,9 @@ def survival(
     unit: Annotated[str, typer.Option(help="Unit of the time, for the axes.")] = "",
     where: WhereOption = None,
     derive: DeriveOption = None,
+    time_point: TimePointOption = None,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
 ) -> None:
@@ -161,10 +196,12 @@ def survival(
             write_survival,
         )
 
-        kept = pairs(where, "=", "--where")
-        found, inputs = patients.read_patients(table, patient_column, where=kept)
-        sink.inputs(inputs)
-        found = patients.derive(found, derive or ())
+        reading = patients.Reading(
+            patient_column,
+            where=pairs(where, "=", "--where"),
+            choice=chosen(sink, time_point, index_date, cohorts, "its rows are patients"),
+        )
+        found = patients.derive(read(sink, table, reading), derive or ())
         levels = {
             name: level or None
             for name, _, level in (text.partition("=") for text in category or ())
@@ -177,7 +214,7 @@ def survival(
 @patients_app.command("explore")
 def explore(
     features: Annotated[Path, typer.Option(help="Table of lesions or patients.")],
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
     outcome: Annotated[str, typer.Option(help="Column of the class.")] = "",
     pair: Annotated[
         str, typer.Option(help="negative,positive: needed when there are more than two classes.")
@@ -189,6 +226,9 @@ def explore(
     bootstrap: Annotated[int, typer.Option(min=10, help="Samples for the AUC limits.")] = 2000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     where: WhereOption = None,
+    time_point: TimePointOption = None,
+    index_date: IndexDateOption = None,
+    cohorts: CohortOption = None,
     folder: OutOption = OUT,
     table_format: FormatOption = "csv",
 ) -> None:
@@ -206,9 +246,14 @@ def explore(
         from mirv.service.research.cohort import patients
         from mirv.service.research.cohort.outcomes import Exploration, write_exploration
 
-        kept = pairs(where, "=", "--where")
-        found, inputs = patients.read_patients([features], "", where=kept)
-        sink.inputs(inputs)
+        over = "its rows are made patients" if aggregate else ""
+        reading = patients.Reading(
+            patient_column,
+            by_row=True,
+            where=pairs(where, "=", "--where"),
+            choice=chosen(sink, time_point, index_date, cohorts, over),
+        )
+        found = read(sink, [features], reading)
         classes = pairs([pair], ",", "--pair")[0] if pair else None
         exploration = Exploration(
             patient=patient_column,

@@ -17,6 +17,9 @@ from mirv.analysis.patient.variation import variation
 from mirv.analysis.spaces.clustering import cluster_features
 from mirv.analysis.spaces.reduction import reduce_features
 from mirv.analysis.tables import numeric, require_columns
+from mirv.service.research.cohort.cohorts import COHORT, LESION_COLUMNS
+from mirv.service.research.cohort.joins import Keyed, Report, join
+from mirv.service.research.cohort.persons import PERSON
 from mirv.service.research.cohort.sink import Sink, left_out
 from mirv.service.research.cohort.source import Cohort
 
@@ -39,7 +42,7 @@ def write_variation(cohort: Cohort, sink: Sink, selected: Sequence[str], group: 
         ``missing_column``: the table has no such group; ``not_two_groups``: it has more or fewer.
     """
     lesions = cohort.lesions(cohort.features)
-    if group in cohort.keys.columns:
+    if group in cohort.keys.columns and group != COHORT:
         raise Unsuitable(
             "not_two_groups", f"column {group!r} tells patients apart, wanted one of two groups"
         )
@@ -64,12 +67,17 @@ def write_variation(cohort: Cohort, sink: Sink, selected: Sequence[str], group: 
     sink.table("sites", _by_site(table))
     groups = None
     if group:
-        keys = list(cohort.keys.columns)
-        groups = whole[keys].merge(patients[[*keys, group]], on=keys, how="left")[group]
+        keys = [name for name in cohort.keys.columns if name != group]
+        of_unit = dict(zip(_keys(patients, keys), patients[group], strict=True))
+        groups = pd.Series([of_unit[key] for key in _keys(whole, keys)], whole.index, name=group)
     sink.table("features", _feature_tests(whole, groups))
     if whole["cv_percent"].notna().any():
         sink.figure("variation_by_class", figures.variation_by_class(whole))
     left_out(cohort, sink)
+
+
+def _keys(table: pd.DataFrame, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    return list(table[list(columns)].itertuples(index=False, name=None))
 
 
 def _variation_row(row: Variation) -> dict[str, Any]:
@@ -170,7 +178,8 @@ def write_robustness(
     Raises
     ------
     Unsuitable
-        ``missing_column``: the tables share no feature; ``no_lesions``: they share no lesion.
+        ``missing_column``: the tables share no feature, or have no column of the lesion or the
+        study to be joined on; ``no_lesions``: they share no lesion.
     """
     features = [
         name for name in original.features if name in eroded.table and name in dilated.table
@@ -178,7 +187,10 @@ def write_robustness(
     if not features:
         raise Unsuitable("missing_column", "the three tables have no feature in common")
     base = numeric(original.table, features, missing_allowed=True).to_numpy(np.float64)
-    sides = [_aligned(original, other, features) for other in (eroded, dilated)]
+    sides = [
+        _aligned(original, other, features, name, sink)
+        for name, other in (("eroded", eroded), ("dilated", dilated))
+    ]
     found = judge(features, base, *sides, keep_at=keep_at, fewest=fewest)
     rows = [{**asdict(row), "reason": str(row.reason) if row.reason else None} for row in found]
     sink.table("robustness", pd.DataFrame(rows))
@@ -191,17 +203,35 @@ def write_robustness(
     sink.fact("n_kept", len(kept))
 
 
-def _aligned(original: Cohort, other: Cohort, features: Sequence[str]) -> FloatArray:
+def _aligned(
+    original: Cohort, other: Cohort, features: Sequence[str], name: str, sink: Sink
+) -> FloatArray:
     """The other table's rows in the order of the original's lesions, NaN where one is absent."""
     values = numeric(other.table, features, missing_allowed=True).to_numpy(np.float64)
-    place = {key: row for row, key in enumerate(zip(other.units, other.labels, strict=True))}
-    found = np.full((len(original.units), len(features)), np.nan)
-    for row, key in enumerate(zip(original.units, original.labels, strict=True)):
-        if key in place:
-            found[row] = values[place[key]]
-    if np.isnan(found).all():
+    met = join(_lesion_keys(original, "original"), _lesion_keys(other, name))
+    report = Report()
+    report.joined(met)
+    sink.report(report)
+    if not met.pairs:
         raise Unsuitable("no_lesions", "no lesion of the first table stands in the other one")
+    found = np.full((len(original.units), len(features)), np.nan)
+    for row, partner in met.pairs:
+        found[row] = values[partner]
     return found
+
+
+def _lesion_keys(cohort: Cohort, name: str) -> Keyed:
+    """Lesions by person, study and their own identifier, which must be there."""
+    if not cohort.lesion_column:
+        raise Unsuitable(
+            "missing_column",
+            f"the {name} table has no column {' or '.join(LESION_COLUMNS)} to join lesions on",
+        )
+    columns = (PERSON, *([cohort.study_column] if cohort.study_column else []))
+    keys = [
+        (*own, label) for own, label in zip(_keys(cohort.keys, columns), cohort.labels, strict=True)
+    ]
+    return Keyed(name, (*columns, cohort.lesion_column), keys)
 
 
 # --- reduction ----------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from mirv.analysis.cohort.exploration import Separation, aggregate, clean, descr
 from mirv.analysis.cohort.survival import Cox, cox, kaplan_meier, split_at_median
 from mirv.analysis.errors import Unsuitable
 from mirv.analysis.spaces.clustering import cluster_features
-from mirv.analysis.tables import FEATURE_NAME, identifiers, numeric, require_columns
+from mirv.analysis.tables import FEATURE_NAME, numeric, require_columns
+from mirv.service.research.cohort.joins import Report
+from mirv.service.research.cohort.persons import studies_of
 from mirv.service.research.cohort.sink import Sink
 
 LARGEST_MATRIX = 400
@@ -199,7 +201,7 @@ class Exploration:
     Attributes
     ----------
     patient : str
-        Column of the patient.
+        Column of the patient; "": ``person``, else ``patient_id``.
     outcome, volume : str
         Columns of the class and the volume; "": none.
     pair : (negative, positive) or None
@@ -237,7 +239,7 @@ def write_exploration(table: pd.DataFrame, sink: Sink, settings: Exploration) ->
     used = pd.concat([cleaned.table, table[[n for n in needed if n not in cleaned.table]]], axis=1)
     names = [str(name) for name in cleaned.table]
     if settings.how is not None:
-        owners = identifiers(table, settings.patient)
+        owners = studies_of(table, settings.patient, "", Report()).people
         used = _to_patients(used, names, owners, settings.how, settings, sink)
     separation = (
         Separation(used[outcome], settings.pair, settings.n_bootstrap, settings.seed)

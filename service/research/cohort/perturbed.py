@@ -1,6 +1,7 @@
 """Lesions of DICOM folders, from their own masks and from smaller and larger ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from mirv.config.settings import Settings
 from mirv.dicom_io.files.folder import headers_of_folder
 from mirv.dicom_io.study.assemble import assemble
 from mirv.dicom_io.study.matching import match
+from mirv.service.research.cohort.persons import ANY, Choice
 from mirv.service.research.cohort.sink import Sink
 from mirv.service.research.cohort.source import Cohort, Columns, cohort_of
 from mirv.service.study import result_tables
@@ -24,7 +26,11 @@ MASKS = ("original", "eroded", "dilated")
 
 
 def extract_perturbed(
-    paths: Sequence[Path], settings: Settings, profile: ExtractionProfile, sink: Sink
+    paths: Sequence[Path],
+    settings: Settings,
+    profile: ExtractionProfile,
+    sink: Sink,
+    choice: Choice = ANY,
 ) -> tuple[Cohort, Cohort, Cohort]:
     """Read folders as ``mirv process`` does and extract each lesion from three masks (R-CCC-2).
 
@@ -62,5 +68,9 @@ def extract_perturbed(
         names, rows = result_tables.lesion_rows(result_tables.in_order(records))
         table = pd.DataFrame(rows, columns=list(names))
         sink.table(mask, table)
-        cohorts.append(cohort_of(table, Columns(), []))
+        table["time_point"] = [str(row["time_point"] or "") for row in rows]
+        # Lesions that vanish do not change the cohort.
+        which = choice if mask == "original" else replace(choice, cohorts=())
+        cohorts.append(cohort_of(table, Columns(), [], which))
+        sink.report(cohorts[-1].report)
     return cohorts[0], cohorts[1], cohorts[2]

@@ -21,9 +21,22 @@ from mirv.analysis.patient.response import (
     volume_change,
 )
 from mirv.analysis.patient.target_lesions import Measured
-from mirv.analysis.tables import identifiers, numeric, read_table, require_columns
+from mirv.analysis.tables import numeric, read_table, require_columns
+from mirv.service.research.cohort.joins import Keyed, Report, join, listed
+from mirv.service.research.cohort.persons import (
+    DATE,
+    PERSON,
+    POINT,
+    STUDY,
+    Choice,
+    rows_that_count,
+    studies_of,
+)
 from mirv.service.research.cohort.sink import Sink, wide
-from mirv.service.research.cohort.source import Cohort, input_of
+from mirv.service.research.cohort.source import Cohort, input_of, key_columns, of_cohorts
+from mirv.service.study.time_points import day_of
+
+_OF_A_STUDY = (STUDY, DATE, POINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +77,31 @@ class VolumeColumns:
 
 
 def write_response_of_volumes(
-    path: Path, sink: Sink, columns: VolumeColumns, rule: ResponseRule
+    path: Path, sink: Sink, columns: VolumeColumns, rule: ResponseRule, choice: Choice
 ) -> None:
-    """Response from a table with both volumes of each lesion in one row."""
+    """Response from a table with both volumes of each lesion in one row.
+
+    Parameters
+    ----------
+    choice : Choice
+        Which study of a person counts, where the table holds several.
+    """
     previous, current = columns.previous, columns.current
     table = read_table(path, [columns.patient])
     sink.inputs([input_of(path, len(table))])
-    owners = identifiers(table, columns.patient)
+    report = Report()
+    found = studies_of(table, columns.patient, "", report)
+    rows = rows_that_count(table, found, choice, report)
+    table, found = table.iloc[rows].reset_index(drop=True), found.rows(rows)
+    table, found = of_cohorts(table, found, choice, report)
+    sink.report(report)
+    keys = key_columns(table, found)
     volumes = numeric(table, [previous, current], missing_allowed=True)
     _positive(volumes[previous].to_numpy(float), previous)
     if columns.site:
         require_columns(table, [columns.site])
     changes: dict[str, list[LesionChange]] = {}
-    for row, owner in enumerate(owners):
+    for row, owner in enumerate(found.people):
         where = str(table[columns.site].iloc[row]) if columns.site else "unknown"
         change = _paired(
             row,
@@ -87,7 +112,11 @@ def write_response_of_volumes(
         )
         changes.setdefault(owner, []).append(change)
     published = columns.missing == MissingLater.AS_PUBLISHED
-    _write_response(changes, columns.patient, sink, rule, published=published)
+    named = {
+        person: {str(name): str(keys[name].iloc[row]) for name in keys.columns}
+        for row, person in enumerate(found.people)
+    }
+    _write_response(changes, named, sink, rule, published=published)
 
 
 def _positive(values: FloatArray, column: str) -> None:
@@ -124,32 +153,77 @@ def write_response_of_cohorts(
         Columns of the long and the short axis in mm, for RECIST 1.1; "": no short axis.
     """
     long_axis, short_axis = axes
-    sink.inputs([*previous.inputs, *current.inputs])
-    patient = str(previous.keys.columns[0])
-    sides = [_volumes_by_patient(cohort) for cohort in (previous, current)]
-    changes: dict[str, list[LesionChange]] = {}
-    for owner in sides[0]:
-        if owner in sides[1]:
-            changes[owner] = list(match_lesions(sides[0][owner], sides[1][owner]))
-    single = sorted(sides[0].keys() ^ sides[1].keys())
-    if single:
-        sink.note(f"{len(single)} patient(s) have one time point only: no response")
-    if not changes:
-        raise Unsuitable("no_patients", "no patient stands in both tables")
-    _write_response(changes, patient, sink, rule)
+    for cohort in (previous, current):
+        sink.inputs(cohort.inputs)
+        sink.report(cohort.report)
+    sides = [_volumes_by_person(cohort) for cohort in (previous, current)]
+    named = _pairs_of_studies(previous, current, sink)
+    changes = {person: list(match_lesions(sides[0][person], sides[1][person])) for person in named}
+    _write_response(changes, named, sink, rule)
     if long_axis in previous.table and long_axis in current.table:
         sizes = [_sizes(cohort, long_axis, short_axis) for cohort in (previous, current)]
-        rows = [{patient: owner, **_recist(owner, own, *sizes)} for owner, own in changes.items()]
+        rows = [{**named[owner], **_recist(owner, own, *sizes)} for owner, own in changes.items()]
         sink.table("recist", pd.DataFrame(rows))
+
+
+def _pairs_of_studies(previous: Cohort, current: Cohort, sink: Sink) -> dict[str, dict[str, str]]:
+    """Persons with two studies, and how both are called; who has but one is told."""
+    sides = [
+        {person: cohort.key(rows) for person, rows in cohort.rows().items()}
+        for cohort in (previous, current)
+    ]
+    met = join(*(
+        Keyed(name, (PERSON,), [(person,) for person in side])
+        for name, side in zip(("previous", "current"), sides, strict=True)
+    ))  # fmt: skip
+    report = Report()
+    report.joined(met)
+    named = {}
+    not_later = []
+    for row, _ in met.pairs:
+        (person,) = met.left.keys[row]
+        before, after = sides[0][person], sides[1][person]
+        if _is_later(before, after, previous.study_column):
+            named[person] = _both_studies(before, after)
+        else:
+            not_later.append(person)
+    if not_later:
+        report.notes.append(
+            f"{len(not_later)} person(s) have no study later than the previous one, left out "
+            f"({listed(not_later)})"
+        )
+    sink.report(report)
+    if not named:
+        raise Unsuitable("no_patients", "no person has an earlier and a later study in the tables")
+    return named
+
+
+def _is_later(before: Mapping[str, str], after: Mapping[str, str], study: str) -> bool:
+    """False for one study on both sides, and where dates say so; without dates nothing does."""
+    if study and before[study] == after.get(study):
+        return False
+    days = [day_of(side.get(DATE, "")) for side in (before, after)]
+    return days[0] is None or days[1] is None or days[0] <= days[1]
+
+
+def _both_studies(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """The person's columns, then those of either study under its own prefix."""
+    whose = {name: text for name, text in before.items() if name not in _OF_A_STUDY}
+    named = {
+        f"{prefix}_{name}": text
+        for prefix, side in (("previous", before), ("current", after))
+        for name, text in side.items()
+        if name in _OF_A_STUDY
+    }
+    return {**whose, **named}
 
 
 def _sizes(cohort: Cohort, long_axis: str, short_axis: str) -> dict[tuple[str, str], Measured]:
     """Diameters of every lesion by patient and tracking UID."""
     columns = [long_axis, *([short_axis] if short_axis else [])]
     values = numeric(cohort.table, columns, missing_allowed=True).to_numpy(float)
-    owners = cohort.keys.iloc[:, 0]
     return {
-        (str(owners.iloc[row]), label): Measured(
+        (cohort.people[row], label): Measured(
             cohort.sites[row],
             0.0,
             *(None if np.isnan(value) else float(value) for value in values[row]),
@@ -176,23 +250,22 @@ def _recist(
     return {**asdict(found), "reason": str(found.reason) if found.reason else None}
 
 
-def _volumes_by_patient(cohort: Cohort) -> dict[str, list[LesionVolume]]:
+def _volumes_by_person(cohort: Cohort) -> dict[str, list[LesionVolume]]:
     volumes = cohort.volumes_ml()
     if volumes is None:
         raise Unsuitable("missing_column", "no column volume_ml or original_shape_VoxelVolume")
     _positive(volumes, "volume_ml")
     names = cohort.table["lesion"] if "lesion" in cohort.table else pd.Series(cohort.labels)
-    owners = cohort.keys.iloc[:, 0]
     found: dict[str, list[LesionVolume]] = {}
     for row, label in enumerate(cohort.labels):
         lesion = LesionVolume(label, str(names.iloc[row]), cohort.sites[row], float(volumes[row]))
-        found.setdefault(str(owners.iloc[row]), []).append(lesion)
+        found.setdefault(cohort.people[row], []).append(lesion)
     return found
 
 
 def _write_response(
     changes: dict[str, list[LesionChange]],
-    patient: str,
+    named: Mapping[str, Mapping[str, str]],
     sink: Sink,
     rule: ResponseRule,
     *,
@@ -201,7 +274,7 @@ def _write_response(
     min_lesions = rule.min_lesions
     rows = [
         {
-            patient: owner,
+            **named[owner],
             **asdict(change),
             "reason": str(change.reason) if change.reason else None,
         }
@@ -217,7 +290,7 @@ def _write_response(
             measures = tuple(_without(measure, reason) for measure in measures)
         elif published:
             measures = tuple(_as_published(measure) for measure in measures)
-        patients.append(({patient: owner, "n_lesions": len(own)}, [*_baseline(own), *measures]))
+        patients.append(({**named[owner], "n_lesions": len(own)}, [*_baseline(own), *measures]))
     table = wide(patients)
     sink.table("patients", table)
     counts = []

@@ -14,6 +14,7 @@ import pandas as pd
 from mirv.analysis.cohort.figures import Drawing, save
 from mirv.analysis.model import Measure
 from mirv.config.errors import opening
+from mirv.service.research.cohort.joins import Report
 from mirv.service.research.cohort.source import Cohort, Input
 from mirv.service.study.result_tables import to_csv
 from mirv.service.study.table_files import NOTICE
@@ -76,6 +77,7 @@ class Sink:
             "options": dict(options),
             "versions": {name: version(name) for name in PACKAGES},
             "inputs": [],
+            "joins": [],
             "notes": self.notes,
         }
 
@@ -86,6 +88,11 @@ class Sink:
     def note(self, text: str) -> None:
         """Something a reader of the numbers must know: into the provenance and `notes`."""
         self.notes.append(text)
+
+    def report(self, found: Report) -> None:
+        """How what was read came together: notes, and every join for the provenance."""
+        self.notes.extend(found.notes)
+        self._provenance["joins"] += found.joins
 
     def fact(self, name: str, content: Any) -> None:
         """One more entry of the provenance."""
@@ -109,7 +116,7 @@ class Sink:
             )
             path.write_bytes(to_csv(columns, rows))
         else:
-            content.to_parquet(path, index=False)
+            content.assign(**_nulls(content)).to_parquet(path, index=False)
         self.written.append(path)
 
     def figure(self, name: str, made: Drawing) -> None:
@@ -136,6 +143,12 @@ class Sink:
         content = json.dumps(self._provenance, indent=1, sort_keys=True, default=str)
         self.text("provenance.json", content + "\n")
         return self.written
+
+
+def _nulls(content: pd.DataFrame) -> dict[str, "pd.Series[Any]"]:
+    """Columns of text with None for no text: an empty cell of a CSV."""
+    texts = content.select_dtypes(object)
+    return {str(name): texts[name].where(texts[name] != "", None) for name in texts}
 
 
 def _plain(value: Any) -> Any:

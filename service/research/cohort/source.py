@@ -1,6 +1,7 @@
 """A cohort's lesions, from a CSV or Parquet table or from results of the node."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,15 +9,32 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mirv.analysis.choices import TimePoint
 from mirv.analysis.errors import Reason, Unsuitable
 from mirv.analysis.model import BoolArray, FloatArray, LesionResult
 from mirv.analysis.spaces.reduction import VOLUME
 from mirv.analysis.spaces.space import FeatureSpace
 from mirv.analysis.tables import FEATURE_NAME, identifiers, numeric, read_table, require_columns
+from mirv.service.research.cohort.cohorts import (
+    COHORT,
+    LESION_COLUMNS,
+    cohorts_of_rows,
+    lesions_of_persons,
+)
+from mirv.service.research.cohort.joins import Report
+from mirv.service.research.cohort.persons import (
+    ANY,
+    DATE,
+    PATIENT,
+    PERSON,
+    POINT,
+    Choice,
+    Studies,
+    rows_that_count,
+    studies_of,
+)
 from mirv.service.study import result_tables
 from mirv.service.study.result_record import ResultRecord
-
-LESION_COLUMNS = ("tracking_uid", "lesion")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +44,12 @@ class Columns:
     Attributes
     ----------
     patient, study, lesion, site : str
+        Of the patient: ``person``, else ``patient_id``.
     profile : str
         Rows of this profile only (column ``profile`` of the node's own tables).
     """
 
-    patient: str = "patient_id"
+    patient: str = ""
     study: str = ""
     lesion: str = ""
     site: str = ""
@@ -48,16 +67,19 @@ class Input:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cohort:
-    """Lesions of many patients.
+    """Lesions of many persons, as a rule of one study each.
 
     Attributes
     ----------
     table : DataFrame
         All columns, one row a lesion, rows numbered from 0.
     keys : DataFrame
-        Patient (and study) of each row under the names the table gave them.
+        Person, study, date, time point and cohort of each row as far as they are known, as text,
+        under the names the table gave them.
+    people : list of str
+        Person of each row.
     units : list of str
-        One text a row: what counts as one patient at one time.
+        One text a row: what counts as one patient at one time; the person where each has one study.
     labels, sites : list of str
     features : list of str
         Columns named like features.
@@ -65,10 +87,15 @@ class Cohort:
     left_out : list of (row from 1, label, Reason)
         Lesions the table itself says have no features.
     inputs : list of Input
+    report : Report
+        Whom and what was left out, and by which rule.
+    study_column, lesion_column : str
+        "": the table has none.
     """
 
     table: pd.DataFrame
     keys: pd.DataFrame
+    people: list[str]
     units: list[str]
     labels: list[str]
     sites: list[str]
@@ -76,6 +103,9 @@ class Cohort:
     profile: str
     left_out: list[tuple[int, str, Reason]]
     inputs: list[Input] = field(default_factory=list)
+    report: Report = field(default_factory=Report)
+    study_column: str = ""
+    lesion_column: str = ""
 
     def rows(self) -> dict[str, list[int]]:
         """Rows of each unit, in order of appearance."""
@@ -152,6 +182,7 @@ class Cohort:
             self,
             table=self.table.iloc[kept].reset_index(drop=True),
             keys=self.keys.iloc[kept].reset_index(drop=True),
+            people=[self.people[row] for row in kept],
             units=[self.units[row] for row in kept],
             labels=[self.labels[row] for row in kept],
             sites=[self.sites[row] for row in kept],
@@ -197,22 +228,22 @@ def _lacks(names: Sequence[str], holes: BoolArray) -> Reason:
     return Reason("feature_missing", f"lacks {int(holes.sum())} feature(s), first {first}")
 
 
-def lesions_of_table(path: Path, columns: Columns) -> Cohort:
+def lesions_of_table(path: Path, columns: Columns, choice: Choice = ANY) -> Cohort:
     """Read lesions with their features from a CSV or Parquet table.
 
     Raises
     ------
     Unsuitable
         A column is missing, an identifier is empty, a lesion stands there twice, several profiles
-        and none chosen, no lesion left: names column and row.
+        and none chosen, no lesion left: names column and row. As `rows_that_count`.
     """
-    lesion = (columns.lesion,) if columns.lesion else LESION_COLUMNS
-    # 1.1 and 1.10, or 1 and 001, are two lesions: what names one is text, whatever it looks like.
-    table = read_table(path, [columns.patient, columns.study or "study_uid", *lesion])
-    return cohort_of(table, columns, [input_of(path, len(table))])
+    table = read_table(path, [columns.patient, columns.study, columns.lesion])
+    return cohort_of(table, columns, [input_of(path, len(table))], choice)
 
 
-def lesions_of_results(found: Iterable[ResultRecord], columns: Columns) -> Cohort:
+def lesions_of_results(
+    found: Iterable[ResultRecord], columns: Columns, choice: Choice = ANY
+) -> Cohort:
     """The lesions of results of the node, under the names of its own tables.
 
     Raises
@@ -221,28 +252,45 @@ def lesions_of_results(found: Iterable[ResultRecord], columns: Columns) -> Cohor
         As `lesions_of_table`; or there is no result.
     """
     results = result_tables.in_order(found)
-    if not results:
-        raise Unsuitable("no_lesions", "the store holds no finished result")
-    names, rows = result_tables.lesion_rows(results)
-    return cohort_of(pd.DataFrame(rows, columns=list(names)), columns, [])
+    somebodys = [record for record in results if record.patient_id]
+    if not somebodys:
+        raise Unsuitable("no_lesions", "the store holds no finished result of a known patient")
+    names, rows = result_tables.lesion_rows(somebodys)
+    table = pd.DataFrame(rows, columns=list(names))
+    table[POINT] = [str(row[POINT] or "") for row in rows]
+    cohort = cohort_of(table, columns, [], choice)
+    if len(somebodys) < len(results):
+        n = len(results) - len(somebodys)
+        cohort.report.notes.append(f"{n} result(s) without a PatientID are nobody's: left out")
+    return cohort
 
 
-def cohort_of(table: pd.DataFrame, columns: Columns, inputs: list[Input]) -> Cohort:
+def cohort_of(
+    table: pd.DataFrame, columns: Columns, inputs: list[Input], choice: Choice = ANY
+) -> Cohort:
     """A table as a cohort; refuses as `lesions_of_table` says."""
+    report = Report()
     table, profile = _one_profile(table, columns.profile)
-    table, left_out = _with_features(table, columns)
-    patients = identifiers(table, columns.patient)
-    keys = pd.DataFrame({columns.patient: patients})
-    study = columns.study or ("study_uid" if "study_uid" in table else "")
-    if study:
-        keys[study] = identifiers(table, study)
+    found = studies_of(table, columns.patient, columns.study, report)
+    rows = rows_that_count(table, found, choice, report)
+    table, found = table.iloc[rows].reset_index(drop=True), found.rows(rows)
+    table, found = of_cohorts(table, found, choice, report)
+    keys = key_columns(table, found)
+    with_features, left_out = _with_features(table, columns)
+    table = table.iloc[with_features].reset_index(drop=True)
+    keys = keys.iloc[with_features].reset_index(drop=True)
+    found = found.rows(with_features)
     labels = _labels(table, columns.lesion)
-    units = ["|".join(row) for row in keys.itertuples(index=False)]
+    each = choice.time_point != TimePoint.ALL
+    units = (
+        found.people if each else list(map("|".join, zip(found.people, found.uids, strict=True)))
+    )
     names = [str(name) for name in table.columns if FEATURE_NAME.match(str(name))]
     _refuse_repeated(table, units, labels, names, columns.lesion)
     return Cohort(
         table=table,
         keys=keys,
+        people=found.people,
         units=units,
         labels=labels,
         sites=_sites(table, columns.site),
@@ -250,7 +298,73 @@ def cohort_of(table: pd.DataFrame, columns: Columns, inputs: list[Input]) -> Coh
         profile=profile or "unknown",
         left_out=left_out,
         inputs=inputs,
+        report=report,
+        study_column=found.study_column,
+        lesion_column=_lesion_column(table, columns.lesion),
     )
+
+
+def of_cohorts(
+    table: pd.DataFrame, found: Studies, choice: Choice, report: Report
+) -> tuple[pd.DataFrame, Studies]:
+    """The rows of the cohorts wanted, with the column that names them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a lesion, of one study a person.
+    found : Studies
+        Of its rows.
+    choice : Choice
+    report : Report
+
+    Raises
+    ------
+    Unsuitable
+        ``no_patients``: nobody is of the cohorts.
+    """
+    n_lesions = lesions_of_persons(table, found) or Counter(found.people)
+    cohorts = cohorts_of_rows(table, found, n_lesions, choice.cohorts, report)
+    if cohorts is None:
+        return table, found
+    table = table.assign(**{COHORT: cohorts})
+    if not choice.cohorts:
+        return table, found
+    kept = [row for row, own in enumerate(cohorts) if own]
+    if not kept:
+        raise Unsuitable("no_patients", f"no person is of cohort {', '.join(choice.cohorts)}")
+    return table.iloc[kept].reset_index(drop=True), found.rows(kept)
+
+
+def key_columns(table: pd.DataFrame, found: Studies) -> pd.DataFrame:
+    """What names a row's person and study, as text.
+
+    Parameters
+    ----------
+    table : DataFrame
+    found : Studies
+        Of its rows.
+
+    Returns
+    -------
+    DataFrame
+        The person's columns first; study, date, time point and cohort where they are known.
+    """
+    keys: dict[str, list[str]] = {}
+    if found.column != PERSON:
+        keys[found.column] = found.people
+    elif PATIENT in table:
+        keys[PATIENT] = identifiers(table, PATIENT)
+    keys[PERSON] = found.people
+    if found.study_column:
+        keys[found.study_column] = found.uids
+    if DATE in table:
+        keys[DATE] = [str(text) for text in table[DATE].fillna("")]
+    if any(point is not None for point in found.points):
+        keys[POINT] = ["" if point is None else str(point) for point in found.points]
+    if COHORT in table:
+        keys[COHORT] = [str(label) for label in table[COHORT].astype(object).fillna("")]
+    return pd.DataFrame(keys)
 
 
 def input_of(path: Path, n_rows: int) -> Input:
@@ -294,10 +408,10 @@ def _one_profile(table: pd.DataFrame, wanted: str) -> tuple[pd.DataFrame, str]:
 
 def _with_features(
     table: pd.DataFrame, columns: Columns
-) -> tuple[pd.DataFrame, list[tuple[int, str, Reason]]]:
-    """Set apart the lesions that the node's own table marks as excluded."""
+) -> tuple[list[int], list[tuple[int, str, Reason]]]:
+    """Rows of lesions that have features; the others are marked in the node's own tables."""
     if "status" not in table:
-        return table, []
+        return list(range(len(table))), []
     excluded = (table["status"].astype(str) == "excluded").to_numpy()
     labels = _labels(table, columns.lesion)
     reasons = table["reason"] if "reason" in table else pd.Series([""] * len(table))
@@ -305,18 +419,20 @@ def _with_features(
         (int(row) + 1, labels[row], Reason("excluded", str(reasons.iloc[row])))
         for row in np.flatnonzero(excluded)
     ]
-    kept = table[~excluded].reset_index(drop=True)
-    if kept.empty:
+    if excluded.all():
         raise Unsuitable("no_lesions", "every lesion of the table is excluded")
-    return kept, left_out
+    return [int(row) for row in np.flatnonzero(~excluded)], left_out
 
 
 def _labels(table: pd.DataFrame, column: str) -> list[str]:
-    if not column:
-        column = next((name for name in LESION_COLUMNS if name in table), "")
+    column = _lesion_column(table, column)
     if not column:
         return [f"row {row + 1}" for row in range(len(table))]
     return identifiers(table, column)
+
+
+def _lesion_column(table: pd.DataFrame, column: str) -> str:
+    return column or next((name for name in LESION_COLUMNS if name in table), "")
 
 
 def _sites(table: pd.DataFrame, column: str) -> list[str]:
@@ -336,7 +452,7 @@ def _empty(table: pd.DataFrame, name: str) -> bool:
 def _refuse_repeated(
     table: pd.DataFrame, units: Sequence[str], labels: Sequence[str], names: list[str], column: str
 ) -> None:
-    if column or any(name in table for name in LESION_COLUMNS):
+    if _lesion_column(table, column):
         known: dict[tuple[str, str], int] = {}
         for row, key in enumerate(zip(units, labels, strict=True)):
             if key in known:

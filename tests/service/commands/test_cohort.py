@@ -353,7 +353,8 @@ def test_parquet_in_and_out(lesions, tmp_path):
     columnar = pd.read_parquet(tmp_path / "parquet" / "pairs.parquet")
     plain = pd.read_csv(tmp_path / "csv" / "pairs.csv", float_precision="round_trip")
     assert columnar["reason"].isna().all()
-    columns = plain.columns.drop("reason")
+    columns = plain.columns.drop(["reason", "cohort"])
+    assert columnar["cohort"].isna().tolist() == plain["cohort"].isna().tolist()
     pd.testing.assert_frame_equal(columnar[columns], plain[columns], check_exact=True)
 
 
@@ -368,14 +369,17 @@ def test_the_node_s_own_tables(tmp_path):
     path = tmp_path / "lesions.csv"
     pd.concat([made, other, later]).to_csv(path, index=False)
     assert "choose one with --profile" in refused("henry", "--features", path, "--out", tmp_path)
-    run("henry", "--features", path, "--profile", "henry2022", "--out", tmp_path / "o")
+    words = ("henry", "--features", path, "--profile", "henry2022")
+    assert "studies '1' and '2'" in refused(*words, "--out", tmp_path / "o")
+    assert "study_is_no_person" in refused(*words, "--time-point", "all", "--out", tmp_path)
+    run(*words, *("--time-point", "all", "--scaling", "patient_minmax"), "--out", tmp_path / "o")
     found = written(tmp_path / "o")
     assert found["patients"]["study_uid"].tolist() == [1, 2]
     assert (found["patients"]["n_lesions"] == 5).all()
     assert found["left_out"]["reason"].tolist() == ["excluded: timeout: 600 s"] * 2
     said = refused(
         *("mirv", "--features", path, "--profile", "henry2022"),
-        *("--space", "sarc021-lung-paper", "--out", tmp_path / "p"),
+        *("--space", "sarc021-lung-paper", "--time-point", "all", "--out", tmp_path / "p"),
     )
     assert "other_profile" in said
 

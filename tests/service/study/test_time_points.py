@@ -146,13 +146,17 @@ def test_pseudonymised_tables_tell_two_persons_apart_and_name_neither(tmp_path: 
 
 
 def test_cohorts_of_henry_2022() -> None:
-    """L stops at a hundred lesions; a later study, and one of several without a date, is not L."""
+    """L stops at a hundred lesions; all studies of a person have the cohort of the first one."""
     counts = {"A": 30, "B": 9, "C": 28, "D": 69, "E": 40, "F": 2, "G": 5, "H": 6, "I": 14, "J": 1}
     records = [
         of(name, f"1.{n}", "20240101", n_lesions=own)
         for n, (name, own) in enumerate(counts.items())
     ]
-    records += [of("A", "1.50", "20240601", n_lesions=31), of("F", "1.51", "", n_lesions=15)]
+    records += [
+        of("A", "1.50", "20240601", n_lesions=31),
+        of("F", "1.51", "", n_lesions=15),
+        of("", "1.52", "", n_lesions=15),
+    ]
     found = dict(zip((one.study_uid for one in records), cohorts_of(records), strict=True))
     assert list(found.values()) == [
         ("L", "M-multi"),
@@ -165,8 +169,9 @@ def test_cohorts_of_henry_2022() -> None:
         (),
         (),
         (),
-        ("M-multi",),
-        ("M-multi",),
+        ("L", "M-multi"),
+        ("M-oligo",),
+        (),
     ]
     columns, rows = result_tables.lesion_rows(records)
     assert "cohort" in columns
