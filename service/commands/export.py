@@ -10,6 +10,7 @@ from mirv.service.commands.terminal import (
     Commands,
     ConfigOption,
     TableFormat,
+    err,
     now,
     open_catalogue,
     open_spool,
@@ -30,7 +31,11 @@ def export(
     profile: Annotated[list[str] | None, typer.Option(help="Only these profiles.")] = None,
     min_lesions: Annotated[int, typer.Option(help="Only studies with at least this many.")] = 0,
     cohort: Annotated[
-        Path | None, typer.Option(help="Text file of PatientIDs, one a line: only these.")
+        list[str] | None,
+        typer.Option(
+            help="Only persons of these: L, M-oligo, M-multi (Henry 2022, by the first study), or "
+            "a text file of PatientIDs (or keys of persons), one a line; repeat."
+        ),
     ] = None,
     identified: Annotated[
         bool, typer.Option("--identified", help="Leave identifiers as they are.")
@@ -40,22 +45,27 @@ def export(
     """Write current results as tables; pseudonymised unless told otherwise."""
     from rich.text import Text
 
+    from mirv.analysis.cohort.labels import PUBLISHED
     from mirv.service.catalogue import EventKind
     from mirv.service.objects.results import current_results
     from mirv.service.research.pseudonym import pseudonymised
-    from mirv.service.research.selection import Filter, select
+    from mirv.service.research.selection import Filter, of_cohorts, select
     from mirv.service.runtime.node_folder import NodeFolder
     from mirv.service.study.table_files import write_tables
 
     for name, value in (("--from", start), ("--to", end)):
         if value and not (len(value) == 8 and value.isdigit()):
             raise BadInput(f"{name}: found {value!r}, wanted YYYYMMDD")
-    patients = set(patient or ())
-    if cohort is not None:
-        lines = read_given(cohort, str(cohort)).splitlines()
-        patients |= {line.strip() for line in lines if line.strip()}
+    labels = [name for name in cohort or () if name in PUBLISHED]
+    lists = [Path(name) for name in cohort or () if name not in PUBLISHED]
+    listed = {
+        name
+        for path in lists
+        for line in read_given(path, str(path)).splitlines()
+        if (name := line.strip())
+    }
     rule = Filter(
-        patients=frozenset(patients) if patient or cohort else None,
+        patients=frozenset(patient) if patient else None,
         start=start,
         end=end,
         sites=frozenset(site or ()),
@@ -64,6 +74,10 @@ def export(
     )
     with open_catalogue(config) as (settings, catalogue):
         kept = select(current_results(catalogue, open_spool(settings)), rule)
+        if cohort:
+            kept, absent = of_cohorts(kept, labels, listed)
+            if absent:
+                err().print(f"note: {absent} name(s) of --cohort have no result", highlight=False)
         if not identified:
             kept = list(pseudonymised(kept, NodeFolder(settings.folder)))
         written = write_tables(folder, kept, table_format=table_format)

@@ -5,16 +5,23 @@ from typing import Annotated
 
 import typer
 
-from mirv.analysis.choices import Fitted, Population, ReductionMode, Scaling
+from mirv.analysis.choices import Fitted, Population, ReductionMode, Scaling, TimePoint
 from mirv.config.errors import opening
-from mirv.service.commands.terminal import AnalysisCommands
+from mirv.service.commands.terminal import AnalysisCommands, err
 
 app = typer.Typer(cls=AnalysisCommands, no_args_is_help=True, help="Frozen feature spaces.")
 
 FeaturesOption = Annotated[
     Path, typer.Option("--features", help="Feature table, one row a lesion (CSV or Parquet)")
 ]
-PatientOption = Annotated[str, typer.Option("--patient-column", help="Column of the patient")]
+PatientOption = Annotated[
+    str,
+    typer.Option("--patient-column", help="Column of the patient; none: person, else patient_id"),
+]
+TimePointOption = Annotated[
+    TimePoint,
+    typer.Option("--time-point", help="Which study of a person counts where there are several"),
+]
 
 
 @app.command("list")
@@ -46,7 +53,8 @@ def fit(
     features: FeaturesOption,
     name: Annotated[str, typer.Option(help="Name of the new space")],
     out: Annotated[Path, typer.Option(help="Folder for <name>.json")],
-    patient_column: PatientOption = "patient_id",
+    patient_column: PatientOption = "",
+    time_point: TimePointOption = TimePoint.BASELINE,
     profile: Annotated[str, typer.Option(help="Profile the features come from")] = "mirv2025",
     mode: Annotated[
         ReductionMode, typer.Option(help="Reduction (SPEC R-MIRV-2)")
@@ -66,11 +74,19 @@ def fit(
 
     from mirv.analysis.spaces.files import write_space
     from mirv.analysis.spaces.fitting import WantedSpace, fit_space
-    from mirv.analysis.tables import feature_columns, identifiers, read_table
+    from mirv.analysis.tables import feature_columns, read_table
     from mirv.config.profiles import load_profile
+    from mirv.service.research.cohort.joins import Report
+    from mirv.service.research.cohort.persons import Choice, rows_that_count, studies_of
 
     table = read_table(features, [patient_column])
-    patients = identifiers(table, patient_column)
+    report = Report()
+    studies = studies_of(table, patient_column, "", report, features.name)
+    choice = Choice(time_point, over_persons="the space is fitted on the lesions of all patients")
+    rows = rows_that_count(table, studies, choice, report, features.name)
+    table, patients = table.iloc[rows].reset_index(drop=True), studies.rows(rows).people
+    for note in report.notes:
+        err().print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     wanted = WantedSpace(
         name=name,
         profile=profile,

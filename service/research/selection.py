@@ -1,10 +1,11 @@
 """Which results an export holds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from mirv.analysis.model import StudyResult
 from mirv.service.study.result_record import ResultRecord
+from mirv.service.study.time_points import cohorts_of, persons_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,35 @@ def select(found: Iterable[ResultRecord], rule: Filter) -> list[ResultRecord]:
     list of ResultRecord
     """
     return [_rows(record, rule) for record in found if _study(record, rule)]
+
+
+def of_cohorts(
+    records: Sequence[ResultRecord], labels: Sequence[str], listed: Set[str]
+) -> tuple[list[ResultRecord], int]:
+    """Keep the results of persons of any of some cohorts, whole histories.
+
+    Parameters
+    ----------
+    records : sequence of ResultRecord
+    labels : sequence of str
+        Published ones, among all records given.
+    listed : set of str
+        PatientIDs, or keys of persons.
+
+    Returns
+    -------
+    kept : list of ResultRecord
+    absent : int
+        Names listed that no record is of.
+    """
+    people = persons_of(records)
+    kept, met = [], set()
+    for record, person, own in zip(records, people, cohorts_of(records), strict=True):
+        named = {record.patient_id, person} & listed
+        met |= named
+        if named or set(own) & set(labels):
+            kept.append(record)
+    return kept, len(listed - met)
 
 
 def _study(record: ResultRecord, rule: Filter) -> bool:

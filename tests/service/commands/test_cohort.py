@@ -361,7 +361,7 @@ def test_parquet_in_and_out(lesions, tmp_path):
 def test_the_node_s_own_tables(tmp_path):
     """Profile, status and several studies as ``mirv export`` writes them."""
     made = table().assign(profile="henry2022", status="ok", reason="", study_uid="1")
-    made = made[made["patient_id"] == "P06"]
+    made = made[made["patient_id"] == "P06"].assign(person="P06")
     other = made.assign(profile="mirv2025")
     made.loc[made["lesion"] == "L6", SHORT] = np.nan
     made.loc[made["lesion"] == "L6", ["status", "reason"]] = ["excluded", "timeout: 600 s"]

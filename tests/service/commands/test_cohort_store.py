@@ -18,6 +18,7 @@ from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import open_engine
 from mirv.service.catalogue.run_rows import NewRun
 from mirv.service.commands.cohort.lesions import app
+from mirv.service.commands.export import app as export_app
 from mirv.service.objects import results
 from mirv.service.objects.spool import Spool
 from mirv.service.runtime.node_folder import catalogue_url
@@ -88,6 +89,37 @@ def test_the_store_gives_the_numbers_the_node_gave(node, tmp_path, identified):
         assert row["ath_matrix"] == pytest.approx(named["ath_matrix"], abs=1e-15)
     everything = b"".join(path.read_bytes() for path in out.iterdir())
     assert (b"SENTINEL" in everything) == identified
+
+
+def test_an_export_holds_the_persons_of_a_cohort(node, tmp_path):
+    """Six and seven lesions are of no published cohort; a list of one's own names by PatientID."""
+    config, _ = node
+    (tmp_path / "mine.txt").write_text("SENTINEL-7 \nSENTINEL-9\n")
+    for cohort, n_rows in ((tmp_path / "mine.txt", 7), ("M-oligo", 0)):
+        out = tmp_path / f"out-{n_rows}"
+        words = ["--out", str(out), "--config", str(config), "--cohort", str(cohort)]
+        result = CliRunner().invoke(export_app, words)
+        assert result.exit_code == 0, result.output
+        assert ("1 name(s) of --cohort have no result" in result.stderr) == bool(n_rows)
+        table = pd.read_csv(out / "lesions.csv", dtype=str)
+        assert len(table) == n_rows
+        assert b"SENTINEL" not in b"".join(path.read_bytes() for path in out.iterdir())
+        if n_rows:
+            assert table["person"].str.fullmatch("P-[0-9A-F]{16}").all()
+            assert set(table["time_point"]) == {"1"}
+
+
+def test_a_study_of_nobody_is_left_out_of_the_store_s_cohort(node, tmp_path):
+    config, _ = node
+    folder = Path(yaml.safe_load(config.read_text())["folder"])
+    catalogue, spool = Catalogue(sqlite_url(folder / "catalogue.sqlite")), Spool(folder / "spool")
+    store_result(catalogue, spool, "", 3)
+    catalogue.close()
+    words = ["henry", "--features", "store", "--config", str(config), "--out", str(tmp_path / "o")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "1 result(s) without a PatientID are nobody's: left out" in result.stderr
+    assert len(pd.read_csv(tmp_path / "o" / "patients.csv")) == 2
 
 
 def test_all_results_count_however_many(node, tmp_path, monkeypatch):
