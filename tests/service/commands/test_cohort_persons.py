@@ -60,16 +60,19 @@ EVERY = OVER_PERSONS | BY_ROW_COMMANDS
 
 
 def studies(n_persons: int = 10, seed: int = 3) -> dict[str, pd.DataFrame]:
-    """Lesions and patients at two time points; P02 is two persons; P09 has one study."""
+    """Lesions and patients at two time points; P02 is two persons; P09 has one study.
+
+    Neither the order of rows nor that of UIDs is that of dates.
+    """
     random = np.random.default_rng(seed)
     lesions, patients = [], []
     for person in range(n_persons):
         patient = "P02" if person == 3 else f"P{person:02d}"
-        for point in (1, 2)[: 1 if person == 9 else 2]:
+        for point in (2, 1)[1 if person == 9 else 0 :]:
             key = {
                 "patient_id": patient,
                 "person": f"{patient}~{person}",
-                "study_uid": f"1.{person}.{10 - point}",  # the order of UIDs is not that of dates
+                "study_uid": f"1.{person}.{10 - point}",
                 "study_date": (FIRST_DAY + timedelta(days=90 * point)).strftime("%Y%m%d"),
                 "time_point": point,
             }
