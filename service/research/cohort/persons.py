@@ -299,11 +299,16 @@ def _in_order(
 def _one_of(
     ordered: Sequence[tuple[date | None, str]], rule: TimePoint, centre: date | None
 ) -> str:
-    """The study that a rule takes; with an index date the baseline is the last one up to it."""
+    """The study that a rule takes; with an index date the baseline is the nearest one.
+
+    Of two as near, the one before it: the rule by which `mirv retrieve` takes a baseline.
+    """
     if rule == TimePoint.LATEST:
         return ordered[-1][1]
-    before = [uid for day, uid in ordered if centre and day and day <= centre]
-    return before[-1] if before else ordered[0][1]
+    around = [((day - centre).days, uid) for day, uid in ordered if centre and day]
+    if not around:
+        return ordered[0][1]
+    return min(around, key=lambda one: (abs(one[0]), one[0] > 0, one[1]))[1]
 
 
 def _index_dates(

@@ -230,10 +230,12 @@ def dated(days: dict[str, list[int]]) -> pd.DataFrame:
         ([-92, -1, 7], 1, 2),
         ([-92, 0, 1], 1, 2),
         ([1, 2, 9], 0, 1),
+        ([-3, 2], 1, 1),
+        ([-3, 3], 0, 1),
     ],
 )
 def test_the_window_around_the_index_date(tmp_path, offsets, baseline, latest):
-    """R-RET-1, ends included; the baseline is the last study up to it, else the first."""
+    """R-RET-1, ends included; the baseline is the nearest, before rather than after."""
     table = dated({"p": offsets, "q": [0], "r": [0]})
     table.to_csv(tmp_path / "lesions.csv", index=False)
     (tmp_path / "days.csv").write_text(
