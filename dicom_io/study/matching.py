@@ -240,7 +240,7 @@ def _join(segmentation: InstanceHeader, series: Sequence[_Series]) -> list[_Join
 
 
 def _joined(segmentation: InstanceHeader, found: _Series, rule: MatchRule) -> _Joined:
-    person = _another_person(segmentation, found)
+    person = _another_person(segmentation, found) or _another_study(segmentation, found)
     if person is not None and person.refused:
         return _Joined(segmentation, refused=person)
     if found.shares_frame(segmentation) or not segmentation.referenced_frames:
@@ -292,6 +292,24 @@ def _another_person(segmentation: InstanceHeader, series: _Series) -> QualityRow
     )
 
 
+def _another_study(segmentation: InstanceHeader, series: _Series) -> QualityRow | None:
+    """Refuse a segmentation in another study than its images without one Patient ID for both."""
+    if segmentation.study_uid == series.first.study_uid or (
+        segmentation.patient_id and segmentation.patient_id == series.first.patient_id
+    ):
+        return None
+    return _row(
+        segmentation,
+        Note(
+            "other_study",
+            QualityOutcome.REFUSED,
+            "a segmentation in another study than the images it names, without a Patient ID",
+            f"the Patient ID of image series {series.uid}",
+            "nothing tells that both are of one patient",
+        ),
+    )
+
+
 def _by_reference(
     segmentation: InstanceHeader, series: Sequence[_Series]
 ) -> tuple[_Series, MatchRule] | None:
@@ -317,6 +335,7 @@ def _by_frame(segmentation: InstanceHeader, series: Sequence[_Series]) -> _Joine
         for one in series
         if one.shares_frame(segmentation)
         and one.first.patient_id == segmentation.patient_id
+        and _another_study(segmentation, one) is None
         and compare(segmentation.identity, one.first.identity).sameness is not Sameness.OTHER
         and not all(header.is_localizer for header in one.headers)
     ]

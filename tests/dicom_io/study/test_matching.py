@@ -103,6 +103,21 @@ def test_segmentation_of_another_study_joins_when_its_references_resolve(
     assert only(match([*images(headers), odd], READING)).study_uid == images(headers)[0].study_uid
 
 
+@pytest.mark.parametrize(("of_images", "of_segmentation"), [("", "P"), ("P", ""), ("", "")])
+@pytest.mark.parametrize("kept", ["references", "frame of reference"])
+def test_another_study_needs_one_patient_id(
+    headers: list[InstanceHeader], of_images: str, of_segmentation: str, kept: str
+) -> None:
+    """Within the study it joins; from another study nothing tells whose it is."""
+    mine = [replace(h, patient_id=of_images) for h in images(headers)]
+    odd = replace(seg(headers), patient_id=of_segmentation)
+    if kept != "references":
+        odd = replace(odd, referenced_instances=(), referenced_series=())
+    if kept == "references" or of_images == of_segmentation:
+        assert only(match([*mine, odd], READING)).segmentations
+    assert match([*mine, replace(odd, study_uid="1.2.3")], READING).selections == ()
+
+
 def test_what_waits(headers: list[InstanceHeader]) -> None:
     alone = match([seg(headers)], READING)
     assert alone.waiting[0].object_uid == seg(headers).sop_instance_uid
