@@ -203,11 +203,19 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """An output that a revision replaces, in the same study."""
+    """An output that a revision replaces.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid, series_uid : str
+    study_uid : str
+        "" for the study of the revision; a correction may have moved the images.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
     series_uid: str
+    study_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

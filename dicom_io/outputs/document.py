@@ -201,7 +201,12 @@ def predecessor_of(context: RenderContext, role: Role, study_uid: str) -> Refere
     before = context.predecessor.get(role.name)
     if before is None:
         return None
-    return Reference(study_uid, before.series_uid, before.sop_class_uid, before.sop_instance_uid)
+    return Reference(
+        before.study_uid or study_uid,
+        before.series_uid,
+        before.sop_class_uid,
+        before.sop_instance_uid,
+    )
 
 
 def name_replaced_document(ds: Dataset, context: RenderContext, role: Role) -> None:
@@ -225,6 +230,13 @@ def name_replaced_image(ds: Dataset, context: RenderContext, role: Role) -> None
     of_series = Dataset()
     of_series.SeriesInstanceUID = before.series_uid
     of_series.ReferencedInstanceSequence = [sop_dataset(before)]
+    if before.study_uid != ds.StudyInstanceUID:
+        of_study = Dataset()
+        of_study.StudyInstanceUID = before.study_uid
+        of_study.ReferencedSeriesSequence = [of_series]
+        others = ds.get("StudiesContainingOtherReferencedInstancesSequence") or ()
+        ds.StudiesContainingOtherReferencedInstancesSequence = [*others, of_study]
+        return
     # Behind the series of the images, which is the one that readers take.
     ds.ReferencedSeriesSequence = [*(ds.get("ReferencedSeriesSequence") or ()), of_series]
 

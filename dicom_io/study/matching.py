@@ -397,15 +397,29 @@ def _not_analysed(one: _Joined, series: _Series, prefer: str) -> QualityRow:
     )
 
 
+def digest_of(contents: Mapping[str, str]) -> str:
+    """Digest of the inputs of a run: what is read, in which content.
+
+    Parameters
+    ----------
+    contents : mapping of SOP Instance UID to SHA-256 of the file
+
+    Returns
+    -------
+    str
+    """
+    digest = hashlib.sha256()
+    for uid in sorted(contents):
+        digest.update(f"{uid} {contents[uid]}\n".encode())
+    return digest.hexdigest()
+
+
 def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
     first = series.first
     by_uid: Mapping[str, InstanceHeader] = {
         header.sop_instance_uid: header
         for header in (*series.headers, *(one.segmentation for one in chosen))
     }
-    digest = hashlib.sha256()
-    for uid in sorted(by_uid):
-        digest.update(f"{uid} {by_uid[uid].sha256}\n".encode())
     rows = []
     for one in chosen:
         rows.append(
@@ -432,7 +446,7 @@ def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
         matched_by=tuple(
             sorted((one.segmentation.sop_instance_uid, one.rule) for one in chosen if one.rule)
         ),
-        input_digest=digest.hexdigest(),
+        input_digest=digest_of({uid: header.sha256 for uid, header in by_uid.items()}),
         quality=tuple(rows),
         identity=first.identity,
     )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mirv.service.catalogue.acceptances import Acceptance, Acceptances, Changed, Withdrawal
 from mirv.service.catalogue.clock import ClockBook, Jump
 from mirv.service.catalogue.comparisons import Comparisons
 from mirv.service.catalogue.database.claim import Claim
@@ -12,21 +13,38 @@ from mirv.service.catalogue.facts import Fact, Facts
 from mirv.service.catalogue.positions import Change, Position, Positions
 from mirv.service.catalogue.priors import RunPriors
 from mirv.service.catalogue.received.arrivals import Arrivals, Conflict, NewInstance
+from mirv.service.catalogue.received.corrections import (
+    CorrectionRow,
+    Corrections,
+    NewCorrection,
+)
 from mirv.service.catalogue.received.instances import InstanceRow, Instances
 from mirv.service.catalogue.received.quarantine import Quarantine, QuarantineRow
 from mirv.service.catalogue.received.studies import MOST_LINKED, Studies, StudyRow, Wait, WaitingRow
 from mirv.service.catalogue.run_rows import ArtifactRow, RunRow
 from mirv.service.catalogue.runs import Runs
-from mirv.service.catalogue.states import Commitment, DeliveryState, PriorSearch, RunState
+from mirv.service.catalogue.states import (
+    CORRECTED,
+    Commitment,
+    CorrectionState,
+    DeliveryState,
+    PriorSearch,
+    RunState,
+)
 from mirv.service.catalogue.workers import Workers
 
 __all__ = [
+    "CORRECTED",
     "MOST_LINKED",
+    "Acceptance",
     "ArtifactRow",
     "Catalogue",
     "Change",
+    "Changed",
     "Commitment",
     "Conflict",
+    "CorrectionRow",
+    "CorrectionState",
     "DeliveryRow",
     "DeliveryState",
     "Event",
@@ -35,6 +53,7 @@ __all__ = [
     "InstanceRow",
     "Instances",
     "Jump",
+    "NewCorrection",
     "NewInstance",
     "Position",
     "PriorSearch",
@@ -45,6 +64,7 @@ __all__ = [
     "StudyRow",
     "Wait",
     "WaitingRow",
+    "Withdrawal",
     "sqlite_url",
 ]
 
@@ -77,6 +97,8 @@ class Catalogue:
         self.arrivals = Arrivals(self._database)
         self.instances = Instances(self._database)
         self.quarantine = Quarantine(self._database)
+        self.corrections = Corrections(self._database)
+        self.acceptances = Acceptances(self._database)
         self.studies = Studies(self._database)
         self.runs = Runs(self._database)
         self.comparisons = Comparisons(self._database)

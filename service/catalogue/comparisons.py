@@ -145,6 +145,45 @@ class Comparisons:
             rows = [run_row(row) for row in connection.execute(query).mappings()]
         return list({(row.study_uid, row.series_uid): row for row in rows}.values())
 
+    def with_withdrawn_priors(self) -> list[RunRow]:
+        """Current runs that are compared with a run that a correction withdrew.
+
+        Not those whose revision is under way already, nor while what was corrected has not been
+        matched again.
+
+        Returns
+        -------
+        list of RunRow
+        """
+        table = schema.runs
+        places, marks = schema.withdrawals.c, schema.matchings.c
+        withdrawn = sa.select(places.run_id).where(
+            sa.exists().where(marks.study_uid == places.study_uid)
+        )
+        query = (
+            sa.select(table)
+            .where(
+                table.c.prior.in_(withdrawn),
+                table.c.superseded_by.is_(None),
+                table.c.state.in_((RunState.FINISHED, *UNDER_WAY)),
+                sa.not_(_under_way_at_the_place(table)),
+            )
+            .order_by(table.c.run_id)
+        )
+        with self._database.read() as connection:
+            return [run_row(row) for row in connection.execute(query).mappings()]
+
+
+def _under_way_at_the_place(table: sa.Table) -> sa.ColumnElement[bool]:
+    other = table.alias("other")
+    return sa.exists().where(
+        other.c.study_uid == table.c.study_uid,
+        other.c.series_uid == table.c.series_uid,
+        other.c.superseded_by.is_(None),
+        other.c.state.in_(UNDER_WAY),
+        other.c.run_id != table.c.run_id,
+    )
+
 
 def _before(
     table: sa.FromClause, patient_id: str | sa.ColumnElement[str], date: str | sa.ColumnElement[str]

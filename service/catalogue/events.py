@@ -18,6 +18,9 @@ class EventKind(StrEnum):
     RECEIVED = "received"  # indexed, whichever way it came
     QUARANTINED = "quarantined"  # kept apart
     REMOVED = "removed"  # its file is gone
+    CORRECTED = "corrected"  # other content took the place of what was stored: who said so
+    CORRECTION_REFUSED = "correction_refused"  # by whom
+    CORRECTION_REOPENED = "correction_reopened"  # what was refused waits again
     FETCHED = "fetched"  # a series came from a source
     # Runs
     QUEUED = "queued"  # for the first time, or again
@@ -27,6 +30,7 @@ class EventKind(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"  # a run or a delivery
     SUPERSEDED = "superseded"  # another run took its place
+    WITHDRAWN = "withdrawn"  # its input was corrected
     # Earlier studies
     PRIOR_FOUND = "prior_found"  # a source has one: its study is named
     PRIOR_MISSING = "prior_missing"  # a source has none, and why

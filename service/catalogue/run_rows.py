@@ -36,7 +36,8 @@ class RunRow:
     prior : str or None
         The finished run of the patient's latest earlier study: the response is measured since it.
     superseded_by : str or None
-        The run that replaced this one; this one is kept.
+        The run that replaced this one; this one is kept. `states.CORRECTED` when its input was
+        corrected and no run has taken its place yet.
     result_sha256 : str or None
         The result record in the spool.
     started_at, finished_at : float or None

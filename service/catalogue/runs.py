@@ -11,6 +11,7 @@ from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.events import EventKind, record
 from mirv.service.catalogue.run_rows import ArtifactRow, NewRun, RunRow, run_row
 from mirv.service.catalogue.states import (
+    CORRECTED,
     ENDED,
     REPEATABLE,
     UNDER_WAY,
@@ -29,7 +30,8 @@ class Runs:
     def queue(self, new: NewRun, now: float) -> bool:
         """Record a run; False when it is known already.
 
-        The finished run of the same image that is current becomes the predecessor. Runs of the
+        The finished run of the same image that is current becomes the predecessor; where there is
+        none, one that a correction withdrew and whose images are these now. Runs of the
         image that have not finished are superseded at once: their input is no longer the latest.
 
         Parameters
@@ -119,7 +121,8 @@ class Runs:
             if run.state in ENDED:
                 return False
             if run.state == RunState.QUEUED and run.superseded_by is not None:
-                reason = Reason("superseded", f"by run {run.superseded_by} before it began")
+                by = "a" if run.superseded_by == CORRECTED else "run"
+                reason = Reason("superseded", f"by {by} {run.superseded_by} before it began")
                 _end(connection, run_id, RunState.CANCELLED, reason, now)
                 record(connection, now, EventKind.CANCELLED, study_uid=run.study_uid, run_id=run_id)
                 return False
@@ -412,7 +415,9 @@ def _replaced(connection: sa.Connection, new: NewRun) -> tuple[str | None, list[
     unfinished = [run for run in current if run.state != RunState.FINISHED]
     # Where the result was withdrawn, the run that was refused names it.
     before = finished or [run.predecessor for run in unfinished if run.predecessor]
-    return (before[0] if before else None), [run.run_id for run in unfinished]
+    return (before[0] if before else _withdrawn(connection, new)), [
+        run.run_id for run in unfinished
+    ]
 
 
 def _insert(
@@ -422,6 +427,22 @@ def _insert(
         **asdict(new), "created_at": int(now), "round": 0, "predecessor": predecessor, **more
     }  # fmt: skip
     connection.execute(schema.runs.insert().values(values))
+
+
+def _withdrawn(connection: sa.Connection, new: NewRun) -> str | None:
+    """The last run that a correction withdrew into this place and no other run replaced."""
+    table, places = schema.runs, schema.withdrawals
+    return connection.scalar(
+        sa.select(table.c.run_id)
+        .join(places, places.c.run_id == table.c.run_id)
+        .where(
+            places.c.study_uid == new.study_uid,
+            places.c.series_uid == new.series_uid,
+            table.c.superseded_by == CORRECTED,
+        )
+        .order_by(table.c.finished_at.desc())
+        .limit(1)
+    )
 
 
 def _end(

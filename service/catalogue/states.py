@@ -38,6 +38,20 @@ class Commitment(StrEnum):
     UNAVAILABLE = "unavailable"  # it would not take the question
 
 
+class CorrectionState(StrEnum):
+    """What became of other content under a known SOP Instance UID; "" for what is none."""
+
+    PENDING = "pending"  # waits for someone to decide
+    OUTDONE = "outdone"  # a later one of the same object came
+    ACCEPTED = "accepted"  # took the place of what was stored
+    REFUSED = "refused"  # by the operator
+    REPLACED = "replaced"  # was stored until a correction was accepted
+
+
+CORRECTED = "correction"
+"""What a run says it is superseded by when its input was corrected, until its revision is there."""
+
+
 class PriorSearch(StrEnum):
     """How the last search for an earlier study went."""
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mirv.service.catalogue import Catalogue, RunRow, RunState
+from mirv.service.catalogue import CORRECTED, Catalogue, RunRow, RunState
 from mirv.service.catalogue.run_rows import USUAL_PRIORITY
 from mirv.service.commands.terminal import (
     MOST_ROWS,
@@ -117,6 +117,8 @@ def jobs_cancel(run: str, config: ConfigOption = None) -> None:
 def _state(run: "RunRow") -> str:
     """State of a run for people: what became of it, how far it is, whether it goes first."""
 
+    if run.superseded_by == CORRECTED:
+        return f"{run.state}, input corrected"
     if run.superseded_by:
         return f"{run.state}, superseded"
     if run.state == RunState.RUNNING and run.lesions_total:

@@ -56,6 +56,12 @@ def _deliveries() -> typer.Typer:
     return app
 
 
+def _corrections() -> typer.Typer:
+    from mirv.service.commands.corrections import app
+
+    return app
+
+
 def _export() -> typer.Typer:
     from mirv.service.commands.export import app
 
@@ -115,6 +121,10 @@ ENTRIES = {
     "config": Entry("Settings of the node.", _node),
     "jobs": Entry("Runs and what waits for another object.", _jobs),
     "deliveries": Entry("Results on their way to destinations.", _deliveries),
+    "corrections": Entry(
+        "What was sent again under known UIDs with another patient, study or content.",
+        _corrections,
+    ),
     "export": Entry(
         "Write current results as tables; pseudonymised unless told otherwise.", _export
     ),

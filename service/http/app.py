@@ -1,7 +1,7 @@
 """Status page, health and metrics: what the node has, does, waits for and could not send.
 
-Read-only. On a loopback bind only local host names are served (so a foreign page cannot reach in
-by DNS rebinding); on any other bind a password is required.
+Read-only, but for decisions on corrections. On a loopback bind only local host names are served
+(so a foreign page cannot reach in by DNS rebinding); on any other bind a password is required.
 """
 
 from fastapi import Depends, FastAPI
@@ -13,6 +13,7 @@ from mirv.config.settings import Settings
 from mirv.service.catalogue import Catalogue
 from mirv.service.http.access import LOCAL_NAMES, password_check
 from mirv.service.http.api import api_routes, open_routes
+from mirv.service.http.decisions import decision_routes
 from mirv.service.http.pages import page_routes
 from mirv.service.objects.spool import Spool
 from mirv.service.peers.admission import is_loopback
@@ -47,6 +48,7 @@ def create_app(
     state = state or NodeState()
     app.include_router(open_routes(catalogue, spool, state))
     app.include_router(page_routes(catalogue, spool, settings, state), dependencies=guard)
+    app.include_router(decision_routes(catalogue, spool, settings), dependencies=guard)
     app.include_router(api_routes(catalogue), prefix="/api", dependencies=guard)
     app.mount("/static", StaticFiles(packages=[("mirv.service.http", "static")]), name="static")
     return app

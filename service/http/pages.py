@@ -1,27 +1,20 @@
 """The pages people read, and the tables and pictures they load."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, status
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, PackageLoader, select_autoescape
 
-from mirv.analysis.model import Measure
 from mirv.config.settings import Settings
-from mirv.dicom_io.outputs.reports.measure_codes import measure_title
 from mirv.service.catalogue import Catalogue, EventKind, RunRow, RunState
-from mirv.service.catalogue.run_rows import USUAL_PRIORITY
+from mirv.service.http.environment import templates
 from mirv.service.http.pictures import KINDS, draw
 from mirv.service.objects.results import finished_result
 from mirv.service.objects.spool import Spool
 from mirv.service.runtime.state import NodeState
 from mirv.service.study import result_tables
-from mirv.service.study.plan import SOFTWARE_VERSION
 from mirv.service.study.result_record import ResultRecord
-
-_BY_DEFINITION = ("not_defined_in_space", "no_reference", "no_short_list")
 
 
 def page_routes(
@@ -29,7 +22,7 @@ def page_routes(
 ) -> APIRouter:
     """The routes of the status page, of a run's page, and of the latter's pictures and tables."""
     routes = APIRouter(default_response_class=HTMLResponse)
-    pages = _templates(settings)
+    pages = templates(settings)
 
     @routes.get("/")
     def overview() -> str:
@@ -61,21 +54,6 @@ def page_routes(
     return routes
 
 
-def _templates(settings: Settings) -> Environment:
-    pages = Environment(loader=PackageLoader("mirv.service.http"), autoescape=select_autoescape())
-    pages.filters["moment"] = _moment
-    pages.filters["number"] = _number
-    pages.filters["undefined_there"] = _undefined_there
-    pages.filters["titled"] = measure_title
-    pages.globals.update(
-        version=SOFTWARE_VERSION,
-        ae_title=settings.listener.ae_title,
-        usual_priority=USUAL_PRIORITY,
-        RunState=RunState,
-    )
-    return pages
-
-
 def _overview(catalogue: Catalogue, state: NodeState) -> dict[str, Any]:
     """What the status page shows."""
     counts = catalogue.runs.counts()
@@ -87,6 +65,7 @@ def _overview(catalogue: Catalogue, state: NodeState) -> dict[str, Any]:
         "waiting": catalogue.studies.waiting(),
         "refused": [row for row in catalogue.studies.quality() if row.refused],
         "undelivered": catalogue.deliveries.undelivered(limit=200),
+        "corrections": len(catalogue.corrections.studies()),
         "quarantined": catalogue.quarantine.all(limit=50),
         "studies": catalogue.studies.all(limit=200),
     }
@@ -122,18 +101,3 @@ _TABLES: dict[str, Callable[[list[ResultRecord]], _Rows]] = {
         result_tables.variation_rows(found),
     ),
 }
-
-
-def _moment(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _undefined_there(measure: Measure) -> bool:
-    """True for what is null by definition, not because something is amiss."""
-    return measure.reason is not None and measure.reason.code in _BY_DEFINITION
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"

@@ -3,6 +3,7 @@
 Listener, fetching and repair all pass here, so the same rules hold for each.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from enum import StrEnum
 from mirv.analysis.errors import Reason, Unsuitable
 from mirv.dicom_io.files.header import InstanceHeader, read_header
 from mirv.dicom_io.standard.uids import is_received_uid
-from mirv.service.catalogue import Catalogue, Conflict, NewInstance
-from mirv.service.objects.same_object import same_object
+from mirv.service.catalogue import Catalogue, Conflict, NewCorrection, NewInstance
+from mirv.service.objects.same_object import Difference, differences
 from mirv.service.objects.spool import Spool, Staged, StoredObject
 from mirv.service.runtime.log import get_logger
+
+UNTOLD = (Difference.OTHER,)
+"""In what content differs from stored content whose file is gone."""
 
 log = get_logger("intake")
 
@@ -100,46 +104,51 @@ class Intake:
                 return self._put_aside(staged, Verdict.UNREADABLE, claimed_uid, source, header)
             if reason := check(header):
                 return self._put_aside(staged, Verdict.REFUSED, claimed_uid, source, reason)
-            return self._index(staged, header, source)
+            return self._index(staged, content, self.index_entry(header, staged, source))
         finally:
             staged.discard()
 
-    def _index(self, staged: Staged, header: InstanceHeader, source: str) -> Taken:
-        new = self.index_entry(header, staged.sha256, staged.size, source)
+    def _index(self, staged: Staged, content: bytes | memoryview, new: NewInstance) -> Taken:
         staged.keep()
         try:
             added = self._catalogue.arrivals.add(new, self._clock(), synced=self._is_final(new))
         except Conflict as conflict:
-            first, second = self._spool.path(conflict.sha256), self._spool.path(new.sha256)
-            if first.is_file() and same_object(first.read_bytes(), second.read_bytes()):
-                self._spool.remove(new.sha256)
-                return Taken(Verdict.KNOWN)
-            reason = Reason(
-                "other_content",
-                f"found SHA-256 {new.sha256} under a SOP Instance UID that is stored with "
-                f"{conflict.sha256}; the first is kept",
-            )
-            kept = self._spool.put_aside(new.sha256)
-            self._note_aside(kept, new.sop_instance_uid, source, reason)
-            return Taken(Verdict.CONFLICT, reason)
+            return self._settle(new, bytes(content), conflict.sha256)
         return Taken(Verdict.STORED if added else Verdict.KNOWN)
+
+    def _settle(self, new: NewInstance, content: bytes, stored: str) -> Taken:
+        """What becomes of other content under a known UID: the same object, or a correction."""
+        first = self._spool.path(stored)
+        differs = differences(first.read_bytes(), content) if first.is_file() else UNTOLD
+        if not differs:
+            self._spool.remove(new.sha256)
+            return Taken(Verdict.KNOWN)
+        reason = Reason(
+            "other_content",
+            f"found SHA-256 {new.sha256} under a SOP Instance UID that is stored with {stored}; "
+            "the first is kept",
+        )
+        found = NewCorrection(new, stored, differs, reason.detail)
+        self._catalogue.corrections.note(found, self._clock())
+        if not set_aside(self._spool, self._catalogue, new.sha256, new.sop_instance_uid):
+            return Taken(Verdict.KNOWN)
+        log.warning("put aside", code=reason.code, sha256=new.sha256, source=new.source)
+        return Taken(Verdict.CONFLICT, reason)
 
     def _is_final(self, new: NewInstance) -> bool:
         """Whether a repair could not make the row again: it takes our output for one just made."""
         return new.own_output and not self._spool.source(new.sha256)
 
     def index_entry(
-        self, header: InstanceHeader, sha256: str, size: int, source: str
+        self, header: InstanceHeader, file: Staged | StoredObject, source: str
     ) -> NewInstance:
         """What the index says of an object.
 
         Parameters
         ----------
         header : InstanceHeader
-        sha256 : str
-            Of the whole file.
-        size : int
-            Bytes of the whole file.
+        file : Staged or StoredObject
+            Its hash and size count.
         source : str
             Who sent it.
 
@@ -155,8 +164,8 @@ class Intake:
             sop_class_uid=header.sop_class_uid,
             study_uid=header.study_uid,
             series_uid=header.series_uid,
-            sha256=sha256,
-            size=size,
+            sha256=file.sha256,
+            size=file.size,
             source=source,
             own_output=made_here or header.own,
             header=header.to_json(),
@@ -175,6 +184,34 @@ class Intake:
             claimed, kept.sha256, kept.size, source, reason, self._clock()
         )
         log.warning("put aside", code=reason.code, sha256=kept.sha256, source=source)
+
+
+def set_aside(spool: Spool, catalogue: Catalogue, sha256: str, sop_instance_uid: str) -> bool:
+    """Put content of an object in quarantine, but for what the catalogue says is stored of it.
+
+    Someone may accept it as a correction at this moment, and others may send or move the same.
+
+    Parameters
+    ----------
+    spool : Spool
+    catalogue : Catalogue
+    sha256 : str
+    sop_instance_uid : str
+
+    Returns
+    -------
+    bool
+        False when it is stored, and stays or is again among the objects.
+    """
+    for look in ("before", "after"):
+        row = catalogue.instances.find(sop_instance_uid)
+        if row is not None and row.sha256 == sha256 and row.removed_at is None:
+            spool.bring_back(sha256)
+            return False
+        if look == "before":
+            with contextlib.suppress(FileNotFoundError):
+                spool.put_aside(sha256)
+    return True
 
 
 def _read(content: bytes | memoryview, sha256: str) -> InstanceHeader | Reason:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from mirv.analysis.errors import Reason, Unsuitable
 from mirv.dicom_io.files.header import read_header
-from mirv.service.catalogue import Catalogue, Conflict
-from mirv.service.objects.intake import Intake
+from mirv.service.catalogue import Catalogue, Conflict, NewCorrection
+from mirv.service.objects.intake import UNTOLD, Intake, set_aside
+from mirv.service.objects.same_object import differences
 from mirv.service.objects.spool import Spool, StoredObject, content_digest
 from mirv.service.runtime.log import get_logger
 
@@ -108,7 +109,8 @@ def put_right(
         if sha256 not in findings.damaged:
             _index(spool, catalogue, intake, sha256, clock())
     for sop_instance_uid in findings.missing:
-        catalogue.instances.remove(sop_instance_uid, "file_missing", clock())
+        if not _found_aside(spool, catalogue, sop_instance_uid):
+            catalogue.instances.remove(sop_instance_uid, "file_missing", clock())
     if not findings.healthy or findings.unindexed:
         log.warning(
             "spool and index put right",
@@ -117,6 +119,20 @@ def put_right(
             damaged=len(findings.damaged),
             outputs_missing=len(findings.outputs_missing),
         )
+
+
+def _found_aside(spool: Spool, catalogue: Catalogue, sop_instance_uid: str) -> bool:
+    """Whether the file of a row was in quarantine, whole, and is among the objects again.
+
+    A catalogue restored from before a correction wants what was replaced since.
+    """
+    row = catalogue.instances.find(sop_instance_uid)
+    if row is None or not (aside := spool.path(row.sha256, "quarantine")).is_file():
+        return False
+    if content_digest(aside) != row.sha256:
+        return False
+    spool.bring_back(row.sha256)
+    return True
 
 
 def _index(spool: Spool, catalogue: Catalogue, intake: Intake, sha256: str, now: float) -> None:
@@ -131,15 +147,19 @@ def _index(spool: Spool, catalogue: Catalogue, intake: Intake, sha256: str, now:
     except Unsuitable:
         return  # a result whose step will run again and find it
     source, arrived = spool.source(sha256), min(path.stat().st_mtime, now)
-    new = intake.index_entry(header, sha256, len(content), source or "repair")
+    new = intake.index_entry(header, StoredObject(path, sha256, len(content)), source or "repair")
     if new.own_output and not source:
         return  # made here and sent by no one: its step will run again and find it
     try:
         catalogue.arrivals.add(new, arrived)
     except Conflict as conflict:
-        kept = spool.put_aside(sha256)
-        reason = Reason("other_content", f"its UID is stored with SHA-256 {conflict.sha256}")
-        _note_aside(catalogue, kept, new.sop_instance_uid, reason, now)
+        if not catalogue.corrections.was_replaced(sha256):  # else a crash between two moves
+            first = spool.path(conflict.sha256)
+            differs = differences(first.read_bytes(), content) if first.is_file() else UNTOLD
+            detail = f"its UID is stored with SHA-256 {conflict.sha256}"
+            found = NewCorrection(new, conflict.sha256, differs, detail)
+            catalogue.corrections.note(found, now)
+        set_aside(spool, catalogue, sha256, new.sop_instance_uid)
 
 
 def _put_damaged_aside(spool: Spool, catalogue: Catalogue, sha256: str, now: float) -> None:

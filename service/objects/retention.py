@@ -1,7 +1,7 @@
 """Making room: received objects go when they are old and their results are where they belong.
 
-Index, runs, results, artifacts and audit trail stay; only the received files go. An object sent
-again is taken again.
+Index, runs, results, artifacts and audit trail stay; only the received files go, and with them
+what corrections replaced or was refused as one. An object sent again is taken again.
 """
 
 from mirv.config.settings.keeping import Retention
@@ -87,3 +87,5 @@ def _remove(spool: Spool, catalogue: Catalogue, present: list[InstanceRow], now:
         # other order would leave a row that promises a file.
         catalogue.instances.remove(row.sop_instance_uid, "retention", now)
         spool.remove(row.sha256)
+    for sha256 in catalogue.corrections.contents({row.study_uid for row in present}):
+        spool.remove(sha256, "quarantine")

@@ -5,7 +5,7 @@ Layout::
     spool/
       incoming/      temporary files of writes under way; swept at start
       objects/ab/    content-addressed by SHA-256: received objects, results, artifacts
-      quarantine/ab/ the same for what could not be taken in
+      quarantine/ab/ the same for what could not be taken in, or counts no more
 
 Names come from content hashes alone: no string of a peer ever reaches a path.
 """
@@ -247,8 +247,43 @@ class Spool:
         OSError
             It is not there, or cannot be moved.
         """
-        target = self.path(sha256, "quarantine")
-        self.path(sha256).replace(target)
+        source, target = self.path(sha256), self.path(sha256, "quarantine")
+        source.replace(target)
+        with contextlib.suppress(FileNotFoundError):
+            if source.samefile(target):  # two names of one file: replacing did nothing
+                source.unlink()
+        _sync_folder(source.parent)
+        _sync_folder(target.parent)
+        return StoredObject(target, sha256, target.stat().st_size)
+
+    def bring_back(self, sha256: str) -> StoredObject:
+        """Give content of the quarantine its place among the objects too.
+
+        Its name in the quarantine stays, for whoever is moving it at that moment.
+
+        Parameters
+        ----------
+        sha256 : str
+
+        Returns
+        -------
+        StoredObject
+            Where it is now; durable when this returns.
+
+        Raises
+        ------
+        OSError
+            It is not there, or the disk is full or broken.
+        """
+        source, target = self.path(sha256, "quarantine"), self.path(sha256)
+        if target.is_file():
+            return StoredObject(target, sha256, target.stat().st_size)
+        if not _linked(source, target):
+            staged = self.stage((source.read_bytes(),), sha256=sha256)
+            try:
+                return staged.keep()
+            finally:
+                staged.discard()
         _sync_folder(target.parent)
         return StoredObject(target, sha256, target.stat().st_size)
 

@@ -113,6 +113,24 @@ def run_digest(input_digest: str, plan: Plan, prior: str = "") -> str:
     return hashlib.sha256(f"{input_digest}:{plan.digest}:{prior}".encode()).hexdigest()
 
 
+def run_digest_again(digest: str, times: int) -> str:
+    """Identity of a run whose inputs and rules are again those of one that was replaced since.
+
+    Parameters
+    ----------
+    digest : str
+        Of the run that was replaced, as of `run_digest`.
+    times : int
+        How often it has come back, from 1.
+
+    Returns
+    -------
+    str
+        Its outputs are documents of their own, which can name what they replace.
+    """
+    return hashlib.sha256(f"{digest}:again:{times}".encode()).hexdigest()
+
+
 def provenance(study: StudyInput, plan: Plan) -> Provenance:
     """What the numbers of this study were computed from and with.
 

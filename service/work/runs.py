@@ -16,7 +16,7 @@ from mirv.analysis.errors import Reason, Transient, Unsuitable
 from mirv.dicom_io.model import Artifact, Predecessor, StudyInput
 from mirv.dicom_io.outputs import render
 from mirv.dicom_io.study.assemble import assemble
-from mirv.dicom_io.study.matching import Selection
+from mirv.dicom_io.study.matching import Selection, digest_of
 from mirv.service.catalogue import ArtifactRow, RunRow, RunState
 from mirv.service.catalogue.states import UNDER_WAY
 from mirv.service.objects.results import read_result
@@ -37,7 +37,7 @@ from mirv.service.work.notices import enqueue_notice
 
 _PROGRESS_S = 1.0
 # Refused for these, a run says nothing against the result before it.
-_NOT_THE_INPUT = frozenset({"object_gone", "plan_changed"})
+_NOT_THE_INPUT = frozenset({"object_gone", "plan_changed", "input_corrected"})
 
 log = get_logger("runs")
 
@@ -90,7 +90,7 @@ def _analyse(run_id: str) -> None:
             f"found plan {work.plan.digest[:12]} in the settings, wanted {run.plan_digest[:12]}, "
             "under which the run was queued",
         )
-    study, record = analysed(work, run, _opener(work))
+    study, record = analysed(work, run, _opener(work, run))
     stored = work.spool.put((result_record.to_bytes(record),))
     work.catalogue.runs.note_result(run_id, stored.sha256)
     work.studies = {run_id: study}  # one: runs take turns
@@ -174,13 +174,17 @@ def rendered(
     tuple of Artifact
     """
     before = work.catalogue.runs.artifacts(run.predecessor) if run.predecessor else []
+    study_before = _run(work, run.predecessor).study_uid if run.predecessor else run.study_uid
+    elsewhere = "" if study_before == run.study_uid else study_before
     context = pipeline.render_context(
         run.run_id,
         work.plan,
         work.settings,
         datetime.fromtimestamp(run.created_at, UTC),
         {
-            one.role: Predecessor(one.sop_class_uid, one.sop_instance_uid, one.series_uid)
+            one.role: Predecessor(
+                one.sop_class_uid, one.sop_instance_uid, one.series_uid, elsewhere
+            )
             for one in before
         },
     )
@@ -230,21 +234,40 @@ def _prior_record(work: WorkContext, run: RunRow) -> result_record.ResultRecord 
     return read_result(work.spool, stored)
 
 
-def _opener(work: WorkContext) -> Callable[[str], Path]:
+def _opener(work: WorkContext, run: RunRow) -> Callable[[str], Path]:
+    """Finds the files of a run's inputs, in the content of which the run was queued."""
+    found: dict[str, str] = {}
+
     def open_object(sop_instance_uid: str) -> Path:
-        row = work.catalogue.instances.find(sop_instance_uid)
-        if row is None or row.removed_at is not None:
-            raise Unsuitable("object_gone", f"object {sop_instance_uid} is no longer stored")
-        return work.spool.path(row.sha256)
+        if not found:
+            found.update(_contents(work, run))
+        return work.spool.path(found[sop_instance_uid])
 
     return open_object
+
+
+def _contents(work: WorkContext, run: RunRow) -> dict[str, str]:
+    """SHA-256 of each input of a run; none of another content than it was queued for."""
+    selection = Selection.from_json(run.selection)
+    found = {}
+    for uid in (*selection.images, *selection.segmentations):
+        row = work.catalogue.instances.find(uid)
+        if row is None or row.removed_at is not None:
+            raise Unsuitable("object_gone", f"object {uid} is no longer stored")
+        found[uid] = row.sha256
+    if digest_of(found) != run.input_digest:
+        raise Unsuitable(
+            "input_corrected",
+            "found other content stored of an input, wanted that of which the run was queued",
+        )
+    return found
 
 
 def _remembered(work: WorkContext, run: RunRow) -> StudyInput:
     kept = work.studies.pop(run.run_id, None)
     if kept is not None:
         return kept
-    return assemble(Selection.from_json(run.selection), _opener(work), work.plan.reading)
+    return assemble(Selection.from_json(run.selection), _opener(work, run), work.plan.reading)
 
 
 def _in_order(artifacts: tuple[Artifact, ...]) -> list[Artifact]:

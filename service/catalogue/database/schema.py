@@ -59,13 +59,17 @@ quarantine = Table(
     "quarantine",
     metadata,
     Column("id", _Number, primary_key=True, autoincrement=True),
-    Column("sop_instance_uid", Text, nullable=False),
+    Column("sop_instance_uid", Text, nullable=False, index=True),
     Column("sha256", Text, nullable=False, index=True),
     Column("size", BigInteger, nullable=False),
     Column("received_at", Float, nullable=False),
     Column("source", Text, nullable=False),
     Column("code", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default="", index=True),
+    Column("header", Text),
+    Column("differs", Text),
+    Column("against", Text),
 )
 
 matchings = Table(
@@ -111,7 +115,7 @@ runs = Table(
     Column("reason_code", Text, nullable=False, default=""),
     Column("reason_detail", Text, nullable=False, default=""),
     Column("predecessor", Text),
-    Column("prior", Text),
+    Column("prior", Text, index=True),
     Column("superseded_by", Text),
     Column("result_sha256", Text),
     Column("started_at", Float),
@@ -119,6 +123,15 @@ runs = Table(
     Column("priority", Integer, nullable=False, server_default="100"),
     Column("lesions_done", Integer),
     Column("lesions_total", Integer),
+)
+
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("run_id", Text, ForeignKey("runs.run_id"), primary_key=True),
+    Column("study_uid", Text, primary_key=True),
+    Column("series_uid", Text, primary_key=True),
+    Index(None, "study_uid", "series_uid"),
 )
 
 artifacts = Table(

@@ -8,6 +8,9 @@ from mirv.analysis.errors import Reason
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.events import EventKind, record
+from mirv.service.catalogue.states import CorrectionState
+
+_DECIDED = tuple(one for one in CorrectionState if one is not CorrectionState.PENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,9 @@ class QuarantineRow:
     source: str
     code: str
     detail: str
+
+
+_ROW = [schema.quarantine.c[name] for name in QuarantineRow.__dataclass_fields__]
 
 
 class Quarantine:
@@ -83,13 +89,22 @@ class Quarantine:
             )
 
     def count(self) -> int:
-        """How much was put aside."""
-        query = sa.select(sa.func.count()).select_from(schema.quarantine)
+        """How much was put aside, but for what was decided on."""
+        query = (
+            sa.select(sa.func.count())
+            .select_from(schema.quarantine)
+            .where(schema.quarantine.c.state.not_in(_DECIDED))
+        )
         with self._database.read() as connection:
             return connection.scalar(query) or 0
 
     def all(self, *, limit: int | None = None) -> list[QuarantineRow]:
-        """What was put aside, newest first."""
-        query = sa.select(schema.quarantine).order_by(schema.quarantine.c.id.desc()).limit(limit)
+        """What was put aside, newest first, but for what was decided on."""
+        query = (
+            sa.select(*_ROW)
+            .where(schema.quarantine.c.state.not_in(_DECIDED))
+            .order_by(schema.quarantine.c.id.desc())
+            .limit(limit)
+        )
         with self._database.read() as connection:
             return [QuarantineRow(**row) for row in connection.execute(query).mappings()]

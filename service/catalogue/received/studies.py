@@ -158,12 +158,19 @@ class Studies:
                 row["study_uid"]: row["n_instances"] for row in connection.execute(query).mappings()
             }
 
+    def last_seq(self, study_uids: Iterable[str]) -> int:
+        """Number of the last object of these studies; 0 when they have none."""
+        with self._database.read() as connection:
+            return _last_seq(connection, sorted(study_uids))
+
     def note_matched(
         self,
         counts: Mapping[str, int],
         waiting: Sequence[Wait],
         quality: Sequence["QualityRow"],
         now: float,
+        *,
+        last_seq: int | None = None,
     ) -> None:
         """Record a matching: what it saw, what waits, what it refused.
 
@@ -174,13 +181,17 @@ class Studies:
         quality : sequence of QualityRow
         now : float
             Seconds since 1970.
+        last_seq : int, optional
+            Number of their last object, read then too: where another is there now, an object may
+            have been corrected since, and what was matched does not count as matched.
         """
         studies = sorted(counts)
         with self._database.write() as connection:
             for table in (schema.matchings, schema.quality):
                 connection.execute(table.delete().where(table.c.study_uid.in_(studies)))
             self._replace_waiting(connection, studies, waiting, now)
-            for study_uid, number in counts.items():
+            same = last_seq is None or _last_seq(connection, studies) == last_seq
+            for study_uid, number in counts.items() if same else ():
                 connection.execute(
                     schema.matchings.insert().values(
                         study_uid=study_uid, n_instances=number, matched_at=now
@@ -266,6 +277,12 @@ class Studies:
             query = query.where(schema.quality.c.study_uid == study_uid)
         with self._database.read() as connection:
             return [QualityRow.from_fields(json.loads(text)) for text in connection.scalars(query)]
+
+
+def _last_seq(connection: sa.Connection, studies: Sequence[str]) -> int:
+    table = schema.instances
+    query = sa.select(sa.func.max(table.c.seq)).where(table.c.study_uid.in_(studies))
+    return connection.scalar(query) or 0
 
 
 def _study_query() -> sa.Select[tuple[str, int, int, float, float, int, int]]:

@@ -14,7 +14,7 @@ from mirv.service.catalogue import Catalogue, EventKind, RunRow, RunState, Wait
 from mirv.service.catalogue.run_rows import USUAL_PRIORITY, NewRun
 from mirv.service.catalogue.states import UNDER_WAY
 from mirv.service.runtime.log import get_logger
-from mirv.service.study.plan import Plan, run_digest
+from mirv.service.study.plan import Plan, run_digest, run_digest_again
 from mirv.service.work.schedule.partial import rest_of
 from mirv.service.work.schedule.settling import Ready, is_settled, matched, matching_fault
 
@@ -152,7 +152,7 @@ class Scheduler:
         int
         """
         self._replan(now)
-        new = self._match_settled(now) + self._revise(now)
+        new = self._match_settled(now) + self._revise(now) + self._revise_after_corrections(now)
         self._start_queued()
         self._start_due(now)
         self._ask_for_missing(now)
@@ -186,7 +186,9 @@ class Scheduler:
                 # As above: it says so and rests; the others go on.
                 log.exception("queueing failed", studies=len(one.group))
                 fault = tuple(matching_fault(study_uid) for study_uid in sorted(one.counts))
-                self._catalogue.studies.note_matched(one.counts, (), fault, now)
+                self._catalogue.studies.note_matched(
+                    one.counts, (), fault, now, last_seq=one.last_seq
+                )
         self.open_studies = len(receiving)
         still_open = [row.last_seq for row in open_studies if row.study_uid not in done]
         self._seen_seq = min([last_seq, *(seq - 1 for seq in still_open)])
@@ -251,7 +253,9 @@ class Scheduler:
                 new += self._queue(selection, date, now, rank)
         self._withdraw(one, now)
         waiting = [wait for wait in waiting if wait.study_uid in one.counts]
-        self._catalogue.studies.note_matched(one.counts, waiting, one.quality, now)
+        self._catalogue.studies.note_matched(
+            one.counts, waiting, one.quality, now, last_seq=one.last_seq
+        )
         log.info(
             "study settled",
             objects=sum(one.counts.values()),
@@ -264,13 +268,15 @@ class Scheduler:
     def _withdraw(self, one: Ready, now: float) -> None:
         """Results of images that are no longer one series hold no more."""
         for (selection, row), date in zip(one.outcome.refused, one.refused_dates, strict=True):
-            run_id = run_digest(selection.input_digest, self._plan)
+            run_id = self._not_replaced(run_digest(selection.input_digest, self._plan))
             new = self._new_run(selection, date, run_id)
             self._catalogue.runs.withdraw(new, Reason(row.check, row.detail), now)
 
     def _queue(self, selection: Selection, study_date: str, now: float, priority: int) -> bool:
         prior = self._prior(selection, study_date) if self._rules.compare_with_prior else None
-        run_id = run_digest(selection.input_digest, self._plan, prior.run_id if prior else "")
+        run_id = self._not_replaced(
+            run_digest(selection.input_digest, self._plan, prior.run_id if prior else "")
+        )
         new = self._catalogue.runs.queue(
             replace(
                 self._new_run(selection, study_date, run_id),
@@ -287,6 +293,18 @@ class Scheduler:
                 return new  # there are several, and which is meant is not ours to guess
             self._start.prior(run_id, selection.study_uid, 0)
         return new
+
+    def _not_replaced(self, digest: str) -> str:
+        """A run's identity: where that run was replaced, what was then is now again, as a new one.
+
+        A correction may be taken back, or an earlier study that a run was compared with turn out
+        to be another person's.
+        """
+        run_id, times = digest, 0
+        while (known := self._catalogue.runs.get(run_id)) and known.superseded_by is not None:
+            times += 1
+            run_id = run_digest_again(digest, times)
+        return run_id
 
     def _new_run(self, selection: Selection, study_date: str, run_id: str) -> NewRun:
         return NewRun(
@@ -359,6 +377,18 @@ class Scheduler:
             if run.state in (*UNDER_WAY, RunState.FINISHED) and self._has_another_prior(run)
         )
         self._finishes = finishes  # now, so that a catalogue that is away loses none
+        return new
+
+    def _revise_after_corrections(self, now: float) -> int:
+        """Queue again what is compared with a result that a correction withdrew."""
+        if not self._rules.compare_with_prior:
+            return 0
+        new = 0
+        for run in self._catalogue.comparisons.with_withdrawn_priors():
+            selection = Selection.from_json(run.selection)
+            earlier = self._catalogue.comparisons.under_way_before(run.patient_id, run.study_date)
+            if not not_of_others(selection, earlier):  # else it is revised when that one is there
+                new += self._queue(selection, run.study_date, now, run.priority)
         return new
 
     def _has_another_prior(self, run: RunRow) -> bool:

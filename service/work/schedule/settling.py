@@ -25,6 +25,8 @@ class Ready:
     counts : dict
         Of each that has settled, how many objects it had when it was matched. What is said of
         the others stays as it was at their own last matching.
+    last_seq : int
+        Number of the last of their objects.
     outcome : MatchOutcome
     dates, descriptions : tuple of str
         Study date and series description of each selection.
@@ -34,6 +36,7 @@ class Ready:
 
     group: set[str]
     counts: dict[str, int]
+    last_seq: int
     outcome: MatchOutcome
     dates: tuple[str, ...]
     descriptions: tuple[str, ...]
@@ -106,6 +109,7 @@ def matched(
     group = linked if len(linked) <= MOST_LINKED else {study_uid}
     # Before the headers: none is overlooked.
     counts = studies.count(group - receiving.keys())
+    last_seq = studies.last_seq(counts)
     texts = studies.headers(group, receiving)
     try:
         headers = [InstanceHeader.from_json(text) for text in texts]
@@ -115,7 +119,7 @@ def matched(
         # until something new arrives for it.
         log.exception("matching failed", objects=len(texts))
         fault = tuple(matching_fault(study_uid) for study_uid in sorted(group))
-        return Ready(group, counts, MatchOutcome((), (), fault), (), ())
+        return Ready(group, counts, last_seq, MatchOutcome((), (), fault), (), ())
     if group is not linked:
         outcome = replace(outcome, quality=(*outcome.quality, _linked_with_too_many(study_uid)))
     of = {one.sop_instance_uid: one for one in headers}
@@ -126,7 +130,7 @@ def matched(
     described = tuple(of[one.images[0]].series_description for one in outcome.selections)
     dates = dates_of(outcome.selections)
     refused_dates = dates_of(selection for selection, _ in outcome.refused)
-    return Ready(group, counts, outcome, dates, described, refused_dates)
+    return Ready(group, counts, last_seq, outcome, dates, described, refused_dates)
 
 
 def _linked_with_too_many(study_uid: str) -> QualityRow:

@@ -202,3 +202,29 @@ def test_an_empty_catalogue_knows_nothing_after_it_either(url: str) -> None:
     assert catalogue.clock.looked_at() is None
     assert catalogue.clock.jumps() == []
     catalogue.close()
+
+
+def test_what_was_put_aside_as_other_content_waits_for_a_decision(url: str) -> None:
+    """The latest of each object, as far as it is of one that is stored."""
+    old = Old(url)
+    database = open_engine(url)
+    with database.write() as old.connection:
+        for number, uid, code in (
+            (1, "1.2.1", "other_content"),
+            (2, "1.2.1", "other_content"),
+            (3, "1.2.2", "truncated"),
+            (4, "9.9", "other_content"),
+        ):
+            old.insert(
+                "quarantine", sop_instance_uid=uid, sha256=f"{number}" * 64, size=1,
+                received_at=1, source="PEER", code=code, detail="",
+            )  # fmt: skip
+    database.close()
+    catalogue = Catalogue(url)
+    studies = catalogue.corrections.studies()
+    (row,) = catalogue.corrections.of_studies(studies)
+    assert (row.sop_instance_uid, row.sha256, row.header) == ("1.2.1", "2" * 64, None)
+    assert sorted(row.code for row in catalogue.quarantine.all()) == [
+        "other_content", "other_content", "truncated",
+    ]  # fmt: skip
+    catalogue.close()
