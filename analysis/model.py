@@ -6,6 +6,7 @@ patient coordinates are LPS (DICOM PS3.3 C.7.6.2.1.1).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from mirv.analysis.errors import Reason
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Index3 = tuple[int, int, int]
+Point = tuple[float, float, float]
+State = Literal["matched", "vanished", "new", "unmatched", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -321,6 +324,64 @@ class Variation:
 
 
 @dataclass(frozen=True, slots=True)
+class LesionIdentity:
+    """What tells a lesion at another time point, beside its tracking UID, name and site.
+
+    Attributes
+    ----------
+    tracking_received : bool
+        False for a tracking UID that the node derived: it says nothing at another time point.
+    part : bool
+        A part of a segment: numbered by size, so that neither name nor UID is its own.
+    frame_of_reference : str
+        UID, "" when unknown.
+    box : (lowest corner, highest corner) or None
+        Of the voxel centres, LPS mm; None without voxels or when unknown.
+    """
+
+    tracking_received: bool = True
+    part: bool = False
+    frame_of_reference: str = ""
+    box: tuple[Point, Point] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LesionChange:
+    """One lesion over two time points; one row of ``changes.csv``.
+
+    Attributes
+    ----------
+    tracking_uid, name, site : str
+        Of the current time point; of the previous one for a lesion that is not in the current one.
+    state : {"matched", "vanished", "new", "unmatched", "unknown"}
+        ``unmatched``: measured at one time point, and nothing tells which lesion of the other one
+        it is, if any. ``unknown``: measured before, not measured now, and not said to have
+        vanished (or the other way round).
+    matched_by : str
+        ``"tracking_uid"``, ``"name"``, ``"table"`` (identifier of a user's table), ``"row"`` (both
+        volumes in one row of it) or "".
+    previous_ml, current_ml : float or None
+    change_percent : float or None
+        ``100 (current - previous) / previous``; -100 vanished, +100 new, None otherwise.
+    reason : Reason or None
+        Why `change_percent` is None.
+    previous_uid : str
+        Tracking UID at the earlier time point; "" for a lesion that is not in it.
+    """
+
+    tracking_uid: str
+    name: str
+    site: str
+    state: State
+    matched_by: str
+    previous_ml: float | None
+    current_ml: float | None
+    change_percent: float | None
+    reason: Reason | None = None
+    previous_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a result comes from: enough to compute it again.
 
@@ -330,8 +391,8 @@ class Provenance:
         SHA-256 over the sorted inputs (SOP Instance UIDs and content hashes).
     profile_digests, space_digests : mapping of name to SHA-256
     versions : mapping of package name to version, "mirv-node" among them
-    prior_input_digest : str
-        Input digest of the earlier study that the response is measured since, "" for none.
+    prior_input_digest, prior_study_uid, prior_study_date : str
+        Of the earlier study that the response is measured since, "" for none; the date as DICOM DA.
     """
 
     input_digest: str
@@ -339,14 +400,27 @@ class Provenance:
     space_digests: Mapping[str, str]
     versions: Mapping[str, str]
     prior_input_digest: str = ""
+    prior_study_uid: str = ""
+    prior_study_date: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyResult:
-    """Everything computed for one image and its lesion set."""
+    """Everything computed for one image and its lesion set.
+
+    Attributes
+    ----------
+    lesions, measures, pairs, variation, provenance
+    changes : tuple of LesionChange
+        Since the earlier study that `provenance` names; empty when there is none.
+    identities : mapping of tracking UID to LesionIdentity
+        Empty where not known (results of earlier versions).
+    """
 
     lesions: tuple[LesionResult, ...]
     measures: tuple[Measure, ...]
     pairs: tuple[Pair, ...]
     variation: tuple[Variation, ...]
     provenance: Provenance
+    changes: tuple[LesionChange, ...] = ()
+    identities: Mapping[str, LesionIdentity] = field(default_factory=dict)

@@ -127,6 +127,10 @@ class LesionSource:
         Anatomic region as received.
     matched_by : str
         Rule that joined segmentation and image: ``instances``, ``series``, ``frame_of_reference``.
+    tracking_received : bool
+        The lesion's tracking UID is the one received; False where the node derived it.
+    component : int
+        Of a segment taken apart: 1-based, by size; 0 for a whole one.
     """
 
     segmentation_uid: str
@@ -137,6 +141,8 @@ class LesionSource:
     finding: Code
     anatomy: Code | None
     matched_by: str
+    tracking_received: bool = True
+    component: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

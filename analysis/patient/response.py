@@ -1,174 +1,18 @@
 """How lesions changed between two time points (SPEC R-MIRV-4, R-MIRV-5, R-MIRV-6)."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
 
 from mirv.analysis.errors import Reason
-from mirv.analysis.model import Measure, StudyResult
+from mirv.analysis.model import LesionChange, Measure, StudyResult
+from mirv.analysis.patient.matching import match_lesions, volume_change, volumes_of
 
-State = Literal["matched", "vanished", "new", "unknown"]
 Definition = Literal["methods", "reduction", "absolute", "table2"]
 DEFINITIONS: tuple[Definition, ...] = get_args(Definition)
-UNKNOWN_SITE = "unknown"
 THRESHOLD_PERCENT = 33.0
-VANISHED_PERCENT, NEW_PERCENT = -100.0, 100.0
-"""A vanished lesion lost all its volume; a new one counts +100 % as in the published program."""
-
-
-@dataclass(frozen=True, slots=True)
-class LesionVolume:
-    """A lesion at one time point.
-
-    Attributes
-    ----------
-    tracking_uid : str
-        Unique in its time point.
-    name : str
-        Tracking identifier or label; matches lesions when no UID does.
-    site : str
-    volume_ml : float
-    """
-
-    tracking_uid: str
-    name: str
-    site: str
-    volume_ml: float
-
-
-@dataclass(frozen=True, slots=True)
-class LesionChange:
-    """One lesion over two time points.
-
-    Attributes
-    ----------
-    tracking_uid, name, site : str
-        Of the current time point; of the previous one for a vanished lesion.
-    state : {"matched", "vanished", "new", "unknown"}
-        ``unknown``: measured before, not measured now, and not said to have vanished.
-    matched_by : str
-        ``"tracking_uid"``, ``"name"`` or "".
-    previous_ml, current_ml : float or None
-    change_percent : float or None
-        ``100 (current - previous) / previous``; -100 vanished, +100 new, None unknown.
-    reason : Reason or None
-        Why `change_percent` is None.
-    previous_uid : str
-        Tracking UID at the earlier time point; "" for a new lesion.
-    """
-
-    tracking_uid: str
-    name: str
-    site: str
-    state: State
-    matched_by: str
-    previous_ml: float | None
-    current_ml: float | None
-    change_percent: float | None
-    reason: Reason | None = None
-    previous_uid: str = ""
-
-
-def volume_change(previous: float, current: float) -> float:
-    """``100 (current - previous) / previous`` in percent; `previous` above zero."""
-    return 100.0 * (current - previous) / previous
-
-
-def volumes_of(result: StudyResult) -> tuple[LesionVolume, ...]:
-    """The lesions of a study with their native volumes, each once, lesions without voxels left out.
-
-    Lesions come in the order of their number.
-    """
-    found: dict[str, LesionVolume] = {}
-    for lesion in sorted(result.lesions, key=lambda one: one.number):
-        if lesion.volume_ml > 0:
-            name = lesion.tracking_id or lesion.label
-            found.setdefault(
-                lesion.tracking_uid,
-                LesionVolume(lesion.tracking_uid, name, lesion.site, lesion.volume_ml),
-            )
-    return tuple(found.values())
-
-
-# --- matching -------------------------------------------------------------------------------
-
-
-def match_lesions(
-    previous: Sequence[LesionVolume], current: Sequence[LesionVolume]
-) -> tuple[LesionChange, ...]:
-    """Match lesions by tracking UID, then by name, and say which vanished and which are new.
-
-    A name matches only when it stands once among the unmatched of each side (upper and lower
-    case and outer blanks do not matter): an ambiguous name matches nothing. The node sees
-    complete lesion sets, so a lesion without partner has vanished or is new.
-    """
-    before = {lesion.tracking_uid: lesion for lesion in previous}
-    partner = {
-        lesion.tracking_uid: (before[lesion.tracking_uid], "tracking_uid")
-        for lesion in current
-        if lesion.tracking_uid in before
-    }
-    left = [lesion for lesion in previous if lesion.tracking_uid not in partner]
-    arrived = [lesion for lesion in current if lesion.tracking_uid not in partner]
-    old, fresh = _by_unique_name(left), _by_unique_name(arrived)
-    for key in old.keys() & fresh.keys():
-        if UNKNOWN_SITE not in (sites := {old[key].site, fresh[key].site}) and len(sites) > 1:
-            continue  # "Lesion 1" of the liver is not "Lesion 1" of the lung
-        partner[fresh[key].tracking_uid] = (old[key], "name")
-    taken = {found.tracking_uid for found, _ in partner.values()}
-    changes = [_change(lesion, *partner.get(lesion.tracking_uid, (None, ""))) for lesion in current]
-    changes += [_vanished(lesion) for lesion in previous if lesion.tracking_uid not in taken]
-    return tuple(changes)
-
-
-def _by_unique_name(lesions: Sequence[LesionVolume]) -> dict[str, LesionVolume]:
-    keys = [lesion.name.strip().casefold() for lesion in lesions]
-    counts = Counter(keys)
-    return {
-        key: lesion for key, lesion in zip(keys, lesions, strict=True) if key and counts[key] == 1
-    }
-
-
-def _change(lesion: LesionVolume, earlier: LesionVolume | None, by: str) -> LesionChange:
-    if earlier is None:
-        return LesionChange(
-            lesion.tracking_uid,
-            lesion.name,
-            lesion.site,
-            "new",
-            "",
-            None,
-            lesion.volume_ml,
-            NEW_PERCENT,
-        )
-    return LesionChange(
-        lesion.tracking_uid,
-        lesion.name,
-        lesion.site,
-        "matched",
-        by,
-        earlier.volume_ml,
-        lesion.volume_ml,
-        volume_change(earlier.volume_ml, lesion.volume_ml),
-        previous_uid=earlier.tracking_uid,
-    )
-
-
-def _vanished(lesion: LesionVolume) -> LesionChange:
-    return LesionChange(
-        lesion.tracking_uid,
-        lesion.name,
-        lesion.site,
-        "vanished",
-        "",
-        lesion.volume_ml,
-        None,
-        VANISHED_PERCENT,
-        previous_uid=lesion.tracking_uid,
-    )
 
 
 # --- tumour-specific response classification ------------------------------------------------
@@ -221,41 +65,61 @@ def response_measures(
 
     The range of volume change is over all lesions whose change is known, vanished at -100 % and
     new at +100 % as published; ``volume_change_range_matched_percent`` is over the lesions
-    measured twice only.
+    measured twice only. Where lesions could not be matched, what depends on which is which is null;
+    the total volumes compare all the same.
     """
-    states = Counter(change.state for change in changes)
-    known = [change.change_percent for change in changes if change.change_percent is not None]
     matched = [
         change.change_percent
         for change in changes
         if change.state == "matched" and change.change_percent is not None
     ]
+    known = [change.change_percent for change in changes if change.change_percent is not None]
+    unmatched = [change for change in changes if change.state == "unmatched"]
+    before = sum(change.previous_ml is not None for change in unmatched)
     measures = [
-        Measure(f"n_{state}", float(states[state]), "{count}", "", "", len(changes))
-        for state in ("matched", "vanished", "new")
-    ]
-    measures += [
-        _extent("volume_change_range_percent", known),
+        _count("n_matched", changes, "matched", 0),
+        _count("n_vanished", changes, "vanished", before),
+        _count("n_new", changes, "new", len(unmatched) - before),
+        _count("n_unmatched", changes, "unmatched", 0),
+        _extent("volume_change_range_percent", known, len(unmatched)),
         _extent("volume_change_range_matched_percent", matched),
         _total_change(changes),
     ]
     for definition in DEFINITIONS:
         met = tsrc([change.change_percent for change in changes], definition, threshold)
         name = f"tsrc_{definition}"
-        if met is None:
-            code = "no_lesions" if not changes else "follow_up_unknown"
-            detail = "no lesion at either time point"
-            if changes:
-                n = len(changes) - len(known)
-                detail = f"{n} of {len(changes)} lesion(s) have no follow-up, and they decide it"
-            measures.append(Measure(name, None, "1", "", "", len(known), Reason(code, detail)))
-        else:
+        if met is not None:
             measures.append(Measure(name, float(met), "1", "", "", len(known)))
+        elif not changes:
+            reason = Reason("no_lesions", "no lesion at either time point")
+            measures.append(Measure(name, None, "1", "", "", 0, reason))
+        else:
+            n = len(changes) - len(known)
+            detail = f"{n} of {len(changes)} lesion(s) have no follow-up, and they decide it"
+            reason = _not_matched(len(unmatched)) or Reason("follow_up_unknown", detail)
+            measures.append(Measure(name, None, "1", "", "", len(known), reason))
     return tuple(measures)
 
 
-def _extent(name: str, changes: Sequence[float]) -> Measure:
+def _not_matched(n: int) -> Reason | None:
+    """Why a number is null where nothing tells which lesion is which; None when all are told."""
+    if not n:
+        return None
+    detail = f"nothing tells which lesion of the other time point {n} lesion(s) are, if any"
+    return Reason("lesions_not_matched", detail)
+
+
+def _count(name: str, changes: Sequence[LesionChange], state: str, undecided: int) -> Measure:
+    """How many lesions are in a state; null where `undecided` others may be."""
+    reason = _not_matched(undecided)
+    n = sum(change.state == state for change in changes)
+    return Measure(name, None if reason else float(n), "{count}", "", "", len(changes), reason)
+
+
+def _extent(name: str, changes: Sequence[float], undecided: int = 0) -> Measure:
     n = len(changes)
+    if reason := _not_matched(undecided):
+        return Measure(name, None, "%", "", "", n, reason)
     if n < 2:
         detail = f"found {n} lesion(s) with a known change, wanted at least 2"
         return Measure(name, None, "%", "", "", n, Reason("too_few_lesions", detail))
@@ -263,7 +127,7 @@ def _extent(name: str, changes: Sequence[float]) -> Measure:
 
 
 def _total_change(changes: Sequence[LesionChange]) -> Measure:
-    """Change of the summed volume of all lesions, vanished and new ones included."""
+    """Change of the summed volume of all lesions, whether or not it is told which is which."""
     name = "volume_total_change_percent"
     n = len(changes)
     if any(change.state == "unknown" for change in changes):
@@ -294,24 +158,37 @@ def with_response(
         False when something drawn in the later or earlier study could not be read: a lesion
         without partner may then be there, so its change is unknown, not vanished or new.
 
+    Returns
+    -------
+    StudyResult
+        With the measures of the response and the change of each lesion.
+
     Notes
     -----
-    When no lesion is found again, what the two studies drew cannot be compared (other names, other
-    identifiers): the counts are told and every other measure is null, never "all vanished".
+    When no lesion is found again, what the two studies drew cannot be compared lesion by lesion
+    (other names, other identifiers): only the totals are, and nothing is told to have vanished.
     """
     changes = match_lesions(volumes_of(previous), volumes_of(result))
-    doubted = {
-        state for state, sure in (("vanished", complete), ("new", previous_complete)) if not sure
-    }
+    if not any(change.state == "matched" for change in changes):
+        changes = _none_matched(changes)
+    unread = Reason("not_all_read", "something drawn in the other study could not be read")
     changes = tuple(
-        replace(one, state="unknown", change_percent=None) if one.state in doubted else one
+        replace(one, state="unknown", change_percent=None, reason=unread)
+        if one.state != "matched"
+        and not (previous_complete if one.previous_ml is None else complete)
+        else one
         for one in changes
     )
     measures = response_measures(changes, threshold)
-    if not any(one.name == "n_matched" and one.value for one in measures):
-        why = Reason("no_lesion_matched", "no lesion of the earlier study was found again")
-        measures = tuple(
-            one if one.unit == "{count}" else replace(one, value=None, reason=why)
-            for one in measures
-        )
-    return replace(result, measures=(*result.measures, *measures))
+    return replace(result, measures=(*result.measures, *measures), changes=changes)
+
+
+def _none_matched(changes: Sequence[LesionChange]) -> tuple[LesionChange, ...]:
+    """Changes where both studies have lesions and not one was found again."""
+    if len({change.previous_ml is None for change in changes}) < 2:
+        return tuple(changes)
+    why = Reason("no_lesion_matched", "no lesion of the earlier study was found again")
+    return tuple(
+        replace(one, state="unmatched", change_percent=None, reason=one.reason or why)
+        for one in changes
+    )

@@ -28,6 +28,7 @@ _REPEATED = (
     concepts.FRAME_OF_REFERENCE,
     concepts.SOURCE_SERIES,
     concepts.SOURCE_SEGMENTATION,
+    concepts.EARLIER_STUDY,
 )
 _UNITS_OF = {
     concepts.VOLUME.value: _VOLUMES,

@@ -75,6 +75,8 @@ def _lesions(
             finding=segment.finding,
             anatomy=segment.anatomy,
             matched_by=matched_by.get(one.segmentation, ""),
+            tracking_received=one.tracking_uid == segment.tracking_uid,
+            component=one.component,
         )
     return tuple(lesions), sources
 

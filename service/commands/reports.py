@@ -38,7 +38,7 @@ def sr_check(
 @app.command("read")
 def sr_read_command(
     file: FileArgument,
-    folder: Annotated[Path, typer.Option("--out", help="Folder for lesions.csv, patients.csv.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the tables.")],
 ) -> None:
     """Write the values of one of the node's reports as tables: exactly those that were measured."""
     from rich.text import Text
@@ -56,7 +56,9 @@ def sr_read_command(
         study_date=report.study_date,
         series_uid=report.source_series_uid,
         segmentation_uids=report.segmentation_uids,
-        result=StudyResult(report.lesions, report.measures, (), (), report.provenance),
+        result=StudyResult(
+            report.lesions, report.measures, (), (), report.provenance, report.changes
+        ),
         quality=(),
         identity=read_header(file).identity,
     )
@@ -65,6 +67,7 @@ def sr_read_command(
     for name, (columns, rows) in (
         ("lesions", result_tables.lesion_rows([record])),
         ("patients", result_tables.patient_rows([record])),
+        ("changes", (result_tables.CHANGE_COLUMNS, result_tables.change_rows([record]))),
     ):
         if rows:
             path = folder / f"{name}.csv"

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from mirv.analysis.model import Measure
+from mirv.analysis.patient.matching import match_in_words
 from mirv.config.settings import Settings
 from mirv.dicom_io.outputs.reports.measure_codes import measure_title
 from mirv.service.catalogue import RunState
@@ -22,6 +23,7 @@ def templates(settings: Settings) -> Environment:
     pages.filters["number"] = _number
     pages.filters["undefined_there"] = _undefined_there
     pages.filters["titled"] = measure_title
+    pages.filters["matched"] = match_in_words
     pages.globals.update(
         version=SOFTWARE_VERSION,
         ae_title=settings.listener.ae_title,

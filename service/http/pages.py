@@ -95,6 +95,7 @@ _Rows = tuple[tuple[str, ...], list[result_tables.Row]]
 _TABLES: dict[str, Callable[[list[ResultRecord]], _Rows]] = {
     "lesions": result_tables.lesion_rows,
     "patients": result_tables.patient_rows,
+    "changes": lambda found: (result_tables.CHANGE_COLUMNS, result_tables.change_rows(found)),
     "pairs": lambda found: (result_tables.PAIR_COLUMNS, result_tables.pair_rows(found)),
     "variation": lambda found: (
         result_tables.VARIATION_COLUMNS,

@@ -15,7 +15,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mirv.analysis.errors import Reason
-from mirv.analysis.model import LesionResult, Measure, Pair, StudyResult, Variation
+from mirv.analysis.model import (
+    LesionChange,
+    LesionIdentity,
+    LesionResult,
+    Measure,
+    Pair,
+    StudyResult,
+    Variation,
+)
 from mirv.config.errors import BadInput
 from mirv.dicom_io.model import QualityRow
 from mirv.dicom_io.standard.person import Identity
@@ -133,7 +141,16 @@ class Pseudonymiser:
                     result.provenance,
                     input_digest=self._digest(result.provenance.input_digest),
                     prior_input_digest=self._digest(result.provenance.prior_input_digest),
+                    prior_study_uid=self.uid(result.provenance.prior_study_uid),
+                    prior_study_date=self.date(
+                        record.patient_id or record.study_uid, result.provenance.prior_study_date
+                    ),
                 ),
+                changes=tuple(self._changes(result)),
+                identities={
+                    self.uid(uid): LesionIdentity(one.tracking_received, one.part)
+                    for uid, one in result.identities.items()
+                },
             ),
             identity=Identity(patient_id=self.patient(person or record.patient_id)),
         )
@@ -149,6 +166,18 @@ class Pseudonymiser:
             excluded=_coded(lesion.excluded) if lesion.excluded else None,
             warnings=(),
         )
+
+    def _changes(self, result: StudyResult) -> Iterator[LesionChange]:
+        names = {lesion.tracking_uid: f"lesion {lesion.number}" for lesion in result.lesions}
+        for change in result.changes:
+            here = change.current_ml is not None
+            yield replace(
+                change,
+                tracking_uid=self.uid(change.tracking_uid),
+                name=names.get(change.tracking_uid, "lesion") if here else "earlier lesion",
+                reason=_coded(change.reason) if change.reason else None,
+                previous_uid=self.uid(change.previous_uid),
+            )
 
     def _pair(self, pair: Pair) -> Pair:
         return replace(

@@ -116,5 +116,9 @@ def _rows(record: ResultRecord, rule: Filter) -> ResultRecord:
                 and (not rule.sites or not row.site or row.site in rule.sites)
             ),
             provenance=result.provenance,
+            changes=tuple(
+                row for row in result.changes if not rule.sites or row.site in rule.sites
+            ),
+            identities={uid: one for uid, one in result.identities.items() if uid in kept},
         ),
     )

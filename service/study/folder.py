@@ -17,6 +17,7 @@ from mirv.dicom_io.outputs import render
 from mirv.dicom_io.standard.person import compare, in_words
 from mirv.dicom_io.study.matching import Selection, Waiting, match, unmatched
 from mirv.service.study import pipeline
+from mirv.service.study.comparison import as_compared
 from mirv.service.study.plan import Plan, extractor_from, plan_from, run_digest
 from mirv.service.study.result_record import ResultRecord, record_of
 from mirv.service.study.table_files import write_tables
@@ -147,6 +148,7 @@ class _FolderRun:
             progress=self.progress,
             prior=prior[1] if prior else None,
         )
+        study = as_compared(study, result)
         run = run_digest(study.input_digest, self.plan, prior[0] if prior else "")
         created = self.created or datetime.now(UTC)
         context = pipeline.render_context(run, self.plan, self.settings, created)

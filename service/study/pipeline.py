@@ -18,6 +18,7 @@ from mirv.config.settings import Settings
 from mirv.dicom_io.model import Predecessor, QualityRow, RenderContext, StudyInput
 from mirv.dicom_io.outputs.pages.pictures import Window, write_quick_check
 from mirv.dicom_io.study.assemble import assemble
+from mirv.dicom_io.study.identities import identities_of
 from mirv.dicom_io.study.matching import Selection
 from mirv.service.study.plan import SOFTWARE_VERSION, Plan, provenance, short_list
 from mirv.service.study.result_record import ResultRecord
@@ -60,8 +61,14 @@ def analyse_selection(
     lesions = extractor.extract(study.volume, study.lesions, plan.profiles, progress)
     origin = provenance(study, plan)
     if prior is not None:
-        origin = replace(origin, prior_input_digest=prior.result.provenance.input_digest)
+        origin = replace(
+            origin,
+            prior_input_digest=prior.result.provenance.input_digest,
+            prior_study_uid=prior.study_uid,
+            prior_study_date=prior.study_date,
+        )
     result = analyse(lesions, plan.profiles, plan.spaces, origin)
+    result = replace(result, identities=identities_of(study))
     if prior is not None:
         result = with_response(
             result,

@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from mirv.analysis.errors import Reason
-from mirv.analysis.model import LesionResult, Measure, Pair, Provenance, StudyResult, Variation
+from mirv.analysis.model import (
+    LesionChange,
+    LesionIdentity,
+    LesionResult,
+    Measure,
+    Pair,
+    Provenance,
+    StudyResult,
+    Variation,
+)
 from mirv.dicom_io.model import QualityRow, StudyInput
 from mirv.dicom_io.standard.person import NOBODY, Identity
 
@@ -100,6 +109,8 @@ def to_bytes(record: ResultRecord) -> bytes:
         "measures": [asdict(measure) for measure in result.measures],
         "pairs": [asdict(pair) for pair in result.pairs],
         "variation": [asdict(row) for row in result.variation],
+        "changes": [asdict(change) for change in result.changes],
+        "identities": {uid: asdict(one) for uid, one in result.identities.items()},
         "provenance": asdict(result.provenance),
     }
     text = json.dumps(content, sort_keys=True, allow_nan=False).encode()
@@ -143,6 +154,11 @@ def from_bytes(data: bytes) -> ResultRecord:
             pairs=tuple(Pair(**_with_reason(row)) for row in content["pairs"]),
             variation=tuple(Variation(**_with_reason(row)) for row in content["variation"]),
             provenance=Provenance(**content["provenance"]),
+            # Results of versions before these were kept are read as well.
+            changes=tuple(LesionChange(**_with_reason(row)) for row in content.get("changes", ())),
+            identities={
+                uid: _identity_from_json(row) for uid, row in content.get("identities", {}).items()
+            },
         ),
     )
 
@@ -176,6 +192,11 @@ def _lesion_from_json(
         excluded=Reason(**excluded) if excluded else None,
         warnings=warnings,
     )
+
+
+def _identity_from_json(row: dict[str, Any]) -> LesionIdentity:
+    low, high = row.pop("box") or (None, None)
+    return LesionIdentity(**row, box=(tuple(low), tuple(high)) if low and high else None)
 
 
 def _with_reason(row: dict[str, Any]) -> dict[str, Any]:

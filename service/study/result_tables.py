@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mirv.analysis.errors import Reason
-from mirv.analysis.model import LesionResult, Measure
+from mirv.analysis.model import LesionIdentity, LesionResult, Measure
 from mirv.dicom_io.model import QualityRow
 from mirv.service.study.result_record import ResultRecord
 from mirv.service.study.time_points import KEY_COLUMNS, LABEL_SEPARATOR, cohorts_of, key_rows
@@ -27,6 +27,7 @@ LESION_COLUMNS = (
     "segmentation_uid",
     "lesion",
     "tracking_uid",
+    "tracking",
     "site",
     "volume_ml",
     "profile",
@@ -53,6 +54,21 @@ VARIATION_COLUMNS = (
     "cv_percent",
     "quartile_coefficient",
     "sign_change",
+    "reason",
+)
+CHANGE_COLUMNS = (
+    *KEY_COLUMNS,
+    "previous_study_uid",
+    "previous_study_date",
+    "lesion",
+    "tracking_uid",
+    "previous_tracking_uid",
+    "site",
+    "state",
+    "matched_by",
+    "previous_ml",
+    "current_ml",
+    "change_percent",
     "reason",
 )
 QUALITY_COLUMNS = (
@@ -110,6 +126,7 @@ def _lesion_row(record: ResultRecord, lesion: LesionResult) -> Row:
         "segmentation_uid": record.segmentation_uids.get(lesion.tracking_uid, ""),
         "lesion": lesion.tracking_id or lesion.label,
         "tracking_uid": lesion.tracking_uid,
+        "tracking": _tracking(record.result.identities.get(lesion.tracking_uid)),
         "site": lesion.site,
         "volume_ml": lesion.volume_ml,
         "profile": lesion.profile,
@@ -119,6 +136,13 @@ def _lesion_row(record: ResultRecord, lesion: LesionResult) -> Row:
     if lesion.excluded is None:
         row.update(zip(lesion.names, lesion.values.tolist(), strict=True))
     return row
+
+
+def _tracking(identity: LesionIdentity | None) -> str:
+    """Where the tracking UID comes from; "" where it is not known."""
+    if identity is None:
+        return ""
+    return "received" if identity.tracking_received else "derived"
 
 
 def _status(lesion: LesionResult) -> tuple[str, str]:
@@ -272,6 +296,39 @@ def quality_rows(records: Sequence[ResultRecord], refused: Sequence[QualityRow])
 def _whose(key: Row) -> Row:
     """Of a row about another study of the person than the record's: whose it is."""
     return {"patient_id": key["patient_id"], "person": key["person"]}
+
+
+def change_rows(records: Sequence[ResultRecord]) -> list[Row]:
+    """``changes.csv``: one row a lesion of a study or of the earlier one it is compared with.
+
+    Parameters
+    ----------
+    records : sequence of ResultRecord
+
+    Returns
+    -------
+    list of Row
+        Under `CHANGE_COLUMNS`.
+    """
+    return [
+        {
+            **key,
+            "previous_study_uid": record.result.provenance.prior_study_uid,
+            "previous_study_date": record.result.provenance.prior_study_date,
+            "lesion": change.name,
+            "tracking_uid": "" if change.current_ml is None else change.tracking_uid,
+            "previous_tracking_uid": change.previous_uid,
+            "site": change.site,
+            "state": change.state,
+            "matched_by": change.matched_by,
+            "previous_ml": change.previous_ml,
+            "current_ml": change.current_ml,
+            "change_percent": change.change_percent,
+            "reason": _text(change.reason),
+        }
+        for record, key in zip(records, key_rows(records), strict=True)
+        for change in record.result.changes
+    ]
 
 
 def _text(reason: Reason | None) -> str:

@@ -68,6 +68,13 @@ def write_tables(
         ),
         _write(
             folder,
+            "changes",
+            result_tables.CHANGE_COLUMNS,
+            result_tables.change_rows(ordered),
+            table_format,
+        ),
+        _write(
+            folder,
             "quality",
             result_tables.QUALITY_COLUMNS,
             result_tables.quality_rows(ordered, refused),

@@ -22,6 +22,7 @@ from mirv.service.catalogue.states import UNDER_WAY
 from mirv.service.objects.results import read_result
 from mirv.service.runtime.log import get_logger
 from mirv.service.study import pipeline, result_record
+from mirv.service.study.comparison import as_compared
 from mirv.service.study.revision import index_changes
 from mirv.service.work.context import (
     ENDED_STATES,
@@ -153,7 +154,7 @@ def analysed(
         progress=_noting_progress(work, run.run_id),
         prior=_prior_record(work, run),
     )
-    record = result_record.record_of(study, result, selection.identity)
+    record = result_record.record_of(as_compared(study, result), result, selection.identity)
     return study, _with_changes(work, run, record)
 
 
@@ -188,7 +189,7 @@ def rendered(
             for one in before
         },
     )
-    return render(study, record.result, context)
+    return render(as_compared(study, record.result), record.result, context)
 
 
 @DBOS.step(retries_allowed=True, max_attempts=5, should_retry=worth_repeating)

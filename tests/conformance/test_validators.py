@@ -13,7 +13,7 @@ from mirv.analysis.model import StudyResult
 from mirv.dicom_io.model import StudyInput
 from mirv.dicom_io.outputs import render
 from tests.conformance.validators import dciodvfy, dcmqi, pixelmed, run, tid1500
-from tests.dicom_io.outputs.samples import context_of, phantom_study, result_of
+from tests.dicom_io.outputs.samples import compared, context_of, phantom_study, result_of
 
 pytestmark = pytest.mark.peers
 
@@ -26,8 +26,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> StudyInput:
 
 @pytest.fixture(scope="module")
 def result(study: StudyInput) -> StudyResult:
-    """Values with holes, a lesion without features among them."""
-    return result_of(study)
+    """Values with holes, a lesion without features among them, compared with an earlier study."""
+    return compared(result_of(study))
 
 
 @pytest.fixture(scope="module")

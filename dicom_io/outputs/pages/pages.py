@@ -18,6 +18,7 @@ from mirv.analysis.masks.axes import axial_axes
 from mirv.analysis.model import Lesion, LesionResult, Measure, StudyResult
 from mirv.analysis.patient.study import divergent_pair
 from mirv.dicom_io.model import QualityOutcome, RenderContext, StudyInput
+from mirv.dicom_io.outputs.pages import since
 from mirv.dicom_io.outputs.pages.pictures import around, window_for
 from mirv.dicom_io.outputs.reports.measure_codes import measure_title
 from mirv.dicom_io.outputs.segmentation.frames import plane_of
@@ -104,7 +105,7 @@ def _date(text: str) -> str:
 def _first_page(study: StudyInput, result: StudyResult, context: RenderContext) -> Figure:
     """Indices above; below them the map of distances and the pair furthest apart."""
     figure = _page(study, context, 1)
-    top = _indices(figure, result.measures, _TOP) - 0.03
+    top = _indices(figure, result, _TOP) - 0.03
     view = _view(result)
     _dissimilarity(figure, top, study, result, view)
     _pair(figure, top, study, result, view)
@@ -119,7 +120,7 @@ def _view(result: StudyResult) -> tuple[str, str] | None:
     return None
 
 
-def _indices(figure: Figure, measures: Sequence[Measure], top: float) -> float:
+def _indices(figure: Figure, result: StudyResult, top: float) -> float:
     """The patient's measures: counts and volumes in lines, the others by profile and space.
 
     Returns
@@ -127,11 +128,16 @@ def _indices(figure: Figure, measures: Sequence[Measure], top: float) -> float:
     float
         Where they end on the page.
     """
+    measures = result.measures
     plain = [measure for measure in measures if not measure.profile]
     changes = [measure for measure in plain if measure.name.startswith(_OF_A_CHANGE)]
     place = _said(figure, "Patient", [m for m in plain if m not in changes], top)
     if changes:
-        place = _said(figure, "Since the earlier study", changes, place - 2.2 * _LINE)
+        title = f"Since the study of {_date(result.provenance.prior_study_date)}"
+        place = _said(figure, title, changes, place - 2.2 * _LINE)
+        place -= 1.2 * _LINE
+        said = _fitted(_printed(since.earlier_study(result), 400), 6.5, _RIGHT - _LEFT)
+        figure.text(_LEFT, place, said, size=6.5)
     views = list(dict.fromkeys((m.profile, m.space) for m in measures if m.space))[:_MOST_VIEWS]
     views = views or list(dict.fromkeys((m.profile, "") for m in measures if m.profile))
     place -= 2 * _LINE
@@ -144,7 +150,10 @@ def _indices(figure: Figure, measures: Sequence[Measure], top: float) -> float:
     return _index_rows(figure, measures, views, place - 0.9 * _LINE)
 
 
-_OF_A_CHANGE = ("n_matched", "n_vanished", "n_new", "volume_change", "volume_total_change", "tsrc")
+_OF_A_CHANGE = (
+    "n_matched", "n_vanished", "n_new", "n_unmatched", "volume_change", "volume_total_change",
+    "tsrc",
+)  # fmt: skip
 
 
 def _said(figure: Figure, title: str, measures: Sequence[Measure], place: float) -> float:
@@ -387,6 +396,7 @@ def _rows(study: StudyInput, result: StudyResult, notes: _Footnotes) -> list[tup
     for one in result.lesions:
         by_lesion.setdefault(one.tracking_uid, []).append(one)
     table: list[tuple[str, ...]] = []
+    changes = since.texts_of_lesions(result)
     for lesion in study.lesions:
         results = by_lesion.get(lesion.tracking_uid, [])
         size = ("0", "-", "-")
@@ -398,29 +408,44 @@ def _rows(study: StudyInput, result: StudyResult, notes: _Footnotes) -> list[tup
         warnings = dict.fromkeys(warning for r in results for warning in r.warnings)
         letters = dict.fromkeys(notes.letter(_printed(text, 400)) for text in warnings)
         said += [" ".join(letters)] if letters else []
-        name = _fitted(_name(lesion), 7, 0.22)
-        table.append((str(lesion.number), name, lesion.site, *size,
-                      _fitted(_printed("; ".join(said), 200), 7, 0.25)))  # fmt: skip
+        row = (str(lesion.number), _name(lesion), lesion.site, *size)
+        note = _printed("; ".join(said), 200)
+        if result.changes:
+            table.append((*row, changes.get(lesion.tracking_uid, "-"), note))
+        else:
+            table.append((*row, note))
+    for name, site, change in since.only_earlier(result):
+        table.append(("-", _printed(name, 64), site, "-", "-", "-", change, ""))
     return table
 
 
-_COLUMNS = (
-    ("No.", 0.07, "left"), ("Lesion", 0.11, "left"), ("Site", 0.34, "left"),
-    ("Volume ml", 0.5, "right"), ("Long mm", 0.58, "right"), ("Short mm", 0.66, "right"),
-    ("Notes", 0.68, "left"),
-)  # fmt: skip
+# Head, place, side and room of each column; by how many there are: a comparison has one more.
+_COLUMNS = {
+    7: (
+        ("No.", 0.07, "left", 0.04), ("Lesion", 0.11, "left", 0.22), ("Site", 0.34, "left", 0.1),
+        ("Volume ml", 0.5, "right", 0.1), ("Long mm", 0.58, "right", 0.1),
+        ("Short mm", 0.66, "right", 0.1), ("Notes", 0.68, "left", 0.25),
+    ),
+    8: (
+        ("No.", 0.07, "left", 0.04), ("Lesion", 0.11, "left", 0.16), ("Site", 0.28, "left", 0.1),
+        ("Volume ml", 0.43, "right", 0.1), ("Long mm", 0.5, "right", 0.1),
+        ("Short mm", 0.57, "right", 0.1), ("Since the earlier study", 0.59, "left", 0.2),
+        ("Notes", 0.8, "left", 0.13),
+    ),
+}  # fmt: skip
 
 
 def _table(figure: Figure, rows: Sequence[tuple[str, ...]]) -> float:
     """The lesion table from the top of a page; where it ends."""
     figure.text(_LEFT, _TOP, "Lesions", size=10, weight="bold")
     place = _TOP - 0.02
-    for head, x, side in _COLUMNS:
+    columns = _COLUMNS[len(rows[0])]
+    for head, x, side, _ in columns:
         figure.text(x, place, head, ha=side, size=7.5, weight="bold")
     for row in rows:
         place -= _LINE
-        for value, (_, x, side) in zip(row, _COLUMNS, strict=True):
-            figure.text(x, place, value, ha=side, size=7)
+        for value, (_, x, side, room) in zip(row, columns, strict=True):
+            figure.text(x, place, _fitted(value, 7, room), ha=side, size=7)
     return place
 
 
@@ -438,6 +463,8 @@ def _small_print(study: StudyInput, result: StudyResult, notes: _Footnotes) -> l
     lines = [f"profile {n} sha256 {d}" for n, d in sorted(provenance.profile_digests.items())]
     lines += [f"space {n} sha256 {d}" for n, d in sorted(provenance.space_digests.items())]
     lines.append(f"input sha256 {provenance.input_digest}")
+    if provenance.prior_study_uid:
+        lines.append(f"earlier input sha256 {provenance.prior_input_digest}")
     versions = ", ".join(f"{n} {v}" for n, v in sorted(provenance.versions.items()))
     lines += textwrap.wrap(versions, 120, break_on_hyphens=False)
     sections.append(("Computed with", lines))

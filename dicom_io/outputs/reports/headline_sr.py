@@ -14,7 +14,7 @@ from mirv.analysis.model import FloatArray, Lesion, Measure, StudyResult
 from mirv.dicom_io.model import Artifact, Code, RenderContext, StudyInput
 from mirv.dicom_io.outputs import document
 from mirv.dicom_io.outputs.document import Role
-from mirv.dicom_io.outputs.reports import template_content
+from mirv.dicom_io.outputs.reports import comparison, template_content
 from mirv.dicom_io.outputs.reports.lesion_sr import finding_items
 from mirv.dicom_io.outputs.reports.measure_codes import measure_title
 from mirv.dicom_io.outputs.segmentation.lesion_seg import drawn_lesions
@@ -59,7 +59,8 @@ def headline_sr(
             *(_group(study, lesion) for lesion in lesions),
         ],
     )
-    summary = [text_item(CONTAINS, concepts.SUMMARY, line) for line in headlines(result.measures)]
+    lines = [*headlines(result.measures), *comparison.compared_in_words(result)]
+    summary = [text_item(CONTAINS, concepts.SUMMARY, line) for line in lines]
     body = [measurements, template_content.statements(study, summary)]
     content = template_content.measurement_report(study, context, body)
     return (document.artifact(ds, HEADLINE_SR, context, content),)

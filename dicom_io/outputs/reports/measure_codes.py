@@ -17,6 +17,7 @@ TITLES = {
     "n_matched": "Lesions found again",
     "n_vanished": "Lesions vanished",
     "n_new": "New lesions",
+    "n_unmatched": "Lesions of either study not matched",
     "volume_change_range_percent": "Range of volume changes",
     "volume_change_range_matched_percent": "Range of volume changes of lesions found again",
     "volume_total_change_percent": "Change of total volume",

@@ -4,19 +4,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from mirv.analysis.errors import Reason, Unsuitable
-from mirv.analysis.model import LesionResult, Measure, Provenance
+from mirv.analysis.model import LesionChange, LesionResult, Measure, Provenance, State
 from mirv.dicom_io.model import Code
 from mirv.dicom_io.sr import concepts
 from mirv.dicom_io.sr.tree import ContentNode, read_report
 
 _DIGEST = re.compile(r"(profile|space)=(.+?) sha256=([0-9a-f]{64})")
 _INPUT = re.compile(r"input sha256=([0-9a-f]{64})")
+_EARLIER = re.compile(r"earlier study=(\S+) date=(.*) input sha256=([0-9a-f]{64})")
 _VERSION = re.compile(r"version (.+?)=(.*)")
 _UNKNOWN_DETAIL = "-"
+_STATES: dict[str, State] = {state: state for state in get_args(State)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +40,8 @@ class ReportContent:
         Profile by profile, lesion by lesion; only the features the report carries.
     measures : tuple of Measure
     provenance : Provenance
+    changes : tuple of LesionChange
+        Since an earlier study; empty where the report compares with none.
     """
 
     patient_id: str
@@ -48,6 +53,7 @@ class ReportContent:
     lesions: tuple[LesionResult, ...]
     measures: tuple[Measure, ...]
     provenance: Provenance
+    changes: tuple[LesionChange, ...] = ()
 
 
 def read(source: Path | bytes) -> ReportContent:
@@ -91,6 +97,7 @@ def read(source: Path | bytes) -> ReportContent:
             for measure in _measures(g)
         ),
         _provenance([measurements, *groups]),
+        tuple(_changes(groups)),
     )  # fmt: skip
 
 
@@ -234,17 +241,52 @@ def _measures(group: ContentNode) -> Iterator[Measure]:
         yield Measure(named.text, None, unit, profile, space_name, n_lesions, _reason(child))
 
 
+def _changes(groups: list[ContentNode]) -> Iterator[LesionChange]:
+    for group in groups:
+        if group.first(concepts.CHANGE_STATE) is not None:
+            yield _change(group)
+
+
+def _change(group: ContentNode) -> LesionChange:
+    said = _code_meaning(group, concepts.CHANGE_STATE)
+    if said not in _STATES:
+        raise Unsuitable("not_own_report", f"found {said!r} as what became of a lesion")
+    by, earlier = group.first(concepts.MATCHED_BY), group.first(concepts.EARLIER_TRACKING_UID)
+    change = group.first(concepts.VOLUME_CHANGE)
+    current = _number(group.first(concepts.CURRENT_ML))
+    previous_uid = earlier.text if earlier else ""
+    return LesionChange(
+        previous_uid if current is None else _text(group, concepts.TRACKING_UID),
+        _text(group, concepts.TRACKING_IDENTIFIER),
+        _code_meaning(group, concepts.SITE),
+        _STATES[said],
+        by.code.meaning if by and by.code else "",
+        _number(group.first(concepts.EARLIER_ML)),
+        current,
+        _number(change),
+        _reason(change) if change and change.value is None else None,
+        previous_uid,
+    )
+
+
+def _number(node: ContentNode | None) -> float | None:
+    return node.value if node else None
+
+
 def _provenance(holders: list[ContentNode]) -> Provenance:
     """Digests and versions from the algorithm parameters, wherever they are stated."""
     digests: dict[str, dict[str, str]] = {"profile": {}, "space": {}}
     versions: dict[str, str] = {}
     input_digest = ""
+    earlier = ("", "", "")
     for holder in holders:
         for parameter in holder.named(concepts.ALGORITHM_PARAMETERS):
             if found := _DIGEST.match(parameter.text):
                 digests[found[1]][found[2]] = found[3]
             elif found := _INPUT.match(parameter.text):
                 input_digest = found[1]
+            elif found := _EARLIER.match(parameter.text):
+                earlier = (found[3], found[1], found[2])
             elif found := _VERSION.match(parameter.text):
                 versions[found[1]] = found[2]
-    return Provenance(input_digest, digests["profile"], digests["space"], versions)
+    return Provenance(input_digest, digests["profile"], digests["space"], versions, *earlier)

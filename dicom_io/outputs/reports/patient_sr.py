@@ -8,7 +8,7 @@ from mirv.analysis.patient.study import divergent_pair
 from mirv.dicom_io.model import Artifact, RenderContext, StudyInput
 from mirv.dicom_io.outputs import document
 from mirv.dicom_io.outputs.document import Role
-from mirv.dicom_io.outputs.reports import template_content
+from mirv.dicom_io.outputs.reports import comparison, template_content
 from mirv.dicom_io.outputs.reports.measure_codes import (
     measure_code,
     measure_modifiers,
@@ -44,6 +44,7 @@ def patient_sr(
     groups = [
         _group(study, result, context, profile, space) for profile, space in _views(result.measures)
     ]
+    groups += comparison.change_groups(study, result)
     measurements = container_item(CONTAINS, concepts.IMAGING_MEASUREMENTS, groups)
     body = [measurements, template_content.statements(study)]
     content = template_content.measurement_report(study, context, body)
@@ -73,6 +74,7 @@ def _group(
         *template_content.tracking(seen, patient_tracking_uid(study, profile, space)),
         code_item(CONTAINS, concepts.FINDING, concepts.PATIENT_HETEROGENEITY),
         *template_content.time_point(study),
+        *([] if profile else comparison.earlier_study(result.provenance)),
     ]
     if profile:
         method = template_content.method_code(profile, result)

@@ -115,7 +115,12 @@ def _library_descriptors(study: StudyInput) -> list[bytes]:
 def study_date(image: Dataset) -> str:
     """The study date when it is one, else "": a DATE item holds nothing else."""
     text = str(image.get("StudyDate") or "")
-    return text if len(text) == 8 and text.isascii() and text.isdigit() else ""
+    return text if is_date(text) else ""
+
+
+def is_date(text: str) -> bool:
+    """Whether a text can stand in a DATE item."""
+    return len(text) == 8 and text.isascii() and text.isdigit()
 
 
 def tracking(identifier: str, uid: str) -> list[bytes]:
@@ -165,7 +170,13 @@ def profile_parameters(context: RenderContext, result: StudyResult) -> list[str]
         if name in known:
             text += f" {_settings(known[name])}"
         texts.append(text)
-    texts.append(f"input sha256={result.provenance.input_digest}")
+    origin = result.provenance
+    texts.append(f"input sha256={origin.input_digest}")
+    if origin.prior_study_uid:
+        texts.append(
+            f"earlier study={origin.prior_study_uid} date={origin.prior_study_date} "
+            f"input sha256={origin.prior_input_digest}"
+        )
     texts += [
         f"version {name}={version}" for name, version in sorted(result.provenance.versions.items())
     ]

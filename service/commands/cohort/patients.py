@@ -104,7 +104,7 @@ def response(
             lesions_of_table(current, columns, after),
         )
         axes = (long_axis_column, short_axis_column)
-        write_response_of_cohorts(*both, sink, rule, axes)
+        write_response_of_cohorts(*both, sink, rule, axes, lesion_column)
 
 
 @patients_app.command("correlate")

@@ -1,7 +1,7 @@
 """Analysis of ``mirv cohort response``: volumes at two time points."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,10 @@ import pandas as pd
 
 from mirv.analysis.choices import MissingLater
 from mirv.analysis.errors import Reason, Unsuitable
-from mirv.analysis.model import FloatArray, Measure
+from mirv.analysis.model import FloatArray, LesionChange, LesionIdentity, Measure
+from mirv.analysis.patient.matching import LesionVolume, match_lesions, volume_change
 from mirv.analysis.patient.recist import outcome
-from mirv.analysis.patient.response import (
-    DEFINITIONS,
-    LesionChange,
-    LesionVolume,
-    match_lesions,
-    response_measures,
-    volume_change,
-)
+from mirv.analysis.patient.response import DEFINITIONS, response_measures
 from mirv.analysis.patient.target_lesions import Measured
 from mirv.analysis.tables import numeric, read_table, require_columns
 from mirv.service.research.cohort.joins import Keyed, Report, join, listed
@@ -37,6 +31,9 @@ from mirv.service.research.cohort.source import Cohort, input_of, key_columns, o
 from mirv.service.study.time_points import day_of
 
 _OF_A_STUDY = (STUDY, DATE, POINT)
+
+_TRACKING = "tracking"
+"""Column of the node's own tables: whether a tracking UID was received or derived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +140,23 @@ def _paired(
 
 
 def write_response_of_cohorts(
-    previous: Cohort, current: Cohort, sink: Sink, rule: ResponseRule, axes: tuple[str, str]
+    previous: Cohort,
+    current: Cohort,
+    sink: Sink,
+    rule: ResponseRule,
+    axes: tuple[str, str],
+    lesion_column: str = "",
 ) -> None:
     """Response from the lesions of two time points, matched by tracking UID, then by name.
 
+    The node's own tables say in their column ``tracking`` where a tracking UID comes from. In other
+    tables the identifier is the user's word: lesions of different ones are different lesions,
+    unless they have one name that can be trusted.
+
     Parameters
     ----------
+    lesion_column : str
+        The column of the identifiers where the user names one.
     axes : (str, str)
         Columns of the long and the short axis in mm, for RECIST 1.1; "": no short axis.
     """
@@ -158,7 +166,10 @@ def write_response_of_cohorts(
         sink.report(cohort.report)
     sides = [_volumes_by_person(cohort) for cohort in (previous, current)]
     named = _pairs_of_studies(previous, current, sink)
-    changes = {person: list(match_lesions(sides[0][person], sides[1][person])) for person in named}
+    key = _key(previous, current, lesion_column)
+    changes = {
+        person: list(match_lesions(sides[0][person], sides[1][person], key=key)) for person in named
+    }
     _write_response(changes, named, sink, rule)
     if long_axis in previous.table and long_axis in current.table:
         sizes = [_sizes(cohort, long_axis, short_axis) for cohort in (previous, current)]
@@ -218,6 +229,16 @@ def _both_studies(before: Mapping[str, str], after: Mapping[str, str]) -> dict[s
     return {**whose, **named}
 
 
+def _key(previous: Cohort, current: Cohort, lesion_column: str) -> str:
+    """What matches by identifier are said to be made by; "" by tracking UIDs of the node."""
+    if lesion_column and lesion_column != "tracking_uid":
+        return "table"
+    if not all("tracking_uid" in cohort.table for cohort in (previous, current)):
+        return "table"
+    own = all(_TRACKING in cohort.table for cohort in (previous, current))
+    return "" if own else "tracking_uid"
+
+
 def _sizes(cohort: Cohort, long_axis: str, short_axis: str) -> dict[tuple[str, str], Measured]:
     """Diameters of every lesion by patient and tracking UID."""
     columns = [long_axis, *([short_axis] if short_axis else [])]
@@ -238,16 +259,30 @@ def _recist(
     before: Mapping[tuple[str, str], Measured],
     after: Mapping[tuple[str, str], Measured],
 ) -> dict[str, Any]:
-    followed = [change for change in changes if change.state != "new"]
+    followed = [change for change in changes if change.previous_uid]
+    unmatched = sum(change.state == "unmatched" for change in changes)
     found = outcome(
         [before[owner, change.previous_uid] for change in followed],
         [
             after[owner, change.tracking_uid] if change.state == "matched" else None
             for change in followed
         ],
-        new_lesions=any(change.state == "new" for change in changes),
+        new_lesions=_has_new(changes),
     )
+    if unmatched:  # it may be a target, or a new lesion
+        reason = Reason("lesions_not_matched", f"nothing tells which lesion {unmatched} are")
+        found = replace(
+            found,
+            current_mm=None,
+            change_percent=None,
+            response=found.response if _has_new(changes) else "NE",
+            reason=reason,
+        )
     return {**asdict(found), "reason": str(found.reason) if found.reason else None}
+
+
+def _has_new(changes: Sequence[LesionChange]) -> bool:
+    return any(change.state == "new" for change in changes)
 
 
 def _volumes_by_person(cohort: Cohort) -> dict[str, list[LesionVolume]]:
@@ -256,9 +291,14 @@ def _volumes_by_person(cohort: Cohort) -> dict[str, list[LesionVolume]]:
         raise Unsuitable("missing_column", "no column volume_ml or original_shape_VoxelVolume")
     _positive(volumes, "volume_ml")
     names = cohort.table["lesion"] if "lesion" in cohort.table else pd.Series(cohort.labels)
+    derived = np.zeros(len(cohort.labels), bool)
+    if _TRACKING in cohort.table:
+        derived = (cohort.table[_TRACKING] == "derived").to_numpy(bool)
     found: dict[str, list[LesionVolume]] = {}
     for row, label in enumerate(cohort.labels):
-        lesion = LesionVolume(label, str(names.iloc[row]), cohort.sites[row], float(volumes[row]))
+        identity = LesionIdentity(tracking_received=not derived[row])
+        name = "" if pd.isna(names.iloc[row]) else str(names.iloc[row])
+        lesion = LesionVolume(label, name, cohort.sites[row], float(volumes[row]), identity)
         found.setdefault(cohort.people[row], []).append(lesion)
     return found
 
@@ -285,12 +325,13 @@ def _write_response(
     patients = []
     for owner, own in changes.items():
         measures = response_measures(own, rule.threshold)
-        if len(own) < min_lesions:
-            reason = Reason("too_few_lesions", f"found {len(own)} lesion(s), wanted {min_lesions}")
+        n = _n_lesions(own)
+        if n < min_lesions:
+            reason = Reason("too_few_lesions", f"found {n} lesion(s), wanted {min_lesions}")
             measures = tuple(_without(measure, reason) for measure in measures)
         elif published:
             measures = tuple(_as_published(measure) for measure in measures)
-        patients.append(({**named[owner], "n_lesions": len(own)}, [*_baseline(own), *measures]))
+        patients.append(({**named[owner], "n_lesions": n}, [*_baseline(own), *measures]))
     table = wide(patients)
     sink.table("patients", table)
     counts = []
@@ -307,6 +348,13 @@ def _write_response(
             }
         )
     sink.table("counts", pd.DataFrame(counts))
+
+
+def _n_lesions(changes: Sequence[LesionChange]) -> int:
+    """How many lesions there are at least: an unmatched one may be one of the other time point."""
+    unmatched = [change for change in changes if change.state == "unmatched"]
+    before = sum(change.previous_ml is not None for change in unmatched)
+    return len(changes) - len(unmatched) + max(before, len(unmatched) - before)
 
 
 def _without(measure: Measure, reason: Reason) -> Measure:

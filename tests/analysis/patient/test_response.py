@@ -1,60 +1,19 @@
-"""SPEC R-MIRV-4/5/6: matching, volume change, and the definitions of TSRC."""
+"""SPEC R-MIRV-4/5: the definitions of TSRC and the measures of a response."""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mirv.analysis.model import LesionResult, Provenance, StudyResult
-from mirv.analysis.patient.response import (
-    LesionVolume,
-    match_lesions,
-    response_measures,
-    tsrc,
-    volume_change,
-    volumes_of,
-    with_response,
-)
+from mirv.analysis.model import LesionIdentity, LesionResult, Provenance, StudyResult
+from mirv.analysis.patient.matching import LesionVolume, match_lesions, volumes_of
+from mirv.analysis.patient.response import response_measures, tsrc, with_response
 from mirv.analysis.patient.study import analyse
 
 
 def lesion(uid, volume, name="", site="liver") -> LesionVolume:
     return LesionVolume(uid, name, site, volume)
-
-
-@pytest.mark.parametrize(("before", "after", "percent"), [(4, 2, -50), (2, 5, 150), (3, 3, 0)])
-def test_volume_change(before, after, percent):
-    assert volume_change(before, after) == percent
-
-
-def test_tracking_uid_counts_before_the_name():
-    changes = match_lesions(
-        [lesion("1", 2.0, "A"), lesion("2", 4.0, "B")],
-        [lesion("2", 2.0, "A"), lesion("3", 1.0, "B")],
-    )
-    found = {c.tracking_uid: (c.state, c.matched_by, c.change_percent) for c in changes}
-    assert found == {
-        "2": ("matched", "tracking_uid", -50),
-        "3": ("new", "", 100),
-        "1": ("vanished", "", -100),
-    }
-
-
-def test_unique_names_match_what_uids_leave_and_ambiguous_ones_do_not():
-    changes = match_lesions(
-        [lesion("1", 2.0, "Liver-1"), lesion("2", 4.0, "twin"), lesion("3", 4.0, "twin")],
-        [lesion("8", 3.0, " LIVER-1 "), lesion("9", 4.0, "twin")],
-    )
-    assert [(c.tracking_uid, c.state, c.matched_by) for c in changes] == [
-        ("8", "matched", "name"),
-        ("9", "new", ""),
-        ("2", "vanished", ""),
-        ("3", "vanished", ""),
-    ]
-
-
-def test_empty_names_match_nothing():
-    changes = match_lesions([lesion("1", 2.0)], [lesion("2", 2.0)])
-    assert sorted(c.state for c in changes) == ["new", "vanished"]
 
 
 @pytest.mark.parametrize(
@@ -100,33 +59,6 @@ def test_counts_of_the_published_volumes(shared, definition, vanished, count):
         if len(group) >= 2:
             met += tsrc([None if np.isnan(c) else c for c in group], definition) is True
     assert met == count
-
-
-@pytest.mark.shared
-def test_followed_patient_equals_the_truth_table(shared):
-    """ML12: LIVER-05 vanished, LIVER-06 new, the others 0.30 to 1.66 of baseline."""
-    truth = pd.read_csv(shared / "multilesion" / "ML12" / "truth.csv")
-    points = [
-        [
-            LesionVolume(row.tracking_uid, row.lesion_id, row.site, row.volume_ml)
-            for row in group.itertuples()
-        ]
-        for _, group in truth.groupby("timepoint", sort=True)
-    ]
-    changes = match_lesions(*points)
-    states = {c.name: c.state for c in changes}
-    assert states.pop("LIVER-05") == "vanished"
-    assert states.pop("LIVER-06") == "new"
-    assert set(states.values()) == {"matched"}
-    ratios = [c.current_ml / c.previous_ml for c in changes if c.state == "matched"]
-    assert (round(min(ratios), 2), round(max(ratios), 2)) == (0.30, 1.66)
-    found = {m.name: m for m in response_measures(match_lesions(*points))}
-    assert [found[f"n_{s}"].value for s in ("matched", "vanished", "new")] == [11, 1, 1]
-    assert found["tsrc_methods"].value == 0
-    assert found["volume_change_range_percent"].value == pytest.approx(200)
-    assert found["volume_change_range_matched_percent"].value == pytest.approx(
-        100 * (max(ratios) - min(ratios))
-    )
 
 
 def test_measures_are_null_with_a_reason():
@@ -179,12 +111,36 @@ def test_what_could_not_be_read_is_unknown_not_vanished() -> None:
     assert newer["volume_total_change_percent"] is None
 
 
-def test_a_name_on_another_site_is_another_lesion() -> None:
-    before = (LesionVolume("1", "Lesion 1", "liver", 4.0),)
-    after = (LesionVolume("2", "lesion 1", "lung", 4.0),)
-    assert {change.state for change in match_lesions(before, after)} == {"vanished", "new"}
-    unknown = (LesionVolume("2", "lesion 1", "unknown", 4.0),)
-    assert {change.state for change in match_lesions(before, unknown)} == {"matched"}
+def test_only_totals_compare_where_nothing_is_found_again() -> None:
+    """Not one lesion matched: none of them is said to have vanished, though their sites differ."""
+    before, after = study_of(Liver=10.0), study_of(Lung=5.0)
+    moved = replace(after, lesions=(replace(after.lesions[0], site="lung"),))
+    found = with_response(moved, before)
+    assert [one.state for one in found.changes] == ["unmatched", "unmatched"]
+    assert {one.reason.code for one in found.changes if one.reason} == {"no_lesion_matched"}
+    named = {one.name: one for one in found.measures}
+    assert named["volume_total_change_percent"].value == -50
+    assert named["n_vanished"].value is None
+    assert named["n_new"].value is None
+    assert named["tsrc_reduction"].value is None
+
+
+def test_no_total_compares_where_something_was_not_read() -> None:
+    before, after = study_of(Liver=10.0), study_of(Lung=5.0)
+    for sure in ({"complete": False}, {"previous_complete": False}):
+        found = with_response(after, before, **sure)
+        named = {one.name: one for one in found.measures}
+        assert named["volume_total_change_percent"].reason.code == "follow_up_unknown"
+        assert {one.state for one in found.changes} == {"unmatched", "unknown"}
+
+
+def test_what_tells_lesions_comes_with_the_result() -> None:
+    """UIDs that the node derived are equal here, and say nothing."""
+    before = study_of(GTV=10.0)
+    derived = {"2.25.GTV": LesionIdentity(tracking_received=False)}
+    assert [one.state for one in with_response(before, before).changes] == ["matched"]
+    found = with_response(before, replace(before, identities=derived))
+    assert {one.state for one in found.changes} == {"unmatched"}
 
 
 def study_of(**volumes_ml: float) -> StudyResult:

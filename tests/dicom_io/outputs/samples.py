@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,7 @@ from mirv.analysis.errors import Reason
 from mirv.analysis.model import (
     Geometry,
     Lesion,
+    LesionChange,
     LesionResult,
     Measure,
     Pair,
@@ -20,6 +22,8 @@ from mirv.analysis.model import (
     StudyResult,
     Volume,
 )
+from mirv.analysis.patient.matching import volume_change
+from mirv.analysis.patient.response import response_measures
 from mirv.config.profiles import ExtractionProfile, load_profile
 from mirv.dicom_io.model import (
     Evidence,
@@ -193,3 +197,45 @@ def tilted(study: StudyInput) -> Geometry:
     affine = study.volume.geometry.affine.copy()
     affine[:3] = about_z @ about_x @ affine[:3]
     return Geometry(study.volume.geometry.shape, affine)
+
+
+EARLIER_STUDY, EARLIER_DATE = "1.2.3.4.5", "20251230"
+
+
+def compared(result: StudyResult) -> StudyResult:
+    """The result as a follow-up's, with a lesion of every fate."""
+    lesions = {one.tracking_uid: one for one in result.lesions}
+    why = Reason("generic_name", "the name 'Segment_1' says nothing of which lesion it is")
+    fates: list[LesionChange] = []
+    for n, (uid, lesion) in enumerate(lesions.items()):
+        kept = (uid, lesion.tracking_id, lesion.site)
+        now = lesion.volume_ml
+        then, by = now * (n + 1) / 3, ("tracking_uid", "name")[n % 2]
+        percent = volume_change(then, now)
+        earlier = uid if by == "tracking_uid" else f"1.9.{n}"
+        fates.append(
+            (
+                LesionChange(*kept, "matched", by, then, now, percent, previous_uid=earlier),
+                LesionChange(*kept, "new", "", None, now, 100.0),
+                LesionChange(*kept, "unmatched", "", None, now, None, why),
+            )[(n - 1) % 3 if n > 1 else 0]
+        )
+    gone = ("1.8.1", "Old one", "lymph node")
+    lost = (next(iter(lesions)), "Segment_1", "unknown")  # the UID of a lesion of this study
+    unread = Reason("not_all_read", "something drawn in the other study could not be read")
+    fates += [
+        LesionChange(*gone, "vanished", "", 1 / 3, None, -100.0, previous_uid=gone[0]),
+        LesionChange(*lost, "unmatched", "", 0.1, None, None, why, previous_uid=lost[0]),
+        LesionChange("1.8.2", "x", "lung", "unknown", "", 7.0, None, None, unread, "1.8.2"),
+    ]
+    return replace(
+        result,
+        measures=(*result.measures, *response_measures(fates)),
+        changes=tuple(fates),
+        provenance=replace(
+            result.provenance,
+            prior_input_digest="e" * 64,
+            prior_study_uid=EARLIER_STUDY,
+            prior_study_date=EARLIER_DATE,
+        ),
+    )

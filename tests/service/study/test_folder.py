@@ -1,9 +1,11 @@
 """`mirv process` as a function: what it writes beside tables and DICOM."""
 
+import json
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from pydantic import ValidationError
@@ -12,7 +14,8 @@ from mirv.config.settings import Settings
 from mirv.config.settings.processing import Outputs
 from mirv.dicom_io.phantom.patient import write_study
 from mirv.dicom_io.standard.uids import derive_uid
-from mirv.service.study.folder import process_folder
+from mirv.service.study.folder import FolderResult, process_folder
+from tests.golden.digests import pdf_text
 
 
 def test_quick_check_images_are_written_where_they_are_set(tmp_path: Path) -> None:
@@ -93,3 +96,122 @@ def test_studies_of_two_persons_under_one_patient_id_are_never_compared(
     assert compared == [False, same]
     assert said == ([] if same else [(later.identity.study_uid, "another sex")])
     assert outcome.exit_code == 0
+
+
+# --- a follow-up ----------------------------------------------------------------------------------
+
+_HENRY = Settings(spaces=(), profiles=("henry2022",), outputs={"extras": ("headline_sr",)})
+
+
+def _follow_up(
+    folder: Path, names: tuple[tuple[str, ...], tuple[str, ...]], *, uids: bool, sites: bool = True
+) -> FolderResult:
+    """Two time points of three lesions, named as given and drawn by their order at each."""
+    for time_point, drawn in enumerate(names):
+        written = write_study(
+            folder / "in" / str(time_point),
+            n_lesions=3,
+            shape=(16, 64, 64),
+            spacing=(5.0, 2.4, 2.4),
+            time_point=time_point,
+        )
+        seg = pydicom.dcmread(written.seg)
+        for number, (segment, name) in enumerate(zip(seg.SegmentSequence, drawn, strict=True)):
+            segment.SegmentLabel = segment.TrackingID = name
+            segment.TrackingUID = f"2.25.{time_point + 1}{number}"
+            if not uids:
+                del segment.TrackingUID, segment.TrackingID
+            if not sites:
+                del segment.AnatomicRegionSequence
+        seg.save_as(written.seg)
+    return process_folder([folder / "in"], folder / "out", _HENRY)
+
+
+def _changes(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "out" / "changes.csv", dtype=str, keep_default_na=False)
+
+
+@pytest.mark.parametrize("uids", [True, False])
+def test_generic_names_of_two_time_points_match_nothing_and_that_is_said(
+    tmp_path: Path, uids: bool
+) -> None:
+    """Finding X9: a viewer's default names, other tracking UIDs or none, another order."""
+    names = ("Segment_1", "Segment_2", "Segment_3"), ("Segment_3", "Segment_1", "Segment_2")
+    outcome = _follow_up(tmp_path, names, uids=uids, sites=False)
+    assert outcome.exit_code == 0
+    _, later = outcome.records
+    found = {one.name: one for one in later.result.measures}
+    assert (found["n_matched"].value, found["n_unmatched"].value) == (0, 6)
+    for name in ("n_vanished", "n_new", "volume_change_range_percent", "tsrc_methods"):
+        assert found[name].reason.code == "lesions_not_matched"
+    assert found["volume_total_change_percent"].value is not None
+    changes = _changes(tmp_path)
+    assert set(changes["state"]) == {"unmatched"}
+    assert set(changes["change_percent"]) == {""}
+    assert changes["reason"].str.startswith("generic_name: ").all()
+    (row,) = [row for row in later.quality if row.check == "generic_name"]
+    assert row.outcome == "warn"
+    assert row.found.startswith("3 of the earlier study, 3 of this one: ")
+
+
+def test_names_of_their_own_match_where_no_tracking_uid_came(tmp_path: Path) -> None:
+    """The node derives UIDs of both studies: they are no evidence, the names are."""
+    names = ("Big one", "Second", "Seventh")  # the third: a rib gone, a lesion of the lung new
+    outcome = _follow_up(tmp_path, (names, names), uids=False)
+    assert set(pd.read_csv(tmp_path / "out" / "lesions.csv")["tracking"]) == {"derived"}
+    changes = _changes(tmp_path)[["lesion", "site", "state", "matched_by"]].values.tolist()
+    assert changes == [
+        ["Big one", "liver", "matched", "name"],
+        ["Second", "lung", "matched", "name"],
+        ["Seventh", "lung", "new", ""],
+        ["Seventh", "bone", "vanished", ""],
+    ]
+    _, later = outcome.records
+    (row,) = [row for row in later.quality if row.check == "comparison"]
+    assert row.found == "2 matched by name, 1 new, 1 vanished"
+
+
+def test_a_comparison_names_the_earlier_study_in_every_output(tmp_path: Path) -> None:
+    for time_point in (0, 1):
+        write_study(
+            tmp_path / "in" / str(time_point),
+            n_lesions=2,
+            shape=(16, 64, 64),
+            spacing=(5.0, 2.4, 2.4),
+            time_point=time_point,
+        )
+    settings = _HENRY.model_copy(update={"outputs": Outputs(extras=("headline_sr", "report_pdf"))})
+    outcome = process_folder([tmp_path / "in"], tmp_path / "out", settings)
+    first, later = outcome.records
+    earlier = later.result.provenance
+    assert (earlier.prior_study_uid, earlier.prior_study_date) == (
+        first.study_uid,
+        first.study_date,
+    )
+    assert [(one.state, one.matched_by) for one in later.result.changes] == [
+        ("matched", "tracking_uid"),
+        ("new", ""),
+        ("vanished", ""),
+    ]
+    stated = json.loads((tmp_path / "out" / "provenance.json").read_text())["results"][1]
+    assert stated["prior_study_uid"] == first.study_uid
+    assert stated["prior_study_date"] == first.study_date
+    changes = _changes(tmp_path)
+    assert set(changes["previous_study_uid"]) == {first.study_uid}
+    assert set(changes["previous_study_date"]) == {first.study_date}
+    said = []
+    for path in outcome.artifacts:
+        ds, content = pydicom.dcmread(path), path.read_bytes()
+        if ds.StudyInstanceUID == first.study_uid:
+            assert later.study_uid.encode() not in content
+        elif ds.Modality == "SR":
+            assert first.study_uid.encode() in content
+            said.append(ds.SeriesDescription)
+        elif "EncapsulatedDocument" in ds:
+            pdf = pdf_text(bytes(ds.EncapsulatedDocument))
+            assert first.study_uid in pdf
+            assert f"{first.study_date[:4]}-{first.study_date[4:6]}-{first.study_date[6:]}" in pdf
+            assert pdf.count("by tracking UID") == 2  # in the summary, and at the lesion
+            assert "vanished, " in pdf
+            said.append(ds.SeriesDescription)
+    assert len(said) == 4

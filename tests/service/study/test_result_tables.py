@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirv.analysis.errors import Reason
-from mirv.analysis.model import LesionResult, Measure, Pair, Provenance, StudyResult, Variation
+from mirv.analysis.model import (
+    LesionChange,
+    LesionIdentity,
+    LesionResult,
+    Measure,
+    Pair,
+    Provenance,
+    StudyResult,
+    Variation,
+)
 from mirv.dicom_io.model import QualityOutcome, QualityRow
 from mirv.service.research.pseudonym import Pseudonymiser, load_key
 from mirv.service.study import result_record, result_tables, table_files
@@ -59,6 +70,10 @@ def record(**changes: object) -> result_record.ResultRecord:
             Variation("henry2022", NAMES[0], "", 3, None, None, True, Reason("mean_zero", "0")),
         ),
         provenance=Provenance("aa", {"henry2022": "bb"}, {"sarc021": "cc"}, {"mirv-node": "1"}),
+        identities={
+            "2.25.1": LesionIdentity(True, False, "1.2.3.5", ((-1.5, 0.1, 2.0), (3.0, 4.0, 5.0))),
+            "2.25.2": LesionIdentity(tracking_received=False, part=True),
+        },
     )
     base = result_record.ResultRecord(
         patient_id="PAT-SENTINEL",
@@ -82,6 +97,26 @@ def record(**changes: object) -> result_record.ResultRecord:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
+def follow_up() -> result_record.ResultRecord:
+    """The record as one of a follow-up: a lesion matched, one that cannot be, one gone."""
+    plain = record()
+    why = Reason("generic_name", "the name 'Segment_1 SENTINEL' says nothing")
+    changes = (
+        LesionChange(
+            "2.25.1", "LIVER-01", "liver", "matched", "name", 3.0, 1.5, -50.0, None, "2.25.8"
+        ),
+        LesionChange("2.25.2", "SENTINEL", "liver", "unmatched", "", None, 3.0, None, why),
+        LesionChange("2.25.9", "SENTINEL", "lung", "vanished", "", 1, None, -100.0, None, "2.25.9"),
+    )
+    earlier = replace(
+        plain.result.provenance,
+        prior_input_digest="ee",
+        prior_study_uid="1.2.3.99",
+        prior_study_date="20240101",
+    )
+    return replace(plain, result=replace(plain.result, changes=changes, provenance=earlier))
+
+
 def read(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(data.decode())))
 
@@ -97,6 +132,43 @@ def test_lesion_rows_keep_every_lesion_and_say_why_a_value_is_missing() -> None:
     assert (third["status"], third[NAMES[1]]) == ("partial", "")
     assert third["reason"] == "1 features: failed: division by zero"
     assert second["segmentation_uid"] == "1.2.9"
+
+
+def test_lesion_rows_say_where_a_tracking_uid_comes_from() -> None:
+    _, rows = result_tables.lesion_rows([record()])
+    assert [row["tracking"] for row in rows] == ["received", "derived", ""]
+
+
+def test_change_rows_name_the_earlier_study_and_what_a_match_was_made_by() -> None:
+    content = result_tables.to_csv(
+        result_tables.CHANGE_COLUMNS, result_tables.change_rows([record(), follow_up()])
+    )
+    matched, unmatched, gone = read(content)
+    assert (matched["matched_by"], matched["change_percent"]) == ("name", "-50.0")
+    assert (matched["tracking_uid"], matched["previous_tracking_uid"]) == ("2.25.1", "2.25.8")
+    assert unmatched["reason"].startswith("generic_name: ")
+    assert (unmatched["previous_tracking_uid"], unmatched["change_percent"]) == ("", "")
+    assert (gone["state"], gone["tracking_uid"], gone["current_ml"]) == ("vanished", "", "")
+    for row in (matched, unmatched, gone):
+        assert (row["previous_study_uid"], row["previous_study_date"]) == ("1.2.3.99", "20240101")
+
+
+def test_a_record_keeps_changes_and_identities_and_those_without_them_are_read() -> None:
+    kept = result_record.from_bytes(result_record.to_bytes(follow_up()))
+    assert kept.result.changes == follow_up().result.changes
+    assert kept.result.identities == follow_up().result.identities
+    assert kept.result.provenance == follow_up().result.provenance
+    data = result_record.to_bytes(follow_up())
+    (length,) = struct.unpack_from("<Q", data)
+    content = json.loads(data[8 : 8 + length])
+    for name in ("changes", "identities"):
+        del content[name]
+    for name in ("prior_study_uid", "prior_study_date"):
+        del content["provenance"][name]
+    old = json.dumps(content).encode()
+    found = result_record.from_bytes(struct.pack("<Q", len(old)) + old + data[8 + length :])
+    assert (found.result.changes, found.result.identities) == ((), {})
+    assert found.result.provenance.prior_input_digest == "ee"
 
 
 def test_patient_rows_hold_native_measures_on_every_row_and_reasons_beside_nulls() -> None:
@@ -154,6 +226,7 @@ def test_order_of_records_and_repetition_do_not_change_the_files(tmp_path: Path)
     table_files.write_tables(tmp_path / "b", [other, record()])
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == [
+        "changes.csv",
         "lesions.csv",
         "pairs.csv",
         "patients.csv",
@@ -175,10 +248,19 @@ def test_parquet_holds_the_same_values_as_csv(tmp_path: Path) -> None:
 def test_pseudonymised_tables_hold_no_identifier(tmp_path: Path) -> None:
     key = load_key(tmp_path / "key")
     assert load_key(tmp_path / "key") == key
-    hidden = Pseudonymiser(key).record(record())
+    hidden = Pseudonymiser(key).record(follow_up())
     table_files.write_tables(tmp_path / "out", [hidden])
     everything = b"".join(path.read_bytes() for path in sorted((tmp_path / "out").iterdir()))
-    for secret in (b"SENTINEL", b"LIVER-01", b"1.2.3", b"20240131", b"2.25.1,", b"B70f", key):
+    for secret in (
+        b"SENTINEL",
+        b"LIVER-01",
+        b"1.2.3",
+        b"20240131",
+        b"20240101",
+        b"2.25.1,",
+        b"B70f",
+        key,
+    ):
         assert secret not in everything, secret
     again = Pseudonymiser(key).record(record())
     assert again.study_uid == hidden.study_uid
@@ -193,12 +275,21 @@ def hide_empty(key: bytes) -> str:
 
 
 def test_an_earlier_study_is_linked_by_pseudonyms_only() -> None:
-    plain = record()
+    plain = follow_up()
     linked = replace(
         plain.result, provenance=replace(plain.result.provenance, prior_input_digest="aa")
     )
-    hidden = Pseudonymiser(b"k" * 32).record(replace(plain, result=linked)).result.provenance
-    assert hidden.prior_input_digest == hidden.input_digest != "aa"
+    hide = Pseudonymiser(b"k" * 32)
+    hidden = hide.record(replace(plain, result=linked))
+    earlier = hidden.result.provenance
+    assert earlier.prior_input_digest == earlier.input_digest != "aa"
+    assert earlier.prior_study_uid == hide.record(record(study_uid="1.2.3.99")).study_uid
+    days = pd.to_datetime([earlier.prior_study_date, hidden.study_date])
+    assert (days[1] - days[0]).days == 30
+    matched, _, gone = hidden.result.changes
+    assert matched.tracking_uid == hidden.result.lesions[0].tracking_uid
+    assert (matched.name, gone.name) == ("lesion 1", "earlier lesion")
+    assert hidden.result.identities[matched.tracking_uid] == LesionIdentity(True)
 
 
 def test_dates_of_one_patient_keep_their_distance() -> None:

@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pydicom
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from mirv.analysis.errors import Reason, Unsuitable
-from mirv.analysis.model import LesionResult, Measure, StudyResult
+from mirv.analysis.model import LesionResult, Measure, State, StudyResult
 from mirv.dicom_io.model import StudyInput
 from mirv.dicom_io.outputs import render
 from mirv.dicom_io.outputs.reports.lesion_sr import is_written
 from mirv.dicom_io.outputs.reports.own_report import ReportContent, read
-from tests.dicom_io.outputs.samples import PROFILES, context_of, phantom_study, result_of
+from mirv.dicom_io.sr.checker import check_report
+from tests.dicom_io.outputs.samples import PROFILES, compared, context_of, phantom_study, result_of
 
 VALUES = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -74,6 +76,40 @@ def test_lesions_measures_and_provenance_come_back(study: StudyInput, setting: s
     assert lesion_report.segmentation_uids == {
         uid: source.segmentation_uid for uid, source in study.sources.items()
     }
+
+
+def test_a_comparison_comes_back_with_every_change_and_match(study: StudyInput) -> None:
+    result = compared(result_of(study))
+    lesion_report, patient_report = _both(study, result, "core")
+    assert {one.state for one in result.changes} == set(get_args(State))
+    assert patient_report.changes == result.changes
+    assert len(patient_report.measures) == len(result.measures)
+    assert set(patient_report.measures) == set(result.measures)
+    assert patient_report.provenance == result.provenance
+    # The lesion report names the earlier study too, and holds no change.
+    earlier = (result.provenance.prior_study_uid, result.provenance.prior_study_date)
+    found = lesion_report.provenance
+    assert (found.prior_study_uid, found.prior_study_date) == earlier
+    assert lesion_report.changes == ()
+
+
+@pytest.mark.parametrize("date", ["2020.01.15", "x" * 70, "date=9 input sha256=", "\N{ESCAPE}[0m1"])
+def test_an_odd_date_of_the_earlier_study_breaks_no_report(study: StudyInput, date: str) -> None:
+    result = compared(result_of(study))
+    odd = replace(result, provenance=replace(result.provenance, prior_study_date=date))
+    contents = {a.role: a.content for a in render(study, odd, context_of("core"))}
+    for role in ("lesion_sr", "patient_sr"):
+        assert not check_report(contents[role])
+        assert read(contents[role]).provenance.prior_study_uid == odd.provenance.prior_study_uid
+
+
+def test_a_fate_this_node_does_not_know_is_refused(study: StudyInput) -> None:
+    contents = {
+        a.role: a.content for a in render(study, compared(result_of(study)), context_of("core"))
+    }
+    foreign = contents["patient_sr"].replace(b"vanished", b"vaporize")
+    with pytest.raises(Unsuitable, match="vaporize"):
+        read(foreign)
 
 
 @settings(
