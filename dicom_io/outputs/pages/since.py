@@ -21,11 +21,11 @@ def texts_of_lesions(result: StudyResult) -> dict[str, str]:
     }
 
 
-def only_earlier(result: StudyResult) -> Iterator[tuple[str, str, str]]:
-    """Name, site and fate of each lesion that was in the earlier study alone, as far as known."""
+def only_earlier(result: StudyResult) -> Iterator[tuple[str, str, str, str]]:
+    """Name, site, volume and fate of each lesion of the earlier study alone, as far as known."""
     for change in result.changes:
         if change.current_ml is None:
-            yield change.name, change.site, f"{_text(change)}, {change.previous_ml:.3f} ml then"
+            yield change.name, change.site, f"then {change.previous_ml:.3f}", _text(change)
 
 
 def _text(change: LesionChange) -> str:

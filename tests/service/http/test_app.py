@@ -20,7 +20,7 @@ from mirv.service.http.pictures import KINDS, draw
 from mirv.service.objects.spool import Spool
 from mirv.service.runtime.state import Following, NodeState
 from mirv.service.study import result_record
-from tests.service.study.test_result_tables import record
+from tests.service.study.test_result_tables import follow_up, record
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -98,6 +98,29 @@ def test_a_finished_run_shows_its_measures_and_gives_its_tables(
         ("secrets", space),
     ):
         assert web.get(f"/runs/{run_id}/{kind}.png", params=asked).status_code == 404, kind
+
+
+def test_the_page_of_a_follow_up_names_the_earlier_study_and_every_match(
+    store: Catalogue, spool: Spool
+) -> None:
+    compared = follow_up()
+    hostile = replace(compared.result.changes[0], name=HOSTILE)
+    result = replace(compared.result, changes=(hostile, *compared.result.changes[1:]))
+    stored = spool.put([result_record.to_bytes(replace(compared, result=result))])
+    first, run_id = "e" * 64, "f" * 64
+    store.runs.queue(new_run(first), 1000)
+    store.runs.queue(replace(new_run(run_id, "1.2.3.5"), prior=first), 1000)
+    store.runs.start(run_id, 1001)
+    store.runs.note_result(run_id, stored.sha256)
+    store.runs.finish(run_id, [], [], 1, 1002)
+    page = client(store, spool).get(f"/runs/{run_id}").text
+    assert HOSTILE not in page
+    for said in ("study 1.2.3.99 of 20240101", "Since the study of 20240101", "vanished",
+                 "generic_name: ", "changes.csv"):  # fmt: skip
+        assert said in page, said
+    assert "<td>matched</td>\n<td>name</td>" in page
+    table = client(store, spool).get(f"/runs/{run_id}/changes.csv").text
+    assert table.count("1.2.3.99") == 3
 
 
 def test_every_picture_is_drawn_for_a_patient_with_lesions_enough() -> None:

@@ -212,6 +212,6 @@ def test_a_comparison_names_the_earlier_study_in_every_output(tmp_path: Path) ->
             assert first.study_uid in pdf
             assert f"{first.study_date[:4]}-{first.study_date[4:6]}-{first.study_date[6:]}" in pdf
             assert pdf.count("by tracking UID") == 2  # in the summary, and at the lesion
-            assert "vanished, " in pdf
+            assert " vanished " in pdf
             said.append(ds.SeriesDescription)
     assert len(said) == 4

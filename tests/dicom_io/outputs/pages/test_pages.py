@@ -16,7 +16,14 @@ from mirv.analysis.model import Measure, StudyResult
 from mirv.dicom_io.model import StudyInput
 from mirv.dicom_io.outputs.pages.pages import report_pages
 from mirv.dicom_io.outputs.reports.measure_codes import TITLES
-from tests.dicom_io.outputs.samples import context_of, phantom_study, quality_row, result_of
+from tests.dicom_io.outputs.samples import (
+    EARLIER_STUDY,
+    compared,
+    context_of,
+    phantom_study,
+    quality_row,
+    result_of,
+)
 
 VIEWS = [("henry2022", "patient-minmax"), ("mirv2025", "s" * 40), ("mirv2025", "other space")]
 LONGEST = Reason("not_defined_in_space", "x")
@@ -76,6 +83,21 @@ def test_nothing_overlaps_or_leaves_the_paper(n_lesions: int, tmp_path: Path) ->
         _assert_apart(page)
     said = " ".join(text.get_text() for text in pages[-1].texts)
     assert "touches the border" in said and "Computed with" in said
+
+
+@pytest.mark.parametrize("n_lesions", [3, 40])
+def test_a_comparison_has_room_on_the_pages(n_lesions: int, tmp_path: Path) -> None:
+    study = phantom_study(tmp_path, n_lesions, shape=(90, 256, 256), spacing=(2.0, 1.2, 1.2))
+    result = compared(_all_measures(result_of(study)))
+    said = []
+    for page in report_pages(study, result, context_of()):
+        _assert_apart(page)
+        said += [text.get_text() for text in page.texts]
+    assert "Since the study of 2025-12-30" in said
+    assert any(EARLIER_STUDY in text for text in said)
+    for wanted in ("by tracking UID", "by name", "new", "vanished", "then 0.333",
+                   "unmatched: generic name", "then 0.100", "Old one"):  # fmt: skip
+        assert any(text.endswith(wanted) for text in said), wanted
 
 
 def test_forty_lesions_without_much_to_say_take_two_pages(tmp_path: Path) -> None:
