@@ -414,8 +414,8 @@ def _rows(study: StudyInput, result: StudyResult, notes: _Footnotes) -> list[tup
             table.append((*row, changes.get(lesion.tracking_uid, "-"), note))
         else:
             table.append((*row, note))
-    for name, site, volume, change in since.only_earlier(result):
-        table.append(("-", _printed(name, 64), site, volume, "-", "-", change, ""))
+    for name, site, then, change in since.only_earlier(result):
+        table.append(("-", _printed(name, 64), site, then, "-", "-", change, ""))
     return table
 
 
