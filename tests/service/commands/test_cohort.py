@@ -272,6 +272,40 @@ def test_response_of_two_time_points(tmp_path):
     assert "recist" not in found
 
 
+@pytest.mark.parametrize(
+    ("received", "states"), [(True, {"new", "vanished"}), (False, {"unmatched"})]
+)
+def test_derived_uids_of_the_nodes_own_tables_tell_nothing(tmp_path, received, states):
+    """`tracking` says where a UID comes from; A is found again by its own, the others are not."""
+    columns = ["patient_id", "tracking_uid", "tracking", "lesion", "site", "volume_ml"]
+    columns.append("original_shape_Maximum2DDiameterSlice")
+    other = "received" if received else "derived"
+    before = [
+        ("p", "1", "received", "A", "lung", 4.0, 30.0),
+        ("p", "2", other, "Segment_2", "lung", 2.0, 20.0),
+    ]
+    after = [
+        ("p", "1", "received", "A", "lung", 2.0, 30.0),
+        ("p", "9", other, "Segment_2", "lung", 3.0, 25.0),
+    ]
+    paths = [tmp_path / "before.csv", tmp_path / "after.csv"]
+    for path, rows in zip(paths, (before, after), strict=True):
+        pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    run("response", "--previous", paths[0], "--current", paths[1], "--out", tmp_path / "out")
+    found = written(tmp_path / "out")
+    lesions = found["lesions"].set_index("name")
+    assert set(lesions.loc["Segment_2", "state"]) == states
+    patient, recist = found["patients"].iloc[0], found["recist"].iloc[0]
+    assert patient["volume_total_change_percent"] == pytest.approx(-100 / 6)
+    if received:
+        assert (patient["n_vanished"], patient["n_new"], recist["response"]) == (1, 1, "PD")
+    else:
+        assert patient["n_vanished_reason"].startswith("lesions_not_matched")
+        assert patient["n_lesions"] == 2
+        assert recist["response"] == "NE"
+        assert recist["reason"].startswith("lesions_not_matched")
+
+
 def test_recist_of_two_time_points(tmp_path):
     """B is matched by name; a new lesion in q makes its response PD."""
     long_axis = "original_shape_Maximum2DDiameterSlice"
