@@ -428,9 +428,9 @@ _COLUMNS = {
     ),
     8: (
         ("No.", 0.07, "left", 0.04), ("Lesion", 0.11, "left", 0.16), ("Site", 0.28, "left", 0.1),
-        ("Volume ml", 0.43, "right", 0.1), ("Long mm", 0.5, "right", 0.1),
-        ("Short mm", 0.57, "right", 0.1), ("Since the earlier study", 0.59, "left", 0.2),
-        ("Notes", 0.8, "left", 0.13),
+        ("Volume ml", 0.425, "right", 0.1), ("Long mm", 0.505, "right", 0.1),
+        ("Short mm", 0.585, "right", 0.1), ("Since the earlier study", 0.6, "left", 0.2),
+        ("Notes", 0.81, "left", 0.12),
     ),
 }  # fmt: skip
 
