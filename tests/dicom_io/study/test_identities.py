@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from mirv.analysis.model import LesionIdentity, Mask
-from mirv.config.settings.processing import Reading
 from mirv.dicom_io.masks.segment import Segment
-from mirv.dicom_io.standard import codes
+from mirv.dicom_io.study.candidates import Candidate
 from mirv.dicom_io.study.identities import identities_of
-from mirv.dicom_io.study.lesions import Origin, candidates_of, lesion_set
+from mirv.dicom_io.study.lesions import lesion_set
 from mirv.dicom_io.study.quality_rows import QualityRows
 from tests.dicom_io.outputs.samples import phantom_study, tilted
 
@@ -45,36 +44,20 @@ def test_a_lesion_without_voxels_lies_nowhere(tmp_path: Path) -> None:
     assert identity == LesionIdentity(True, False, identity.frame_of_reference, None)
 
 
-def _two_parts() -> Mask:
-    box = np.zeros((1, 1, 5), bool)
-    box[0, 0, [0, 1, 4]] = True
-    return Mask.from_box((0, 0, 0), box, (4, 4, 9))
-
-
 @pytest.mark.parametrize(
-    ("uids", "split", "received"),
+    ("came", "given", "component", "received"),
     [
-        (("2.25.7", "2.25.8"), False, [True, True]),
-        (("", "2.25.8"), False, [False, True]),
-        (("2.25.7", "2.25.7"), False, [True, False]),  # the second is given one of its own
-        (("2.25.7", ""), True, [False, False, False, False]),
+        ("2.25.7", "2.25.7", 0, True),
+        ("", "2.25.7", 0, False),
+        ("2.25.8", "2.25.7", 0, False),  # it stood twice: this one was given one of its own
+        ("2.25.8", "2.25.7", 2, False),  # a part has none of its own
+        ("1", "2.25.7", 0, False),  # no UID at all: any lesion of any study may bear it
     ],
 )
-def test_what_the_node_derived_is_not_received(uids, split, received) -> None:
-    segments = [
-        Segment(
-            number,
-            f"s{number}",
-            category=codes.ABNORMAL,
-            finding=codes.METASTASIS,
-            mask=_two_parts(),
-            tracking_uid=uid,
-        )
-        for number, uid in enumerate(uids, start=1)
-    ]
-    reading, rows = Reading(split_components=split), QualityRows("1", "2", ())
-    candidates = candidates_of(segments, Origin("1.2", "2020", "p"), reading, rows)
-    lesions, sources = lesion_set(candidates, {}, rows)
-    found = [sources[lesion.tracking_uid] for lesion in lesions]
-    assert [one.tracking_received for one in found] == received
-    assert [one.component > 0 for one in found] == [split] * len(found)
+def test_what_the_node_derived_is_not_received(came, given, component, received) -> None:
+    mask = Mask.from_full(np.ones((1, 1, 1), bool))
+    segment = Segment(1, "s", mask, tracking_uid=came)
+    candidate = Candidate("1.2", segment, mask, "s", given, component)
+    _, sources = lesion_set([candidate], {}, QualityRows("1", "2", ()))
+    assert sources[given].tracking_received == received
+    assert sources[given].component == component
