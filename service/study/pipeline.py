@@ -15,10 +15,10 @@ from mirv.analysis.model import StudyResult
 from mirv.analysis.patient.response import with_response
 from mirv.analysis.patient.study import analyse
 from mirv.config.settings import Settings
+from mirv.dicom_io.masks.identities import identities_of
 from mirv.dicom_io.model import Predecessor, QualityRow, RenderContext, StudyInput
 from mirv.dicom_io.outputs.pages.pictures import Window, write_quick_check
 from mirv.dicom_io.study.assemble import assemble
-from mirv.dicom_io.study.identities import identities_of
 from mirv.dicom_io.study.matching import Selection
 from mirv.service.study.plan import SOFTWARE_VERSION, Plan, provenance, short_list
 from mirv.service.study.result_record import ResultRecord

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mirv.analysis.model import LesionIdentity, Mask
+from mirv.dicom_io.masks.identities import identities_of
 from mirv.dicom_io.masks.segment import Segment
 from mirv.dicom_io.study.candidates import Candidate
-from mirv.dicom_io.study.identities import identities_of
 from mirv.dicom_io.study.lesions import lesion_set
 from mirv.dicom_io.study.quality_rows import QualityRows
 from tests.dicom_io.outputs.samples import phantom_study, tilted
