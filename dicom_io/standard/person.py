@@ -5,20 +5,27 @@ segmentations, results or rows of one person asks here, so nothing is joined tha
 """
 
 import hashlib
+import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from difflib import SequenceMatcher
 from enum import StrEnum
+from functools import lru_cache
 from itertools import combinations
 
+MOST_WRITINGS = 64
+"""Of one PatientID that are compared with each other; of more, only equal ones are joined."""
 _ALIKE = 0.8
 _LONGEST_NAME = 200
-_MOST_WORDS, _LONGEST_WORD = 8, 32
+_MOST_GROUPS, _MOST_WORDS, _LONGEST_WORD = 3, 8, 32
 """Of a name that are compared: a sender's long one must not keep the node busy."""
+_LOOKS_LIKE_A_KEY = re.compile(r"~[0-9a-f]{16}\Z")
 _WORDS = re.compile(r"[^\W_]+")
 _DIGITS = re.compile(r"[0-9]{8}")
+_Said = tuple[str, ...]
 _SAYS_NOTHING = frozenset(
     {
         "anon",
@@ -148,11 +155,31 @@ def compare(one: Identity, other: Identity) -> Comparison:
     return Comparison(Sameness.UNKNOWN)
 
 
-def persons(identities: Iterable[Identity]) -> dict[Identity, str]:
-    """The key of the person of each identity; one key means one person.
+def together(identities: Iterable[Identity]) -> Identity:
+    """All that identities of one person say between them.
 
-    Identities are joined that are surely of one person. Where joining would bring together two
-    that contradict (a third that lacks what tells them apart), none of them is joined.
+    Parameters
+    ----------
+    identities : iterable of Identity
+        At least one, of which no two contradict.
+
+    Returns
+    -------
+    Identity
+    """
+    found = list(identities)
+    local, universal = (max(one.issuer.partition("&")[part] for one in found) for part in (0, 2))
+    return Identity(
+        max(one.patient_id for one in found),
+        issuer(local, universal),
+        max(one.birth_date for one in found),
+        max(one.sex for one in found),
+        max(one.name for one in found),
+    )
+
+
+def persons(identities: Iterable[Identity]) -> dict[Identity, str]:
+    """The key of the person of each identity; as `persons_of_studies`, for one study.
 
     Parameters
     ----------
@@ -162,21 +189,44 @@ def persons(identities: Iterable[Identity]) -> dict[Identity, str]:
     Returns
     -------
     dict of Identity to str
-        PatientID, followed by ``~`` and eight hexadecimal digits of what else is known of the
-        person. "" for an identity without a PatientID, which joins nothing.
     """
-    by_id: dict[str, list[Identity]] = {}
-    for identity in sorted(set(identities)):
-        by_id.setdefault(identity.patient_id, []).append(identity)
-    keys = dict.fromkeys(by_id.pop("", ()), "")
-    for alike in by_id.values():
-        for group in _surely_same(alike):
-            if any(compare(*pair).sameness is Sameness.OTHER for pair in combinations(group, 2)):
-                keys.update((one, _key(astuple(one))) for one in group)
-            else:
-                known = _all_that_is_known(group)
-                keys.update((one, known) for one in group)
-    return keys
+    found = persons_of_studies(("", identity) for identity in identities)
+    return {identity: key for (_, identity), key in found.items()}
+
+
+def persons_of_studies(found: Iterable[tuple[str, Identity]]) -> dict[tuple[str, Identity], str]:
+    """The key of the person of each study; one key means one person.
+
+    Under one PatientID, when no two identities contradict, all are one person. Where two
+    contradict, those are joined that are surely the same. One that is compatible with two that
+    contradict each other could be of either, and one that nothing tells of could be of a third:
+    each of its studies is a person of its own. The time this takes grows with the identities,
+    and for one PatientID with the square of `MOST_WRITINGS` at most: of one that is written in
+    more ways, only equal writings with birth date and name are joined.
+
+    Parameters
+    ----------
+    found : iterable of (Study Instance UID, Identity)
+        In any order, and repeated at will; the answer depends on the set alone.
+
+    Returns
+    -------
+    dict of (Study Instance UID, Identity) to str
+        The PatientID itself where all under it are one person. Else it is followed by ``~`` and 16
+        hexadecimal digits of what else is known of the person. "" without a PatientID, which joins
+        nothing.
+    """
+    studies = set(found)
+    by_id: dict[str, set[Identity]] = {}
+    for _, identity in studies:
+        by_id.setdefault(identity.patient_id, set()).add(identity)
+    known_by = {
+        identity: said
+        for patient_id, alike in by_id.items()
+        if patient_id
+        for identity, said in _told_apart(frozenset(alike)).items()
+    }
+    return {one: _key(*one, known_by.get(one[1])) for one in studies}
 
 
 def _issuers_differ(one: str, other: str) -> bool:
@@ -194,21 +244,24 @@ def _something_tells(one: Identity, other: Identity) -> bool:
     return issued or born or named
 
 
-def _words_of(identity: Identity) -> list[list[str]]:
+def _words_of(identity: Identity) -> tuple[tuple[str, ...], ...]:
     """Words of each component group of the name, folded; none for a name that tells nothing."""
-    groups = [_folded(group) for group in identity.name[:_LONGEST_NAME].split("=")]
+    return _words(identity.name, identity.patient_id)
+
+
+@lru_cache(4096)
+def _words(name: str, patient_id: str) -> tuple[tuple[str, ...], ...]:
+    groups = tuple(_folded(group) for group in name[:_LONGEST_NAME].split("=")[:_MOST_GROUPS])
     said = {word for group in groups for word in group} - _SAYS_NOTHING
-    if not said or said <= set(_folded(identity.patient_id)):
-        return []
-    return groups
+    return () if not said or said <= set(_folded(patient_id)) else groups
 
 
-def _folded(text: str) -> list[str]:
+def _folded(text: str) -> tuple[str, ...]:
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(sign for sign in decomposed if not unicodedata.combining(sign))
     for double, single in (("ae", "a"), ("oe", "o"), ("ue", "u")):  # Mueller is Müller
         plain = plain.replace(double, single)
-    return [word[:_LONGEST_WORD] for word in _WORDS.findall(plain)[:_MOST_WORDS]]
+    return tuple(word[:_LONGEST_WORD] for word in _WORDS.findall(plain)[:_MOST_WORDS])
 
 
 def _names_contradict(one: Identity, other: Identity) -> bool:
@@ -219,16 +272,77 @@ def _names_contradict(one: Identity, other: Identity) -> bool:
         if ours and theirs and _script(ours) == _script(theirs)
     ]
     return bool(pairs) and not any(
-        SequenceMatcher(None, mine, yours).ratio() >= _ALIKE
-        for ours, theirs in pairs
-        for mine in ours
-        for yours in theirs
+        _alike(mine, yours) for ours, theirs in pairs for mine in ours for yours in theirs
     )
 
 
-def _script(words: list[str]) -> str:
+def _alike(mine: str, yours: str) -> bool:
+    matcher = SequenceMatcher(None, mine, yours)
+    bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)  # the quicker first
+    return all(bound() >= _ALIKE for bound in bounds)
+
+
+def _script(words: Sequence[str]) -> str:
     """Name of the script of the first letter: LATIN, HANGUL, CJK ..."""
     return unicodedata.name(words[0][0], "").partition(" ")[0]
+
+
+@lru_cache(64)
+def _told_apart(identities: frozenset[Identity]) -> dict[Identity, _Said | None]:
+    """What tells the person of each identity from the others under one PatientID.
+
+    () where all are one person; None for an identity that joins no other study.
+    """
+    alike: dict[tuple[object, ...], list[Identity]] = {}
+    for identity in sorted(identities):
+        writing = (identity.issuer, identity.birth_date, identity.sex, _words_of(identity))
+        alike.setdefault(writing, []).append(identity)
+    writings = [group[0] for group in alike.values()]  # those alike compare alike
+    if len(writings) > MOST_WRITINGS:
+        told = [_in_full(one) for one in writings]
+    else:
+        told = _by_contradiction(writings)
+    each = zip(alike.values(), told, strict=True)
+    return {identity: said for group, said in each for identity in group}
+
+
+def _in_full(one: Identity) -> _Said | None:
+    words = _words_of(one)
+    if not (one.birth_date and words):
+        return None
+    return ("writing", one.issuer, one.birth_date, one.sex, json.dumps(words))
+
+
+def _by_contradiction(writings: list[Identity]) -> list[_Said | None]:
+    """What tells each of different writings from the others.
+
+    Of those that stand between no two, what contradicts one contradicts all it is the same with,
+    so no chain of joins ever brings together two that contradict.
+    """
+    others: list[set[int]] = [set() for _ in writings]
+    for one, two in combinations(range(len(writings)), 2):
+        if compare(writings[one], writings[two]).sameness is Sameness.OTHER:
+            others[one].add(two)
+            others[two].add(one)
+    if not any(others):
+        return [()] * len(writings)
+    everyone = set(range(len(writings)))
+    sure = [
+        index
+        for index, one in enumerate(writings)
+        if compare(one, one).sameness is Sameness.SAME
+        and not any(others[two] - others[index] for two in everyone - others[index])
+    ]
+    told: list[_Said | None] = [None] * len(writings)
+    groups = _surely_same([writings[index] for index in sure])
+    known = [_known(group) for group in groups]
+    twice = Counter(known)
+    for group, said in zip(groups, known, strict=True):
+        if twice[said] > 1:  # the names alone tell them apart
+            said = (*said, *sorted(json.dumps(_words_of(one)) for one in group))
+        for writing in group:
+            told[writings.index(writing)] = said
+    return told
 
 
 def _surely_same(identities: list[Identity]) -> list[list[Identity]]:
@@ -245,20 +359,16 @@ def _surely_same(identities: list[Identity]) -> list[list[Identity]]:
     return groups
 
 
-def _all_that_is_known(group: list[Identity]) -> str:
-    """The key of one person: what any of its identities says, names aside."""
-    issuers = [one.issuer.partition("&") for one in group]
-    said = (
-        group[0].patient_id,
-        issuer(*(max(part[index] for part in issuers) for index in (0, 2))),
-        max(one.birth_date for one in group),
-        max(one.sex for one in group),
-    )
-    return _key(said)
+def _known(group: Sequence[Identity]) -> _Said:
+    """What is known of one person, names aside: those are written in many ways."""
+    one = together(group)
+    return ("person", one.issuer, one.birth_date, one.sex)
 
 
-def _key(said: tuple[str, ...]) -> str:
-    if not any(said[1:]):
-        return said[0]
-    digest = hashlib.sha256("\0".join(said).encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{said[0]}~{digest[:8]}"
+def _key(study: str, identity: Identity, said: _Said | None) -> str:
+    patient_id = identity.patient_id
+    if not patient_id or (said == () and not _LOOKS_LIKE_A_KEY.search(patient_id)):
+        return patient_id
+    if said is None:
+        said = ("alone", study, *astuple(identity))
+    return f"{patient_id}~{hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]}"
