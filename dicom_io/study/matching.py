@@ -18,7 +18,14 @@ from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.header import InstanceHeader
 from mirv.dicom_io.model import Note, QualityOutcome, QualityRow
 from mirv.dicom_io.standard.classes import RTSTRUCT_CLASS
-from mirv.dicom_io.standard.person import NOBODY, Identity, Sameness, compare, in_words
+from mirv.dicom_io.standard.person import (
+    NOBODY,
+    Identity,
+    Sameness,
+    compare,
+    in_words,
+    together,
+)
 from mirv.dicom_io.study.one_image import MOST_IDENTITIES, why_not_one
 from mirv.dicom_io.study.quality_rows import row_of
 
@@ -49,7 +56,8 @@ class Selection:
     quality : tuple of QualityRow
         What matching has to say of this pair.
     identity : Identity
-        Who the images are of; of a selection queued before it was read, the PatientID alone.
+        Who the images are of, by all they say together; of a selection queued before it was read,
+        the PatientID alone.
     """
 
     study_uid: str
@@ -416,6 +424,7 @@ def digest_of(contents: Mapping[str, str]) -> str:
 
 def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
     first = series.first
+    identity = together(series.identities)
     by_uid: Mapping[str, InstanceHeader] = {
         header.sop_instance_uid: header
         for header in (*series.headers, *(one.segmentation for one in chosen))
@@ -439,7 +448,7 @@ def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
     return Selection(
         study_uid=first.study_uid,
         series_uid=first.series_uid,
-        patient_id=first.patient_id,
+        patient_id=identity.patient_id,
         modality=first.modality,
         images=tuple(sorted(header.sop_instance_uid for header in series.headers)),
         segmentations=tuple(sorted(one.segmentation.sop_instance_uid for one in chosen)),
@@ -448,7 +457,7 @@ def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
         ),
         input_digest=digest_of({uid: header.sha256 for uid, header in by_uid.items()}),
         quality=tuple(rows),
-        identity=first.identity,
+        identity=identity,
     )
 
 

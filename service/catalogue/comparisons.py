@@ -1,13 +1,18 @@
 """Runs of one patient: which study is compared with which, and who waits for whom."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
+from mirv.dicom_io.standard.person import Identity
+from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.run_rows import RunRow, run_row
 from mirv.service.catalogue.states import UNDER_WAY, RunState
+
+_AT_A_TIME = 500
+"""Values in one query: databases bound them."""
 
 
 class Comparisons:
@@ -15,6 +20,33 @@ class Comparisons:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def identities(self, patient_id: str | None = None) -> dict[tuple[str, str], Identity]:
+        """Who the images of current runs are of; of an image with several, its newest one.
+
+        Parameters
+        ----------
+        patient_id : str, optional
+            Only those under this Patient ID; none: all.
+
+        Returns
+        -------
+        dict of (Study, Series Instance UID) to Identity
+        """
+        table = schema.runs
+        query = (
+            sa.select(table.c.study_uid, table.c.series_uid, table.c.selection)
+            .where(table.c.superseded_by.is_(None))
+            # One that has not finished is to take the place of one that has.
+            .order_by(table.c.created_at, table.c.state != RunState.FINISHED, table.c.run_id)
+        )
+        if patient_id is not None:
+            query = query.where(table.c.patient_id == patient_id)
+        with self._database.read() as connection:
+            return {
+                (study, series): Selection.from_json(text).identity
+                for study, series, text in connection.execute(query)
+            }
 
     def earlier(self, patient_id: str, study_date: str) -> list[RunRow]:
         """The current finished runs of a Patient ID's studies before a date, latest first.
@@ -109,41 +141,52 @@ class Comparisons:
         with self._database.read() as connection:
             return set(connection.scalars(sa.select(column).where(column > since)))
 
-    def later_studies(self, since: int) -> list[RunRow]:
-        """The latest run of each image of patients of whom an earlier study's run finished since.
+    def comparable(self, since: int, patients: Collection[str] = ()) -> list[RunRow]:
+        """Current finished runs that what is new of their patients may concern.
+
+        A new study may be an earlier one of theirs, or tell that two persons share the Patient ID.
 
         Parameters
         ----------
         since : int
-            Number of a finish; numbers grow with every finish, whatever the clock does.
+            Number of a finish: of Patient IDs with a run that has finished since; numbers grow
+            with every finish, whatever the clock does.
+        patients : collection of str
+            Of these Patient IDs too.
 
         Returns
         -------
         list of RunRow
-            In any state: where a run has not finished, it was queued after the one that has.
+            Of Patient IDs with several current runs.
         """
-        table, other, finishes = schema.runs, schema.runs.alias("other"), schema.finishes
-        news = (
-            sa.select(other.c.patient_id, sa.func.min(other.c.study_date).label("first"))
-            .join(finishes, finishes.c.run_id == other.c.run_id)
-            .where(
-                finishes.c.id > since,
-                other.c.study_date != "",
-                other.c.patient_id != "",
-            )
-            .group_by(other.c.patient_id)
-            .subquery()
-        )
-        finished_first = sa.case((table.c.state == RunState.FINISHED, 0), else_=1)
+        runs, finishes = schema.runs.alias("news"), schema.finishes
+        news = sa.select(runs.c.patient_id).join(finishes, finishes.c.run_id == runs.c.run_id)
+        found = self._finished_of(news.where(finishes.c.id > since))
+        wanted = sorted(patients)
+        for first in range(0, len(wanted), _AT_A_TIME):
+            found |= self._finished_of(wanted[first : first + _AT_A_TIME])
+        return list(found.values())
+
+    def _finished_of(self, patients: sa.Select[tuple[str]] | Collection[str]) -> dict[str, RunRow]:
+        table, other = schema.runs, schema.runs.alias("other")
         query = (
             sa.select(table)
-            .join(news, news.c.patient_id == table.c.patient_id)
-            .where(table.c.superseded_by.is_(None), table.c.study_date > news.c.first)
-            .order_by(finished_first)
+            .where(
+                table.c.patient_id.in_(patients),
+                table.c.patient_id != "",
+                table.c.state == RunState.FINISHED,
+                table.c.superseded_by.is_(None),
+                sa.exists().where(
+                    other.c.patient_id == table.c.patient_id,
+                    other.c.superseded_by.is_(None),
+                    other.c.run_id != table.c.run_id,
+                ),
+            )
+            .order_by(table.c.study_date, table.c.run_id)
         )
         with self._database.read() as connection:
-            rows = [run_row(row) for row in connection.execute(query).mappings()]
-        return list({(row.study_uid, row.series_uid): row for row in rows}.values())
+            found = [run_row(row) for row in connection.execute(query).mappings()]
+        return {run.run_id: run for run in found}
 
     def with_withdrawn_priors(self) -> list[RunRow]:
         """Current runs that are compared with a run that a correction withdrew.

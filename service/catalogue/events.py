@@ -35,6 +35,7 @@ class EventKind(StrEnum):
     PRIOR_FOUND = "prior_found"  # a source has one: its study is named
     PRIOR_MISSING = "prior_missing"  # a source has none, and why
     PRIOR_OF_ANOTHER = "prior_of_another"  # earlier studies under its Patient ID: other persons
+    PRIOR_UNSURE = "prior_unsure"  # earlier studies under its Patient ID: whose is not sure
     PRIOR_UNANSWERED = "prior_unanswered"  # a source was away
     # Deliveries
     DELIVERED = "delivered"

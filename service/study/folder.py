@@ -14,7 +14,7 @@ from mirv.dicom_io.files.folder import headers_of_folder
 from mirv.dicom_io.files.header import read_header
 from mirv.dicom_io.model import Artifact, QualityOutcome, QualityRow
 from mirv.dicom_io.outputs import render
-from mirv.dicom_io.standard.person import compare, in_words
+from mirv.dicom_io.standard.person import Identity, compare, in_words, persons_of_studies
 from mirv.dicom_io.study.matching import Selection, Waiting, match, unmatched
 from mirv.service.study import pipeline
 from mirv.service.study.comparison import as_compared
@@ -95,7 +95,10 @@ def process_folder(
         out.mkdir(parents=True, exist_ok=True)
     dates = {header.sop_instance_uid: header.study_date for header in found.headers}
     with extractor_from(settings) as extractor:
-        folder_run = _FolderRun(found.paths, out, settings, plan, extractor, progress, created)
+        persons = persons_of_studies((one.study_uid, one.identity) for one in matched.selections)
+        folder_run = _FolderRun(
+            found.paths, out, settings, plan, extractor, persons, progress, created
+        )
         # Earlier studies first: a later one of the same patient is compared with them.
         for selection in sorted(
             matched.selections, key=lambda one: (dates[one.images[0]], one.series_uid)
@@ -129,6 +132,7 @@ class _FolderRun:
     settings: Settings
     plan: Plan
     extractor: Extractor
+    persons: Mapping[tuple[str, Identity], str]
     progress: Callable[[int, int], None] | None
     created: datetime | None
     done: list[tuple[str, ResultRecord]] = field(default_factory=list)
@@ -178,23 +182,33 @@ class _FolderRun:
         return found[0] if len(found) == 1 else None
 
     def _is_of_the_person(self, selection: Selection, run: str) -> bool:
-        """False, and said, where an earlier study under the same Patient ID is another person's."""
+        """False, and said, where an earlier study of the same Patient ID is not of the person."""
         other = self.selections[run]
+        if self._person(selection) == self._person(other):
+            return True
         differing = compare(selection.identity, other.identity).differing
-        if differing:
-            self.quality.append(
-                QualityRow(
-                    study_uid=selection.study_uid,
-                    series_uid=selection.series_uid,
-                    check="other_person",
-                    outcome=QualityOutcome.WARN,
-                    found=f"another {in_words(differing)}",
-                    wanted="the same person",
-                    detail=f"not compared with the earlier study {other.study_uid}: it is of "
-                    "another person under the same Patient ID",
-                )
+        self.quality.append(
+            QualityRow(
+                study_uid=selection.study_uid,
+                series_uid=selection.series_uid,
+                check="other_person" if differing else "unsure_person",
+                outcome=QualityOutcome.WARN,
+                found=f"another {in_words(differing)}"
+                if differing
+                else "several persons under one Patient ID",
+                wanted="the same person",
+                detail=f"not compared with the earlier study {other.study_uid}: "
+                + (
+                    "it is of another person under the same Patient ID"
+                    if differing
+                    else "nothing tells which of them each of the two studies is of"
+                ),
             )
-        return not differing
+        )
+        return False
+
+    def _person(self, selection: Selection) -> str:
+        return self.persons[selection.study_uid, selection.identity]
 
 
 def _write(out: Path, run: str, artifacts: Sequence[Artifact]) -> list[Path]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mirv.analysis.errors import Reason, Transient
-from mirv.dicom_io.standard.person import Sameness, compare
 from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue import Catalogue, EventKind, RunRow, RunState, Wait
 from mirv.service.catalogue.run_rows import USUAL_PRIORITY, NewRun
@@ -16,6 +15,7 @@ from mirv.service.catalogue.states import UNDER_WAY
 from mirv.service.runtime.log import get_logger
 from mirv.service.study.plan import Plan, run_digest, run_digest_again
 from mirv.service.work.schedule.partial import rest_of
+from mirv.service.work.schedule.persons import KnownPersons
 from mirv.service.work.schedule.settling import Ready, is_settled, matched, matching_fault
 
 # So many runs may finish between a finish's number and its commit: workers finish one at a time.
@@ -87,26 +87,6 @@ class Starters:
     hasten: Callable[[str, int], None] = _as_they_are
 
 
-def not_of_others(selection: Selection, runs: Sequence[RunRow]) -> list[RunRow]:
-    """Runs under the Patient ID of a selection whose images do not contradict being its person's.
-
-    Parameters
-    ----------
-    selection : Selection
-    runs : sequence of RunRow
-
-    Returns
-    -------
-    list of RunRow
-    """
-    return [
-        run
-        for run in runs
-        if compare(selection.identity, Selection.from_json(run.selection).identity).sameness
-        is not Sameness.OTHER
-    ]
-
-
 class Scheduler:
     """Looks at the catalogue and starts what is ready.
 
@@ -132,7 +112,9 @@ class Scheduler:
         self.open_studies = 0
         self._seen_seq = 0
         self._receiving_since: dict[str, float] = {}
+        self._persons = KnownPersons(catalogue)
         self._finishes = set[int]()
+        self._newcomers = set[str]()
         self._replanned = False
         self._prior_round: int | None = None
         self._asked: set[tuple[str, int]] = set()
@@ -171,6 +153,7 @@ class Scheduler:
         }
         self._say_who_keeps_coming(receiving, now)
         ready = self._ready([row.study_uid for row in open_studies], receiving)
+        self._persons.expect(each for one in ready for each in one.outcome.selections)
         done = {uid for one in ready for uid in one.counts}
         new = 0
         # By date, so that an earlier study of a patient is known when the later one is queued.
@@ -234,7 +217,7 @@ class Scheduler:
         each = zip(one.outcome.selections, one.dates, one.descriptions, strict=True)
         for selection, date, description in each:
             earlier = self._catalogue.comparisons.under_way_before(selection.patient_id, date)
-            if not_of_others(selection, earlier):
+            if self._persons.sort_out(selection, earlier).same:
                 awaits = True
                 rank = self._rules.rank(selection, description)
                 self._catalogue.comparisons.hasten_prior(
@@ -286,7 +269,8 @@ class Scheduler:
             now,
         )
         if new and self._rules.compare_with_prior:
-            self._say_if_of_another(selection, study_date, run_id, now)
+            self._newcomers.add(selection.patient_id)
+            self._say_who_was_left_out(selection, study_date, run_id, now)
         lonely = new and self._rules.compare_with_prior and prior is None
         if lonely and self._start.prior is not None:
             if self._earlier(selection, study_date):
@@ -333,35 +317,31 @@ class Scheduler:
         return latest[0] if len(latest) == 1 else None
 
     def _earlier(self, selection: Selection, study_date: str) -> list[RunRow]:
-        """Finished runs of earlier studies under its Patient ID that are not of another person."""
+        """Finished runs of earlier studies of its person."""
         found = self._catalogue.comparisons.earlier(selection.patient_id, study_date)
-        return not_of_others(selection, found)
+        return self._persons.sort_out(selection, found).same
 
-    def _say_if_of_another(
+    def _say_who_was_left_out(
         self, selection: Selection, study_date: str, run_id: str, now: float
     ) -> None:
-        """Note that earlier studies under its Patient ID were left out, and what contradicts."""
+        """Note which earlier studies under its Patient ID were left out, and what contradicts."""
         found = self._catalogue.comparisons.earlier(selection.patient_id, study_date)
-        others = set(found) - set(not_of_others(selection, found))
-        differing = {
-            field
-            for run in others
-            for field in compare(
-                selection.identity, Selection.from_json(run.selection).identity
-            ).differing
-        }
-        if others:
-            self._catalogue.events.add(
-                now,
-                EventKind.PRIOR_OF_ANOTHER,
-                study_uid=selection.study_uid,
-                run_id=run_id,
-                studies=sorted({run.study_uid for run in others}),
-                differing=sorted(differing),
-            )
+        left = self._persons.sort_out(selection, found)
+        of = {"study_uid": selection.study_uid, "run_id": run_id}
+        add = self._catalogue.events.add
+        if left.others:
+            others = sorted({run.study_uid for run in left.others})
+            differing = sorted(left.differing)
+            add(now, EventKind.PRIOR_OF_ANOTHER, **of, studies=others, differing=differing)
+        if left.unsure:
+            unsure = sorted({run.study_uid for run in left.unsure})
+            add(now, EventKind.PRIOR_UNSURE, **of, studies=unsure)
 
     def _revise(self, now: float) -> int:
-        """Queue later studies again whose earlier study has come, or come anew, since."""
+        """Queue studies again that what is new of their patient gives another earlier study.
+
+        It came, or came anew, or a newcomer tells that it is another person's.
+        """
         if not self._rules.compare_with_prior:
             return 0
         # By number, not by time: the clock may have been set back. PostgreSQL may show a lower
@@ -369,14 +349,16 @@ class Scheduler:
         last = max(self._finishes, default=0)
         finishes = self._catalogue.comparisons.finishes(last - _OUT_OF_ORDER)
         news = finishes - self._finishes
-        if not news:
+        if not (news or self._newcomers):
             return 0
+        since = min(news) - 1 if news else last
         new = sum(
             self._queue(Selection.from_json(run.selection), run.study_date, now, run.priority)
-            for run in self._catalogue.comparisons.later_studies(min(news) - 1)
+            for run in self._catalogue.comparisons.comparable(since, self._newcomers)
             if run.state in (*UNDER_WAY, RunState.FINISHED) and self._has_another_prior(run)
         )
         self._finishes = finishes  # now, so that a catalogue that is away loses none
+        self._newcomers = set()
         return new
 
     def _revise_after_corrections(self, now: float) -> int:
@@ -387,7 +369,9 @@ class Scheduler:
         for run in self._catalogue.comparisons.with_withdrawn_priors():
             selection = Selection.from_json(run.selection)
             earlier = self._catalogue.comparisons.under_way_before(run.patient_id, run.study_date)
-            if not not_of_others(selection, earlier):  # else it is revised when that one is there
+            if not self._persons.sort_out(
+                selection, earlier
+            ).same:  # else it is revised when that one is there
                 new += self._queue(selection, run.study_date, now, run.priority)
         return new
 

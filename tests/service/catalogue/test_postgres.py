@@ -52,7 +52,7 @@ def test_the_catalogue_works_the_same(server: str) -> None:
     assert [run.run_id for run in store.runs.all(current=True)] == [new.run_id]
     numbers = sorted(store.comparisons.finishes(0))
     assert store.comparisons.finishes(numbers[0]) == {numbers[1]}
-    assert store.comparisons.later_studies(0) == []
+    assert store.comparisons.comparable(0) == []
     assert store.deliveries.due(20.0) == [(old.run_id, "PACS", 0), (new.run_id, "PACS", 0)]
     for change in ("UPDATE events SET kind = 'x'", "DELETE FROM events", "TRUNCATE events"):
         with (

@@ -68,34 +68,74 @@ def test_what_is_no_uid_names_no_installation(uid: str) -> None:
         Outputs(device_uid=uid)
 
 
-@pytest.mark.parametrize("sex", ["F", "M"])
+SMALL = {"n_lesions": 2, "shape": (16, 64, 64), "spacing": (5.0, 2.4, 2.4)}
+SEX_UNKNOWN = {"PatientSex": ""}
+
+
+def compared(folder: Path, tags: list[dict[str, str]]) -> tuple[list[bool], list[list[str]]]:
+    """Of one patient's studies, by their images' tags: which are compared, and what is said."""
+    uids = []
+    for number, of_study in enumerate(tags):
+        into = folder / "in" / str(number)
+        made = write_study(
+            into,
+            **SMALL,
+            time_point=number,
+            patient_name="Doe^J",
+            ct_tags={"StudyDate": f"202401{number + 10}", **of_study},
+        )
+        ds = pydicom.dcmread(made.seg or into)
+        for tag in ("PatientSex", "PatientName", "PatientBirthDate"):
+            setattr(ds, tag, "")
+        ds.save_as(into / "SEG.dcm")
+        uids.append(made.identity.study_uid)
+    settings = Settings(spaces=(), profiles=("henry2022",), outputs={"extras": ()})
+    outcome = process_folder([folder / "in"], folder / "out", settings)
+    assert outcome.exit_code == 0
+    of = {
+        record.study_uid: any(one.name == "n_matched" for one in record.result.measures)
+        for record in outcome.records
+    }
+    said = [
+        [
+            row.found
+            for row in outcome.refused
+            if row.check.endswith("_person") and row.study_uid == uid
+        ]
+        for uid in uids
+    ]
+    return [of[uid] for uid in uids], said
+
+
+@pytest.mark.parametrize(
+    ("other", "differing"),
+    [
+        ({}, ""),
+        (SEX_UNKNOWN, ""),
+        ({"PatientName": "Doe^Jane"}, ""),
+        ({"PatientSex": "M"}, "sex"),
+        ({"PatientBirthDate": "19610101"}, "birth date"),
+        ({"IssuerOfPatientID": "ELSEWHERE"}, "Issuer of Patient ID"),
+        ({"PatientName": "Schmidt^Bert"}, "name"),
+    ],
+)
 def test_studies_of_two_persons_under_one_patient_id_are_never_compared(
-    tmp_path: Path, sex: str
+    tmp_path: Path, other: dict[str, str], differing: str
 ) -> None:
     """Finding H1: the earlier study of another person was taken for the baseline."""
-    small = {"n_lesions": 2, "shape": (16, 64, 64), "spacing": (5.0, 2.4, 2.4)}
-    write_study(tmp_path / "in" / "1", **small, patient_name="Doe^J", ct_tags={"PatientSex": "F"})
-    later = write_study(
-        tmp_path / "in" / "2",
-        **small,
-        time_point=1,
-        patient_name="Doe^J",
-        ct_tags={"PatientSex": sex},
+    first = {"PatientSex": "F", "PatientBirthDate": "19500102", "IssuerOfPatientID": "HERE"}
+    found = compared(tmp_path, [first, {**first, **other}])
+    assert found == (
+        [False, not differing],
+        [[], [f"another {differing}"] if differing else []],
     )
-    for path in (tmp_path / "in").glob("*/SEG.dcm"):
-        ds = pydicom.dcmread(path)
-        ds.PatientSex = ""
-        ds.save_as(path)
-    settings = Settings(spaces=(), profiles=("henry2022",), outputs={"extras": ()})
-    outcome = process_folder([tmp_path / "in"], tmp_path / "out", settings)
-    compared = [
-        any(one.name == "n_matched" for one in record.result.measures) for record in outcome.records
-    ]
-    said = [(row.study_uid, row.found) for row in outcome.refused if row.check == "other_person"]
-    same = sex == "F"
-    assert compared == [False, same]
-    assert said == ([] if same else [(later.identity.study_uid, "another sex")])
-    assert outcome.exit_code == 0
+
+
+def test_a_study_that_could_be_of_either_of_two_is_compared_with_neither(tmp_path: Path) -> None:
+    tags = [SEX_UNKNOWN, {"PatientSex": "F"}, {"PatientSex": "M"}]
+    several = "several persons under one Patient ID"
+    found = compared(tmp_path, [{**one, "PatientName": "Anonymous"} for one in tags])
+    assert found == ([False] * 3, [[], [several], [several, "another sex"]])
 
 
 # --- a follow-up ----------------------------------------------------------------------------------

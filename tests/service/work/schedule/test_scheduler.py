@@ -288,13 +288,18 @@ def test_what_is_waited_for_goes_no_later_than_who_waits(day: Day, study: Phanto
 
 def earlier_study(day: Day, patient: str, identity: Identity) -> str:
     """The run of an earlier study under this Patient ID, queued; its identity."""
+    return another_study(day, "e", "1.9", identity, "19990101")
+
+
+def another_study(day: Day, run: str, study: str, identity: Identity, date: str) -> str:
+    """The run of a study of whom this identity tells, queued; its identity."""
+    patient = identity.patient_id
     plan = Plan(profiles=(), spaces=(), reading=Reading()).digest
     selection = Selection(
-        "1.9", "1.8", patient, "CT", ("1.7",), ("1.6",), (), "i", identity=identity
+        study, "1.8", patient, "CT", ("1.7",), ("1.6",), (), "i", identity=identity
     ).to_json()
-    new = NewRun("e", "1.9", "1.8", patient, "19990101", "i", plan, selection)
-    day.store.runs.queue(new, day.now)
-    return new.run_id
+    day.store.runs.queue(NewRun(run, study, "1.8", patient, date, "i", plan, selection), day.now)
+    return run
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -322,10 +327,8 @@ def test_studies_of_two_persons_under_one_patient_id_are_never_compared(
 
 
 def test_an_earlier_study_of_the_same_person_is_waited_for(day: Day, study: Phantom) -> None:
-    ds = dcmread(study.ct[0], stop_before_pixels=True)
-    patient = str(ds.PatientID)
-    same = Identity(patient, sex=str(ds.PatientSex), name=str(ds.PatientName))
-    earlier = earlier_study(day, patient, same)
+    same = identity_of(study)
+    earlier = earlier_study(day, same.patient_id, same)
     day.take(*study.ct, study.seg)
     assert day.later() == 0
     day.finish(earlier)
@@ -334,7 +337,7 @@ def test_an_earlier_study_of_the_same_person_is_waited_for(day: Day, study: Phan
     assert run.prior == earlier
 
 
-def same_person(study: Phantom) -> Identity:
+def identity_of(study: Phantom) -> Identity:
     """Who the study is of."""
     ds = dcmread(study.ct[0], stop_before_pixels=True)
     return Identity(str(ds.PatientID), sex=str(ds.PatientSex), name=str(ds.PatientName))
@@ -347,7 +350,7 @@ def test_an_earlier_study_brings_no_older_objects_back(
     day.take(*study.ct, study.seg)
     day.later()
     day.finish(day.current().run_id)
-    person = same_person(study)
+    person = identity_of(study)
     earlier = earlier_study(day, person.patient_id, person)
     day.take(edited(study.seg, tmp_path / "new.dcm", ContentDate="20300101"))
     assert day.later() == 0
@@ -364,7 +367,7 @@ def test_an_earlier_study_that_ends_before_a_later_one_at_work_is_compared_with(
     day.take(*study.ct, study.seg)
     day.later()
     first = day.current()
-    person = same_person(study)
+    person = identity_of(study)
     earlier = earlier_study(day, person.patient_id, person)
     day.finish(earlier)
     assert day.later() == 1
@@ -381,7 +384,7 @@ def slice_of_another(study: Phantom, copy: Path) -> Path:
 def test_a_result_holds_no_more_when_its_series_is_of_two_persons(
     day: Day, study: Phantom, tmp_path: Path
 ) -> None:
-    person = same_person(study)
+    person = identity_of(study)
     earlier = earlier_study(day, person.patient_id, person)
     day.finish(earlier)
     day.take(*study.ct, study.seg)
@@ -407,6 +410,51 @@ def test_images_of_two_persons_that_never_had_a_result_withdraw_nothing(
     day.take(*study.ct, study.seg, slice_of_another(study, tmp_path / "slice.dcm"))
     assert day.later() == 0
     assert day.store.runs.all() == []
+
+
+def test_a_study_that_could_be_of_either_of_two_is_compared_with_neither(
+    day: Day, study: Phantom, tmp_path: Path
+) -> None:
+    """Nothing contradicts it; but two persons share the Patient ID."""
+    patient = identity_of(study).patient_id
+    unknown = earlier_study(day, patient, Identity(patient))
+    day.finish(unknown)
+    him = write_study(
+        tmp_path / "him", n_lesions=2, shape=(12, 64, 64), time_point=1, ct_tags={"PatientSex": "M"}
+    )
+    day.take(*study.ct, study.seg, *him.ct, edited(him.seg, tmp_path / "seg.dcm", PatientSex="M"))
+    assert day.later() == 2
+    assert [run.prior for run in day.store.runs.all()] == [None] * 3
+    noted = day.store.events.all(kind=EventKind.PRIOR_UNSURE)
+    assert {one.study_uid: one.detail for one in noted} == {
+        one.identity.study_uid: {"studies": ["1.9"]} for one in (study, him)
+    }
+
+
+def test_a_newcomer_that_tells_two_persons_apart_takes_a_comparison_back(
+    day: Day, study: Phantom
+) -> None:
+    """And one that is corrected gives it again; each time in a run of its own."""
+    her = identity_of(study)
+    earlier = earlier_study(day, her.patient_id, Identity(her.patient_id))
+    day.finish(earlier)
+    day.take(*study.ct, study.seg)
+    assert day.later() == 1
+
+    def mine() -> RunRow:
+        day.finish(next(one.run_id for one in day.store.runs.all(states=["queued"])))
+        (run,) = day.store.runs.all(study_uid=study.identity.study_uid, current=True)
+        return run
+
+    assert mine().prior == earlier
+    for number, (sex, prior) in enumerate(
+        [("M", None), (her.sex, earlier), ("M", None), (her.sex, earlier)]
+    ):
+        newcomer = another_study(day, f"n{number}", "1.5", replace(her, sex=sex), "")
+        day.finish(newcomer)
+        assert day.later() == 1
+        assert mine().prior == prior
+        assert day.later() == 0
 
 
 def test_a_run_is_replaced_within_its_study_only(day: Day, study: Phantom, tmp_path: Path) -> None:
