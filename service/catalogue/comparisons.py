@@ -1,11 +1,11 @@
 """Runs of one patient: which study is compared with which, and who waits for whom."""
 
+import json
 from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
 from mirv.dicom_io.standard.person import Identity
-from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.run_rows import RunRow, run_row
@@ -35,7 +35,7 @@ class Comparisons:
         """
         table = schema.runs
         query = (
-            sa.select(table.c.study_uid, table.c.series_uid, table.c.selection)
+            sa.select(table.c.study_uid, table.c.series_uid, table.c.patient_id, table.c.selection)
             .where(table.c.superseded_by.is_(None))
             # One that has not finished is to take the place of one that has.
             .order_by(table.c.created_at, table.c.state != RunState.FINISHED, table.c.run_id)
@@ -44,8 +44,10 @@ class Comparisons:
             query = query.where(table.c.patient_id == patient_id)
         with self._database.read() as connection:
             return {
-                (study, series): Selection.from_json(text).identity
-                for study, series, text in connection.execute(query)
+                (study, series): Identity(
+                    **json.loads(selection).get("identity", {"patient_id": patient})
+                )
+                for study, series, patient, selection in connection.execute(query)
             }
 
     def earlier(self, patient_id: str, study_date: str) -> list[RunRow]:

@@ -24,7 +24,9 @@ app = typer.Typer(cls=Commands)
 def export(
     folder: Annotated[Path, typer.Option("--out", help="Folder for the tables.")],
     table_format: Annotated[TableFormat, typer.Option("--format")] = "csv",
-    patient: Annotated[list[str] | None, typer.Option(help="PatientID; repeat for more.")] = None,
+    patient: Annotated[
+        list[str] | None, typer.Option(help="PatientID or person; repeat for more.")
+    ] = None,
     start: Annotated[str, typer.Option("--from", help="First study date, YYYYMMDD.")] = "",
     end: Annotated[str, typer.Option("--to", help="Last study date, YYYYMMDD.")] = "",
     site: Annotated[list[str] | None, typer.Option(help="Only lesions of these sites.")] = None,
@@ -49,7 +51,7 @@ def export(
     from mirv.service.catalogue import EventKind
     from mirv.service.objects.results import current_results
     from mirv.service.research.pseudonym import pseudonymised
-    from mirv.service.research.selection import Filter, of_cohorts, select
+    from mirv.service.research.selection import Filter, of_cohorts, select, shared
     from mirv.service.runtime.node_folder import NodeFolder
     from mirv.service.study.table_files import write_tables
 
@@ -74,6 +76,7 @@ def export(
     )
     with open_catalogue(config) as (settings, catalogue):
         kept = select(current_results(catalogue, open_spool(settings)), rule)
+        several = shared(kept, rule)
         if cohort:
             kept, absent = of_cohorts(kept, labels, listed)
             if absent:
@@ -84,5 +87,7 @@ def export(
         catalogue.events.add(
             now(), EventKind.EXPORTED, studies=len(kept), identified=identified, format=table_format
         )
+    for found, keys in several.items():
+        out().print(Text(f"PatientID {found}: {len(keys)} persons share it: {', '.join(keys)}"))
     for path in written:
         out().print(Text(str(path)))

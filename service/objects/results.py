@@ -1,7 +1,9 @@
 """The one way to read results back: the catalogue says which, the spool holds them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
+from mirv.dicom_io.standard.person import persons_of_studies
 from mirv.service.catalogue import Catalogue, RunState
 from mirv.service.objects.spool import Spool
 from mirv.service.study import result_record
@@ -36,12 +38,58 @@ def finished_result(catalogue: Catalogue, spool: Spool, run_id: str) -> ResultRe
 
 
 def current_results(catalogue: Catalogue, spool: Spool) -> Iterator[ResultRecord]:
-    """Every result that holds, newest run first, read one at a time.
+    """Every result that holds, with its person, newest run first, read one at a time.
 
     Raises
     ------
     FileNotFoundError, ValueError
         As `read_result`.
     """
+    persons = current_persons(catalogue)
     for sha256 in catalogue.runs.current_results():
-        yield read_result(spool, sha256)
+        record = read_result(spool, sha256)
+        yield replace(record, person=persons.of(record))
+
+
+@dataclass(frozen=True, slots=True)
+class Persons:
+    """Who the images of results are of.
+
+    Attributes
+    ----------
+    keys : dict of (Study, Series Instance UID) to str
+        Key of the person, as `persons_of_studies` gives it.
+    """
+
+    keys: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def of(self, record: ResultRecord) -> str:
+        """Key of the person of a result; of one that came since, its own.
+
+        Parameters
+        ----------
+        record : ResultRecord
+
+        Returns
+        -------
+        str
+            "" without a PatientID.
+        """
+        alone = f"{record.patient_id}~{record.study_uid}" if record.patient_id else ""
+        return self.keys.get((record.study_uid, record.series_uid), alone)
+
+
+def current_persons(catalogue: Catalogue) -> Persons:
+    """Who the images of all current runs are of, told by all of them together.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+
+    Returns
+    -------
+    Persons
+    """
+    known = catalogue.comparisons.identities()
+    keys = persons_of_studies((study, identity) for (study, _), identity in known.items())
+    return Persons({image: keys[image[0], identity] for image, identity in known.items()})

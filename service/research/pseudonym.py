@@ -1,7 +1,8 @@
 """Pseudonyms for research export: keyed, consistent, without a way back for who lacks the key.
 
-PatientID and UIDs become HMAC-SHA-256 pseudonyms; dates move by one offset a patient (1 to 3650
-days back), so intervals stay; free text (labels, found, wanted, detail, file names) is left out.
+Persons and UIDs become HMAC-SHA-256 pseudonyms; dates move by one offset a person (1 to 3650
+days back), so intervals stay; a person who shares the PatientID has a pseudonym and an offset of
+their own; free text (labels, found, wanted, detail, file names) is left out.
 The key lies in the node's folder, readable by its user alone, and never enters an export.
 """
 
@@ -74,11 +75,25 @@ class Pseudonymiser:
     def _mac(self, kind: str, text: str) -> bytes:
         return hmac.new(self._key, f"{kind}\0{text}".encode(), hashlib.sha256).digest()
 
-    def patient(self, patient_id: str) -> str:
-        """Pseudonym of a PatientID; "" stays "": who has no ID is nobody's namesake."""
+    def patient(self, patient_id: str, person: str = "") -> str:
+        """Pseudonym of a person; "" stays "": who has no ID is nobody's namesake.
+
+        Parameters
+        ----------
+        patient_id : str
+        person : str
+            Their key, where it is another: several share the PatientID.
+
+        Returns
+        -------
+        str
+        """
         if not patient_id:
             return ""
-        return "P-" + self._mac("patient", patient_id).hex()[:16].upper()
+        # Two kinds, so that no PatientID can be made up that is another person's key.
+        shared = person not in ("", patient_id)
+        mac = self._mac("person", person) if shared else self._mac("patient", patient_id)
+        return "P-" + mac.hex()[:16].upper()
 
     def uid(self, uid: str) -> str:
         """Pseudonym of a UID: again a valid UID; "" stays ""."""
@@ -118,14 +133,19 @@ class Pseudonymiser:
         ----------
         record : ResultRecord
         person : str
-            Key of its person among all records exported, the PatientID where it is ""; its
-            pseudonym is all the record says of who it is.
+            Key of its person, the PatientID where it is ""; its pseudonym is all the record says of
+            who it is.
+
+        Returns
+        -------
+        ResultRecord
         """
         result = record.result
+        who = person or record.patient_id or record.study_uid
         return ResultRecord(
-            patient_id=self.patient(record.patient_id),
+            patient_id=self.patient(record.patient_id, person),
             study_uid=self.uid(record.study_uid),
-            study_date=self.date(record.patient_id or record.study_uid, record.study_date),
+            study_date=self.date(who, record.study_date),
             series_uid=self.uid(record.series_uid),
             segmentation_uids={
                 self.uid(lesion): self.uid(source)
@@ -152,7 +172,7 @@ class Pseudonymiser:
                     for uid, one in result.identities.items()
                 },
             ),
-            identity=Identity(patient_id=self.patient(person or record.patient_id)),
+            identity=Identity(patient_id=self.patient(record.patient_id, person)),
         )
 
     def _lesion(self, lesion: LesionResult) -> LesionResult:
@@ -212,7 +232,12 @@ def _variation(row: Variation) -> Variation:
 
 
 def pseudonymised(found: Iterable[ResultRecord], folder: NodeFolder) -> Iterator[ResultRecord]:
-    """Results without anything that names a patient, by the key of the node.
+    """Results without anything that names a patient, by the key of the node; a pseudonym a person.
+
+    Parameters
+    ----------
+    found : iterable of ResultRecord
+    folder : NodeFolder
 
     Raises
     ------

@@ -14,7 +14,7 @@ class Filter:
 
     Attributes
     ----------
-    patients : frozenset of PatientID, or None for all
+    patients : frozenset of PatientID or key of a person, or None for all
     start, end : str
         Study dates YYYYMMDD, both included; a study without date is kept only when both are "".
     sites, profiles : frozenset of str
@@ -77,8 +77,28 @@ def of_cohorts(
     return kept, len(listed - met)
 
 
+def shared(found: Iterable[ResultRecord], rule: Filter) -> dict[str, list[str]]:
+    """PatientIDs a rule asks for that several persons share, with the keys of those.
+
+    Parameters
+    ----------
+    found : iterable of ResultRecord
+        As `select` gave them.
+    rule : Filter
+
+    Returns
+    -------
+    dict of PatientID to list of str
+    """
+    keys: dict[str, set[str]] = {}
+    for record in found:
+        if rule.patients is not None and record.patient_id in rule.patients:
+            keys.setdefault(record.patient_id, set()).add(record.person)
+    return {patient: sorted(of) for patient, of in sorted(keys.items()) if len(of) > 1}
+
+
 def _study(record: ResultRecord, rule: Filter) -> bool:
-    if rule.patients is not None and record.patient_id not in rule.patients:
+    if rule.patients is not None and not rule.patients & {record.patient_id, record.person}:
         return False
     dated = record.study_date or ""
     if (rule.start or rule.end) and not dated:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -161,7 +161,8 @@ class _FolderRun:
             pictures = self.out / f"quick-check-{run[:12]}"
             pipeline.write_pictures(study, pictures, self.settings)
             self.pictures.append(pictures)
-        self.done.append((run, record_of(study, result, selection.identity)))
+        record = record_of(study, result, selection.identity)
+        self.done.append((run, replace(record, person=self._person(selection))))
         self.selections[run] = selection
         return _write(self.out, run, artifacts)
 

@@ -42,6 +42,9 @@ class ResultRecord:
     quality : tuple of QualityRow
     identity : Identity
         Whose it is; of records that were written before it was kept, the PatientID alone.
+    person : str
+        Key of that person among all that is known; "" where it is told by what stands beside the
+        record. It is not kept with it.
     """
 
     patient_id: str
@@ -52,6 +55,7 @@ class ResultRecord:
     result: StudyResult
     quality: tuple[QualityRow, ...]
     identity: Identity = NOBODY
+    person: str = ""
 
 
 def record_of(study: StudyInput, result: StudyResult, identity: Identity) -> ResultRecord:

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 from mirv.analysis.cohort.labels import labels, taken_into_l
-from mirv.dicom_io.standard.person import Identity, persons
+from mirv.dicom_io.standard.person import Identity, persons_of_studies
 from mirv.service.study.result_record import ResultRecord
 
 KEY_COLUMNS = ("patient_id", "person", "study_uid", "study_date", "time_point")
@@ -55,13 +55,13 @@ def ordinals(studies: Iterable[tuple[str, str, date | None]]) -> dict[Study, int
 
 
 def persons_of(records: Sequence[ResultRecord]) -> list[str]:
-    """The key of each record's person among all of them, in their order.
+    """The key of each record's person, where it is not known among all of them, in their order.
 
     A record of an earlier version knows its PatientID alone, and joins what knows no more either.
     """
-    said = [_identity(record) for record in records]
-    keys = persons(said)
-    return [keys[one] for one in said]
+    said = [(record.study_uid, _identity(record)) for record in records]
+    keys = persons_of_studies(said)
+    return [record.person or keys[one] for record, one in zip(records, said, strict=True)]
 
 
 def key_rows(records: Sequence[ResultRecord]) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def store_result(
     ]
     result = analyse(lesions, [HENRY], [], Provenance("0", {}, {}, {}))
     record = result_record.ResultRecord(
-        patient, f"1.{n_lesions}", "20260101", "1.8", {}, result, ()
+        patient, f"1.{n_lesions}", "20260101", f"1.8.{n_lesions}", {}, result, ()
     )
     content = spool.put([result_record.to_bytes(record)])
     new = NewRun(patient, f"1.{n_lesions}", f"1.8.{n_lesions}", patient, "20260101", "i", "p", "{}")
