@@ -393,6 +393,9 @@ class Provenance:
     versions : mapping of package name to version, "mirv-node" among them
     prior_input_digest, prior_study_uid, prior_study_date : str
         Of the earlier study that the response is measured since, "" for none; the date as DICOM DA.
+    default_issuer : str
+        Who issued the Patient ID by the settings, where the images do not say; "" where they do,
+        or it is not known.
     """
 
     input_digest: str
@@ -402,6 +405,7 @@ class Provenance:
     prior_input_digest: str = ""
     prior_study_uid: str = ""
     prior_study_date: str = ""
+    default_issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -21,7 +21,15 @@ from pydantic_settings import SettingsError as EnvironmentFault
 from mirv.config.errors import SettingsError, read_given
 from mirv.config.settings.fields import DatabaseUrl
 from mirv.config.settings.keeping import Backlog, Delivery, Retention
-from mirv.config.settings.network import AnyDestination, Followed, Http, Listener, Source, Webhook
+from mirv.config.settings.network import (
+    AnyDestination,
+    Followed,
+    Http,
+    IdentityRules,
+    Listener,
+    Source,
+    Webhook,
+)
 from mirv.config.settings.processing import (
     Extraction,
     Outputs,
@@ -70,6 +78,9 @@ class Settings(BaseSettings):
     follow: tuple[Followed, ...] = Field(
         (), description="Orthancs whose new objects are fetched as they come"
     )
+    identity: IdentityRules = Field(
+        IdentityRules(), description="Who issued Patient IDs that come without an issuer"
+    )
     priors: Priors | None = Field(None, description="none: no earlier study is fetched")
     retrieval: Retrieval = Field(
         Retrieval(), description="Which study `mirv retrieve` takes for a patient of a trial"
@@ -92,6 +103,10 @@ class Settings(BaseSettings):
             names = [one.name for one in getattr(self, kind)]
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{kind}: found {', '.join(twice)} more than once")
+        places = {one.name for one in self.sources} | {one.name for one in self.follow}
+        for rule in self.identity.issuers:
+            if rule.source is not None and rule.source not in places:
+                raise ValueError(f"identity.issuers: found no source or follow {rule.source}")
         if self.priors is not None and not self.sources:
             raise ValueError("priors: wanted sources to ask")
         return self

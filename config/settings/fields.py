@@ -16,6 +16,17 @@ def _ae_title(text: str) -> str:
     return text.strip()
 
 
+def _issuer(text: str) -> str:
+    """An Issuer of Patient ID (LO), with ``&`` and a universal entity ID where it has one."""
+    if (
+        not re.fullmatch(r"[^\x00-\x1f\x7f\\&]{0,64}(&[^\x00-\x1f\x7f\\&]{1,64})?", text)
+        or not text.strip()
+    ):
+        raise ValueError("wanted 1 to 64 characters without backslash, or NAME&UNIVERSAL_ID")
+    local, and_universal, universal = text.partition("&")
+    return local.strip() + and_universal + universal.strip()
+
+
 _MAPPED_BITS = 96  # of ::ffff:0:0/96, before the IPv4 address (RFC 4291, 2.5.5.2)
 
 
@@ -59,6 +70,7 @@ def _database(text: str) -> str:
     return text
 
 
+Issuer = Annotated[str, AfterValidator(_issuer)]
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 BindAddress = Annotated[str, AfterValidator(_bind)]

@@ -7,7 +7,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, SecretStr, Tag, model_validator
 
 from mirv.config.errors import SettingsError
-from mirv.config.settings.fields import AeTitle, BindAddress, Name, Network, Port, Section, Url
+from mirv.config.settings.fields import (
+    AeTitle,
+    BindAddress,
+    Issuer,
+    Name,
+    Network,
+    Port,
+    Section,
+    Url,
+)
 
 
 class PeerRule(Section):
@@ -189,6 +198,60 @@ class Followed(WebAccess):
         "now", description="At the first contact: what comes from then on, or all it has"
     )
     poll_s: float = Field(5, gt=0, description="Between two looks when nothing is new")
+
+
+class IssuerRule(Section):
+    """Who issued the Patient IDs that come from one place without an issuer."""
+
+    issuer: Issuer = Field(description="As objects that carry one write it")
+    ae_title: AeTitle | None = Field(None, description="Calling AE title at the listener")
+    source: Name | None = Field(None, description="Name in `sources` or `follow`")
+
+    @model_validator(mode="after")
+    def _is_of_one_place(self) -> Self:
+        if (self.ae_title is None) == (self.source is None):
+            raise ValueError("wanted one of ae_title, source")
+        return self
+
+
+class IdentityRules(Section):
+    """Who issued a Patient ID that comes without an issuer. Objects are not altered."""
+
+    default_issuer: Issuer | None = Field(None, description="none: it stays unknown")
+    issuers: tuple[IssuerRule, ...] = Field(
+        (), description="By where it comes from; the first rule that fits, else default_issuer"
+    )
+    folder_issuer: Issuer | None = Field(
+        None, description="Of `mirv process` and `mirv check`; none: default_issuer"
+    )
+
+    def issuer_of(self, source: str) -> str:
+        """The issuer of what comes from a source; "" for unknown.
+
+        Parameters
+        ----------
+        source : str
+            As it is noted with an object: ``AE@ADDRESS``, ``fetch:NAME`` or ``follow:NAME``.
+
+        Returns
+        -------
+        str
+        """
+        calling, is_called, _ = source.rpartition("@")
+        named = "" if is_called else source.partition(":")[2]
+        for rule in self.issuers:
+            if (rule.ae_title or "") == calling and (rule.source or "") == named:
+                return rule.issuer
+        return self.default_issuer or ""
+
+    def issuer_of_folder(self) -> str:
+        """The issuer of what lies in a folder; "" for unknown.
+
+        Returns
+        -------
+        str
+        """
+        return self.folder_issuer or self.default_issuer or ""
 
 
 class Webhook(Section):

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,8 @@ class InstanceHeader:
         Of the segments or ROIs, in file order.
     drawn_on : tuple of str
         Images that the contours of an RTSTRUCT name, one by one; sorted.
+    issuer_by_default : bool
+        The object carries no issuer: `issuer` is by the settings.
     """
 
     sop_class_uid: str
@@ -121,11 +123,33 @@ class InstanceHeader:
     author: str = ""
     labels: tuple[str, ...] = ()
     drawn_on: tuple[str, ...] = ()
+    issuer_by_default: bool = False
+
+    def issued_by(self, default: str) -> "InstanceHeader":
+        """With this issuer of its Patient ID, where the object carries none.
+
+        Parameters
+        ----------
+        default : str
+            As in `Identity`; "" for unknown.
+
+        Returns
+        -------
+        InstanceHeader
+        """
+        if self.issuer or not self.patient_id or not default:
+            return self
+        return replace(self, issuer=default, issuer_by_default=True)
 
     @property
     def identity(self) -> Identity:
         """Who the object is of."""
         return Identity(self.patient_id, self.issuer, self.birth_date, self.sex, self.patient_name)
+
+    @property
+    def stated(self) -> Identity:
+        """Who the object itself says it is of, without an issuer by default."""
+        return replace(self.identity, issuer="") if self.issuer_by_default else self.identity
 
     @property
     def is_image(self) -> bool:

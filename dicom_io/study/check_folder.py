@@ -14,7 +14,9 @@ from mirv.dicom_io.study.matching import match, unmatched
 from mirv.dicom_io.study.series_checks import series_rows
 
 
-def check_folder(paths: Sequence[Path], reading: Reading) -> tuple[QualityRow, ...]:
+def check_folder(
+    paths: Sequence[Path], reading: Reading, default_issuer: str = ""
+) -> tuple[QualityRow, ...]:
     """Every check on everything in folders, without analysing anything.
 
     Parameters
@@ -22,6 +24,8 @@ def check_folder(paths: Sequence[Path], reading: Reading) -> tuple[QualityRow, .
     paths : sequence of Path
         Files and folders.
     reading : Reading
+    default_issuer : str
+        Of Patient IDs that come without one; "" for unknown.
 
     Returns
     -------
@@ -34,7 +38,7 @@ def check_folder(paths: Sequence[Path], reading: Reading) -> tuple[QualityRow, .
         A path that is not there.
     """
     found = headers_of_folder(paths)
-    outcome = match(found.headers, reading)
+    outcome = match([header.issued_by(default_issuer) for header in found.headers], reading)
     rows = [*found.quality, *outcome.quality]
     seen = set()
     for selection in outcome.selections:

@@ -58,6 +58,8 @@ class Selection:
     identity : Identity
         Who the images are of, by all they say together; of a selection queued before it was read,
         the PatientID alone.
+    default_issuer : str
+        The issuer in `identity` where images carry none and it is by the settings; else "".
     """
 
     study_uid: str
@@ -70,6 +72,7 @@ class Selection:
     input_digest: str
     quality: tuple[QualityRow, ...] = ()
     identity: Identity = NOBODY
+    default_issuer: str = ""
 
     def to_json(self) -> str:
         """JSON text, sorted keys."""
@@ -156,7 +159,7 @@ class _Series:
     @property
     def identities(self) -> list[Identity]:
         """Whose its images say they are; with more than these it is refused as several persons'."""
-        return sorted({header.identity for header in self.headers})[:MOST_IDENTITIES]
+        return sorted({header.stated for header in self.headers})[:MOST_IDENTITIES]
 
     def shares_frame(self, segmentation: InstanceHeader) -> bool:
         frames = {header.frame_of_reference_uid for header in self.headers} - {""}
@@ -281,7 +284,7 @@ def _another_person(segmentation: InstanceHeader, series: _Series) -> QualityRow
     The names alone may differ (married, misspelt): the instances it names decide then.
     """
     differing = min(
-        (compare(segmentation.identity, one).differing for one in series.identities), key=len
+        (compare(segmentation.stated, one).differing for one in series.identities), key=len
     )
     if not differing:
         return None
@@ -424,7 +427,10 @@ def digest_of(contents: Mapping[str, str]) -> str:
 
 def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
     first = series.first
-    identity = together(series.identities)
+    stated = together(series.identities)
+    # A default counts where no image says it, so never against what one says.
+    default = "" if stated.issuer else max(header.issuer for header in series.headers)
+    identity = replace(stated, issuer=stated.issuer or default)
     by_uid: Mapping[str, InstanceHeader] = {
         header.sop_instance_uid: header
         for header in (*series.headers, *(one.segmentation for one in chosen))
@@ -458,6 +464,7 @@ def _selection(series: _Series, chosen: Sequence[_Joined]) -> Selection:
         input_digest=digest_of({uid: header.sha256 for uid, header in by_uid.items()}),
         quality=tuple(rows),
         identity=identity,
+        default_issuer=default,
     )
 
 

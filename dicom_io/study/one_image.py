@@ -61,7 +61,7 @@ def _refused(check: str, found: str, wanted: str, detail: str) -> Note:
 
 
 def _several_persons(headers: Sequence[InstanceHeader]) -> bool:
-    identities = sorted({header.identity for header in headers})
+    identities = sorted({header.stated for header in headers})
     return len(identities) > MOST_IDENTITIES or any(
         compare(*pair).sameness is Sameness.OTHER for pair in combinations(identities, 2)
     )

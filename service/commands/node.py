@@ -63,7 +63,7 @@ def doctor(
         check_if_named(spool.folder, catalogue)
         findings = check(spool, catalogue, thorough=thorough)
         if repair:
-            put_right(spool, catalogue, findings)
+            put_right(spool, catalogue, findings, issuer_of=settings.identity.issuer_of)
     for name in ("unindexed", "missing", "damaged", "outputs_missing"):
         found = getattr(findings, name)
         out().print(Text(f"{name}: {len(found)}"))

@@ -110,7 +110,8 @@ def check(
     from mirv.service.study import result_tables
 
     described = describe(headers_of_folder(paths).headers, per_slice=per_slice)
-    rows = check_folder(paths, load_settings(config).reading)
+    settings = load_settings(config)
+    rows = check_folder(paths, settings.reading, settings.identity.issuer_of_folder())
     with opening():
         if csv is not None:
             csv.write_bytes(

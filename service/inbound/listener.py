@@ -20,7 +20,7 @@ from mirv.service.inbound.wire.idleness import silent_s
 from mirv.service.inbound.wire.receive_buffer import Budget
 from mirv.service.inbound.wire.server import HardenedServer, Serving, start_server
 from mirv.service.inbound.wire.store_requests import StoreRequest, Storing
-from mirv.service.objects.intake import Intake, Taken, Verdict
+from mirv.service.objects.intake import Intake, Taken, Verdict, no_issuer
 from mirv.service.objects.spool import Spool
 from mirv.service.peers.admission import Admission
 from mirv.service.peers.commitment import (
@@ -68,8 +68,8 @@ class Listener:
     settings : config.settings.network.Listener
     spool : Spool
     catalogue : Catalogue
-    clock : callable
-        Seconds since 1970.
+    issuer_of : callable
+        As for `Intake`.
     commitment : CommitmentCalls, optional
         Who is told of storage commitment messages; none: nobody.
     shared_slots : Slots, optional
@@ -82,7 +82,7 @@ class Listener:
         settings: network.Listener,
         spool: Spool,
         catalogue: Catalogue,
-        clock: Callable[[], float] = time.time,
+        issuer_of: Callable[[str], str] = no_issuer,
         *,
         commitment: CommitmentCalls | None = None,
         shared_slots: Slots | None = None,
@@ -94,7 +94,7 @@ class Listener:
         self._settings = settings
         self._admission = Admission(settings)
         self._spool = spool
-        self._intake = Intake(spool, catalogue, clock)
+        self._intake = Intake(spool, catalogue, issuer_of=issuer_of)
         self._server: HardenedServer | None = None
         self._ae = self._application_entity()
 

@@ -103,6 +103,7 @@ def _listening(message: dict[str, Any], node: _NodeLine) -> tuple[Catalogue, Lis
         settings,
         Spool(folder.spool),
         catalogue,
+        network.IdentityRules.model_validate(message["identity"]).issuer_of,
         commitment=CommitmentCalls(node.report, node.request),
         shared_slots=Slots(settings.max_associations, folder.association_slots),
     )

@@ -56,6 +56,7 @@ class ListenerProcesses:
     catalogue_url : str
     commitment : CommitmentCalls
         As for `Listener`; called in the node's own process.
+    identity : config.settings.network.IdentityRules
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class ListenerProcesses:
         folder: Path,
         catalogue_url: str,
         commitment: CommitmentCalls,
+        identity: network.IdentityRules,
     ) -> None:
         self._settings = settings
         self._message = {
             "listener": settings.model_dump(mode="json"),
+            "identity": identity.model_dump(mode="json"),
             "folder": str(folder),
             "catalogue_url": catalogue_url,
             "log_level": logging.getLevelName(logging.getLogger().getEffectiveLevel()),

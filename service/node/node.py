@@ -131,9 +131,9 @@ class Node:
         with opening():
             name_spool(self.spool.folder, self.catalogue, time.time())
         self.catalogue.events.add(time.time(), EventKind.NODE_STARTED, swept=swept)
-        repair.put_right(
-            self.spool, self.catalogue, repair.check(self.spool, self.catalogue, in_flight_s=0)
-        )
+        findings = repair.check(self.spool, self.catalogue, in_flight_s=0)
+        issuer_of = settings.identity.issuer_of
+        repair.put_right(self.spool, self.catalogue, findings, issuer_of=issuer_of)
         clock.look()  # what the repair indexed came before a jump forward
         self._extractor = extractor_from(settings)
         work = WorkContext(settings, self.plan, self.spool, self.catalogue, self._extractor)
@@ -152,11 +152,15 @@ class Node:
             self._http.start()
 
     def _listening(self, work: WorkContext) -> Listener | ListenerProcesses:
-        settings = self.settings.listener
+        settings, identity = self.settings.listener, self.settings.identity
         told = CommitmentCalls(partial(note_report, work), answer_commitment)
         if settings.processes == 1:
-            return Listener(settings, self.spool, self.catalogue, commitment=told)
-        return ListenerProcesses(settings, self.settings.folder, catalogue_url(self.settings), told)
+            return Listener(
+                settings, self.spool, self.catalogue, identity.issuer_of, commitment=told
+            )
+        return ListenerProcesses(
+            settings, self.settings.folder, catalogue_url(self.settings), told, identity
+        )
 
     def _scheduling(self) -> Loop:
         settings = self.settings
@@ -215,7 +219,8 @@ class Node:
         return Loop("house", turn, rest_s=_SLOWEST_TICK_S)
 
     def _following(self) -> list[Loop]:
-        intake = Intake(self.spool, self.catalogue)
+        issuer_of = self.settings.identity.issuer_of
+        intake = Intake(self.spool, self.catalogue, issuer_of=issuer_of)
         largest = self.settings.listener.max_object_mb * 1024**2
         loops = []
         for wanted in self.settings.follow:

@@ -48,6 +48,11 @@ class Taken:
     reason: Reason | None = None
 
 
+def no_issuer(_source: str) -> str:
+    """It stays unknown."""
+    return ""
+
+
 class Intake:
     """Where objects enter.
 
@@ -57,11 +62,19 @@ class Intake:
     catalogue : Catalogue
     clock : callable
         Seconds since 1970.
+    issuer_of : callable
+        Who issued the Patient ID of an object that carries no issuer, told its source; "" for
+        unknown.
     """
 
     def __init__(
-        self, spool: Spool, catalogue: Catalogue, clock: Callable[[], float] = time.time
+        self,
+        spool: Spool,
+        catalogue: Catalogue,
+        clock: Callable[[], float] = time.time,
+        issuer_of: Callable[[str], str] = no_issuer,
     ) -> None:
+        self._issuer_of = issuer_of
         self._spool = spool
         self._catalogue = catalogue
         self._clock = clock
@@ -168,7 +181,7 @@ class Intake:
             size=file.size,
             source=source,
             own_output=made_here or header.own,
-            header=header.to_json(),
+            header=header.issued_by(self._issuer_of(source)).to_json(),
             referenced_series=tuple(header.referenced_series),
             patient_id=header.patient_id,
         )

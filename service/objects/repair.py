@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mirv.analysis.errors import Reason, Unsuitable
 from mirv.dicom_io.files.header import read_header
 from mirv.service.catalogue import Catalogue, Conflict, NewCorrection
-from mirv.service.objects.intake import UNTOLD, Intake, set_aside
+from mirv.service.objects.intake import UNTOLD, Intake, no_issuer, set_aside
 from mirv.service.objects.same_object import differences
 from mirv.service.objects.spool import Spool, StoredObject, content_digest
 from mirv.service.runtime.log import get_logger
@@ -89,7 +89,11 @@ def check(
 
 
 def put_right(
-    spool: Spool, catalogue: Catalogue, findings: Findings, clock: Callable[[], float] = time.time
+    spool: Spool,
+    catalogue: Catalogue,
+    findings: Findings,
+    clock: Callable[[], float] = time.time,
+    issuer_of: Callable[[str], str] = no_issuer,
 ) -> None:
     """Put right what can be: index, put aside, mark for being sent again.
 
@@ -101,10 +105,12 @@ def put_right(
         Of `check`.
     clock : callable
         Seconds since 1970.
+    issuer_of : callable
+        As for `Intake`.
     """
     for sha256 in findings.damaged:
         _put_damaged_aside(spool, catalogue, sha256, clock())
-    intake = Intake(spool, catalogue, clock)
+    intake = Intake(spool, catalogue, clock, issuer_of)
     for sha256 in findings.unindexed:
         if sha256 not in findings.damaged:
             _index(spool, catalogue, intake, sha256, clock())

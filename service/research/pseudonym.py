@@ -162,9 +162,8 @@ class Pseudonymiser:
                     input_digest=self._digest(result.provenance.input_digest),
                     prior_input_digest=self._digest(result.provenance.prior_input_digest),
                     prior_study_uid=self.uid(result.provenance.prior_study_uid),
-                    prior_study_date=self.date(
-                        record.patient_id or record.study_uid, result.provenance.prior_study_date
-                    ),
+                    prior_study_date=self.date(who, result.provenance.prior_study_date),
+                    default_issuer="",
                 ),
                 changes=tuple(self._changes(result)),
                 identities={

@@ -86,7 +86,9 @@ def process_folder(
     result = FolderResult()
     found = headers_of_folder(paths)
     result.refused.extend(found.quality)
-    matched = match([header for header in found.headers if not header.own], settings.reading)
+    issuer = settings.identity.issuer_of_folder()
+    headers = [header.issued_by(issuer) for header in found.headers if not header.own]
+    matched = match(headers, settings.reading)
     result.refused.extend(matched.quality)
     result.refused.extend(
         _unmatched(waiting, alone=not matched.selections) for waiting in matched.waiting

@@ -59,7 +59,7 @@ def analyse_selection(
             "found no lesion in the segmentations of this image, wanted at least one",
         )
     lesions = extractor.extract(study.volume, study.lesions, plan.profiles, progress)
-    origin = provenance(study, plan)
+    origin = replace(provenance(study, plan), default_issuer=selection.default_issuer)
     if prior is not None:
         origin = replace(
             origin,

@@ -119,4 +119,7 @@ def _provenance_of(result: StudyResult) -> dict[str, Any]:
     for lesion in result.lesions:
         own = diagnostics.setdefault(lesion.profile, {})
         own[lesion.tracking_uid] = dict(lesion.diagnostics)
-    return {**asdict(result.provenance), "diagnostics": diagnostics}
+    origin = asdict(result.provenance)
+    if not result.provenance.default_issuer:
+        del origin["default_issuer"]  # nothing was taken by default
+    return {**origin, "diagnostics": diagnostics}

@@ -46,7 +46,8 @@ def take_series(name: str, study_uid: str, series_uid: str) -> int:
     """Take in a series of the source of this name; how many objects it gave."""
     work = work_context()
     (source,) = [one for one in work.settings.sources if one.name == name]
-    intake = Intake(work.spool, work.catalogue, work.clock)
+    issuer_of = work.settings.identity.issuer_of
+    intake = Intake(work.spool, work.catalogue, work.clock, issuer_of)
     number = fetch_series(
         source,
         study_uid,

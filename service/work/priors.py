@@ -1,19 +1,20 @@
 """Looking for an earlier study to compare with, and fetching it, as durable work."""
 
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, error
-from pydicom import dcmread
 
-from mirv.analysis.errors import Reason, Unsuitable
+from mirv.analysis.errors import Reason
+from mirv.config.settings import Settings
 from mirv.config.settings.network import Source
 from mirv.config.settings.processing import Priors
 from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue import PriorSearch, RunRow
 from mirv.service.peers.sources.query import series_of, studies_of
 from mirv.service.runtime.log import get_logger
-from mirv.service.work.context import PRIORS, WorkContext, work_context, worth_repeating
+from mirv.service.work.context import PRIORS, work_context, worth_repeating
 from mirv.service.work.fetches import take_series
 from mirv.service.work.schedule.prior_rule import (
     Candidate,
@@ -89,7 +90,7 @@ def _find_prior(name: str, run_id: str) -> list[str]:
     if work.catalogue.priors.is_prior(run.study_uid):
         return []
     (source,) = [one for one in work.settings.sources if one.name == name]
-    found = _prior_at(source, _patient(work, run), rule, work.settings.listener.ae_title)
+    found = _prior_at(source, _patient(run), rule, work.settings)
     note, now = partial(work.catalogue.priors.note, run_id, source=name), work.clock()
     if isinstance(found, Reason):
         note(PriorSearch.MISSING, run.study_uid, now, why=str(found))
@@ -100,11 +101,16 @@ def _find_prior(name: str, run_id: str) -> list[str]:
     return [uid, *found.segmentations()]
 
 
-def _prior_at(source: Source, patient: Patient, rule: Priors, ae_title: str) -> Candidate | Reason:
+def _prior_at(
+    source: Source, patient: Patient, rule: Priors, settings: Settings
+) -> Candidate | Reason:
+    ae_title = settings.listener.ae_title
+    issuer = settings.identity.issuer_of(f"fetch:{source.name}")  # as what it gives is indexed
     dates = window(patient, rule)
     if isinstance(dates, Reason):
         return dates
-    studies = studies_of(source, patient.patient_id, *dates, ae_title)
+    found = studies_of(source, patient.patient_id, *dates, ae_title)
+    studies = [replace(one, issuer=one.issuer or issuer) for one in found]
     return choose(
         patient,
         [
@@ -115,18 +121,12 @@ def _prior_at(source: Source, patient: Patient, rule: Priors, ae_title: str) -> 
     )
 
 
-def _patient(work: WorkContext, run: RunRow) -> Patient:
+def _patient(run: RunRow) -> Patient:
     selection = Selection.from_json(run.selection)
-    row = work.catalogue.instances.find(selection.images[0])
-    if row is None or row.removed_at is not None:
-        raise Unsuitable("object_gone", "the study's images are no longer stored")
-    tags = ["IssuerOfPatientID", "PatientBirthDate"]
-    path = work.spool.path(row.sha256)
-    ds = dcmread(path, stop_before_pixels=True, specific_tags=tags)
     return Patient(
         patient_id=run.patient_id,
-        issuer=str(ds.get("IssuerOfPatientID") or ""),
-        birth_date=str(ds.get("PatientBirthDate") or ""),
+        issuer=selection.identity.issuer,
+        birth_date=selection.identity.birth_date,
         study_uid=run.study_uid,
         study_date=run.study_date,
         modality=selection.modality,

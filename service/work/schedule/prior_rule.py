@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from mirv.analysis.errors import Reason
 from mirv.config.settings.processing import Priors
 from mirv.dicom_io.standard.classes import SEGMENTATION_MODALITIES
+from mirv.dicom_io.standard.person import Identity, Sameness, birth_date, compare
 from mirv.service.peers.sources.query import WILDCARDS, FoundSeries, FoundStudy
 
 
@@ -68,11 +69,10 @@ def window(patient: Patient, rule: Priors) -> tuple[str, str] | Reason:
 
 def is_same_patient(patient: Patient, study: FoundStudy) -> bool:
     """The same PatientID, and birth date or issuer known on both sides; none that differ."""
-    if study.patient_id != patient.patient_id:
-        return False
-    pairs = ((patient.birth_date, study.birth_date), (patient.issuer, study.issuer))
-    known = [(ours, theirs) for ours, theirs in pairs if ours and theirs]
-    return bool(known) and all(ours == theirs for ours, theirs in known)
+    ours, theirs = (
+        Identity(one.patient_id, one.issuer, birth_date(one.birth_date)) for one in (patient, study)
+    )
+    return compare(ours, theirs).sameness is Sameness.SAME
 
 
 def worth_looking_into(patient: Patient, studies: Sequence[FoundStudy]) -> list[FoundStudy]:

@@ -11,6 +11,7 @@ from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.folder import headers_of_folder
 from mirv.dicom_io.files.header import InstanceHeader
 from mirv.dicom_io.phantom.patient import write_study
+from mirv.dicom_io.standard.person import Identity
 from mirv.dicom_io.study.matching import MatchOutcome, Selection, match
 
 READING = Reading()
@@ -253,6 +254,32 @@ def test_a_detail_that_some_images_lack_is_no_other_person(headers: list[Instanc
     scans = [replace(one, **ANNA) if i % 2 else one for i, one in enumerate(images(headers))]
     scans = [replace(one, patient_name="Anna^A", sex="F") for one in scans]
     assert only(match([*scans, replace(seg(headers), **ANNA)], READING)).images
+
+
+def test_a_series_is_of_whom_its_images_tell_together(headers: list[InstanceHeader]) -> None:
+    """The first one need not say it all."""
+    first, *rest = images(headers)
+    scans = [first, *(replace(one, **{**ANNA, "sex": first.sex}) for one in rest)]
+    scans = [replace(one, patient_name="Anna^A") for one in scans]
+    plain = replace(seg(headers), patient_name="")
+    (selection,) = match([*scans, plain], READING).selections
+    assert selection.identity == Identity(
+        first.patient_id, ANNA["issuer"], ANNA["birth_date"], first.sex, "Anna^A"
+    )
+
+
+def test_an_issuer_by_default_counts_where_none_is_said_and_against_none(
+    headers: list[InstanceHeader],
+) -> None:
+    first, *rest = images(headers)
+    theirs = seg(headers).issued_by("ELSEWHERE")
+    said = [replace(first, issuer="HERE"), *(one.issued_by("ELSEWHERE") for one in rest)]
+    selection = only(match([*said, theirs], READING))
+    assert (selection.identity.issuer, selection.default_issuer) == ("HERE", "")
+    silent = [first.issued_by("HERE"), *(one.issued_by("HERE") for one in rest)]
+    selection = only(match([*silent, theirs], READING))
+    assert (selection.identity.issuer, selection.default_issuer) == ("HERE", "HERE")
+    assert Selection.from_json(selection.to_json()) == selection
 
 
 def test_images_of_two_frames_of_reference_in_one_series_are_never_stacked(

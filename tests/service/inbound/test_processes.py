@@ -20,6 +20,7 @@ from pynetdicom import AE, evt
 
 from mirv.analysis.errors import Transient
 from mirv.config.fresh_interpreter import command
+from mirv.config.settings.network import IdentityRules
 from mirv.config.settings.network import Listener as ListenerSettings
 from mirv.service.catalogue import Catalogue, EventKind, sqlite_url
 from mirv.service.inbound import process as listener_process
@@ -50,7 +51,7 @@ SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
 class Served:
     """Two listener processes with their spool and catalogue."""
 
-    def __init__(self, folder: Path, **wanted: Any) -> None:
+    def __init__(self, folder: Path, identity: IdentityRules | None = None, **wanted: Any) -> None:
         self.port = free_port()
         url = sqlite_url(folder / "catalogue.sqlite")
         self.store, self.spool = Catalogue(url), Spool(folder / "spool")
@@ -65,6 +66,7 @@ class Served:
                 lambda report: self._note(self.reports, report),
                 lambda *told: self._note(self.requests, told),
             ),
+            identity or IdentityRules(),
         )
 
     def _note(self, where: list[Any], what: Any) -> None:
@@ -94,8 +96,8 @@ class Served:
 
 
 @contextmanager
-def served(folder: Path, **wanted: Any) -> Iterator[Served]:
-    running = Served(folder, **wanted)
+def served(folder: Path, *identity: IdentityRules, **wanted: Any) -> Iterator[Served]:
+    running = Served(folder, *identity, **wanted)
     running.listener.start()
     try:
         yield running
@@ -150,6 +152,21 @@ def _to_send(number: int) -> Dataset:
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return ds
+
+
+def test_a_process_knows_who_issued_the_patient_ids_of_a_caller(tmp_path: Path) -> None:
+    rules = ({"issuer": "HOSP", "ae_title": "SENDER0"},)
+    identity = IdentityRules(default_issuer="ELSE", issuers=rules)  # type: ignore[arg-type]
+    with served(tmp_path, identity) as running:
+        with Senders(running.port, 2, 1):
+            pass
+        rows = {row.sop_instance_uid: row for row in running.store.instances.all()}
+        headers = running.store.studies.headers({row.study_uid for row in rows.values()})
+    issuers = {
+        rows[header["sop_instance_uid"]].source.partition("@")[0]: header["issuer"]
+        for header in map(json.loads, headers)
+    }
+    assert issuers == {"SENDER0": "HOSP", "SENDER1": "ELSE"}
 
 
 def test_all_take_in_and_audit_and_one_that_dies_loses_nothing(tmp_path: Path) -> None:

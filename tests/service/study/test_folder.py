@@ -72,7 +72,9 @@ SMALL = {"n_lesions": 2, "shape": (16, 64, 64), "spacing": (5.0, 2.4, 2.4)}
 SEX_UNKNOWN = {"PatientSex": ""}
 
 
-def compared(folder: Path, tags: list[dict[str, str]]) -> tuple[list[bool], list[list[str]]]:
+def compared(
+    folder: Path, tags: list[dict[str, str]], **identity: str
+) -> tuple[list[bool], list[list[str]]]:
     """Of one patient's studies, by their images' tags: which are compared, and what is said."""
     uids = []
     for number, of_study in enumerate(tags):
@@ -89,7 +91,9 @@ def compared(folder: Path, tags: list[dict[str, str]]) -> tuple[list[bool], list
             setattr(ds, tag, "")
         ds.save_as(into / "SEG.dcm")
         uids.append(made.identity.study_uid)
-    settings = Settings(spaces=(), profiles=("henry2022",), outputs={"extras": ()})
+    settings = Settings(
+        spaces=(), profiles=("henry2022",), outputs={"extras": ()}, identity=identity
+    )
     outcome = process_folder([folder / "in"], folder / "out", settings)
     assert outcome.exit_code == 0
     of = {
@@ -136,6 +140,18 @@ def test_a_study_that_could_be_of_either_of_two_is_compared_with_neither(tmp_pat
     several = "several persons under one Patient ID"
     found = compared(tmp_path, [{**one, "PatientName": "Anonymous"} for one in tags])
     assert found == ([False] * 3, [[], [several], [several, "another sex"]])
+
+
+@pytest.mark.parametrize("default", ["HERE", "ELSEWHERE"])
+def test_a_patient_id_without_issuer_is_of_the_default_one(tmp_path: Path, default: str) -> None:
+    """It tells persons apart as a written one does, and provenance says that it was not written."""
+    tags = [{"IssuerOfPatientID": "HERE"}, {}]  # the segmentations carry none
+    found = compared(tmp_path, tags, folder_issuer=default)
+    same = default == "HERE"
+    said = [] if same else ["another Issuer of Patient ID"]
+    assert found == ([False, same], [[], said])
+    results = json.loads((tmp_path / "out" / "provenance.json").read_text())["results"]
+    assert [one.get("default_issuer") for one in results] == [None, default]
 
 
 # --- a follow-up ----------------------------------------------------------------------------------

@@ -277,7 +277,10 @@ def hide_empty(key: bytes) -> str:
 def test_an_earlier_study_is_linked_by_pseudonyms_only() -> None:
     plain = follow_up()
     linked = replace(
-        plain.result, provenance=replace(plain.result.provenance, prior_input_digest="aa")
+        plain.result,
+        provenance=replace(
+            plain.result.provenance, prior_input_digest="aa", default_issuer="HOSPITAL"
+        ),
     )
     hide = Pseudonymiser(b"k" * 32)
     hidden = hide.record(replace(plain, result=linked))
@@ -290,6 +293,7 @@ def test_an_earlier_study_is_linked_by_pseudonyms_only() -> None:
     assert matched.tracking_uid == hidden.result.lesions[0].tracking_uid
     assert (matched.name, gone.name) == ("lesion 1", "earlier lesion")
     assert hidden.result.identities[matched.tracking_uid] == LesionIdentity(True)
+    assert earlier.default_issuer == "", "it names the hospital"
 
 
 def test_dates_of_one_patient_keep_their_distance() -> None:
