@@ -1,6 +1,5 @@
 """Runs of one patient: which study is compared with which, and who waits for whom."""
 
-import json
 from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
@@ -8,7 +7,7 @@ import sqlalchemy as sa
 from mirv.dicom_io.standard.person import Identity
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
-from mirv.service.catalogue.run_rows import RunRow, run_row
+from mirv.service.catalogue.run_rows import RunRow, identity_of, run_row
 from mirv.service.catalogue.states import UNDER_WAY, RunState
 
 _AT_A_TIME = 500
@@ -21,8 +20,8 @@ class Comparisons:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def identities(self, patient_id: str | None = None) -> dict[tuple[str, str], Identity]:
-        """Who the images of current runs are of; of an image with several, its newest one.
+    def identities(self, patient_id: str | None = None) -> set[tuple[str, str, Identity]]:
+        """Who the images of current runs are of.
 
         Parameters
         ----------
@@ -31,23 +30,21 @@ class Comparisons:
 
         Returns
         -------
-        dict of (Study, Series Instance UID) to Identity
+        set of (Study Instance UID, Series Instance UID, Identity)
         """
         table = schema.runs
-        query = (
-            sa.select(table.c.study_uid, table.c.series_uid, table.c.patient_id, table.c.selection)
-            .where(table.c.superseded_by.is_(None))
-            # One that has not finished is to take the place of one that has.
-            .order_by(table.c.created_at, table.c.state != RunState.FINISHED, table.c.run_id)
+        query = sa.select(
+            table.c.study_uid, table.c.series_uid, table.c.selection, table.c.patient_id
+        ).where(
+            table.c.superseded_by.is_(None),
+            table.c.reason_code != "several_patients",  # those tell of no one
         )
         if patient_id is not None:
             query = query.where(table.c.patient_id == patient_id)
         with self._database.read() as connection:
             return {
-                (study, series): Identity(
-                    **json.loads(selection).get("identity", {"patient_id": patient})
-                )
-                for study, series, patient, selection in connection.execute(query)
+                (study, series, identity_of(*told))
+                for study, series, *told in connection.execute(query)
             }
 
     def earlier(self, patient_id: str, study_date: str) -> list[RunRow]:
@@ -144,7 +141,7 @@ class Comparisons:
             return set(connection.scalars(sa.select(column).where(column > since)))
 
     def comparable(self, since: int, patients: Collection[str] = ()) -> list[RunRow]:
-        """Current finished runs that what is new of their patients may concern.
+        """The latest runs of images that what is new of their patients may concern.
 
         A new study may be an earlier one of theirs, or tell that two persons share the Patient ID.
 
@@ -159,24 +156,25 @@ class Comparisons:
         Returns
         -------
         list of RunRow
-            Of Patient IDs with several current runs.
+            In any state, of Patient IDs with several current runs; not those that another is to
+            take the place of.
         """
         runs, finishes = schema.runs.alias("news"), schema.finishes
         news = sa.select(runs.c.patient_id).join(finishes, finishes.c.run_id == runs.c.run_id)
-        found = self._finished_of(news.where(finishes.c.id > since))
+        found = self._current_of(news.where(finishes.c.id > since))
         wanted = sorted(patients)
         for first in range(0, len(wanted), _AT_A_TIME):
-            found |= self._finished_of(wanted[first : first + _AT_A_TIME])
-        return list(found.values())
+            found |= self._current_of(wanted[first : first + _AT_A_TIME])
+        replaced = {run.predecessor for run in found.values()}
+        return [run for run in found.values() if run.run_id not in replaced]
 
-    def _finished_of(self, patients: sa.Select[tuple[str]] | Collection[str]) -> dict[str, RunRow]:
+    def _current_of(self, patients: sa.Select[tuple[str]] | Collection[str]) -> dict[str, RunRow]:
         table, other = schema.runs, schema.runs.alias("other")
         query = (
             sa.select(table)
             .where(
                 table.c.patient_id.in_(patients),
                 table.c.patient_id != "",
-                table.c.state == RunState.FINISHED,
                 table.c.superseded_by.is_(None),
                 sa.exists().where(
                     other.c.patient_id == table.c.patient_id,

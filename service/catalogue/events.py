@@ -31,6 +31,7 @@ class EventKind(StrEnum):
     CANCELLED = "cancelled"  # a run or a delivery
     SUPERSEDED = "superseded"  # another run took its place
     WITHDRAWN = "withdrawn"  # its input was corrected
+    IMAGE_OF_ANOTHER = "image_of_another"  # another person's run is under its UIDs, and stays
     # Earlier studies
     PRIOR_FOUND = "prior_found"  # a source has one: its study is named
     PRIOR_MISSING = "prior_missing"  # a source has none, and why

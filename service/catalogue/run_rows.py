@@ -1,9 +1,11 @@
 """What the catalogue says of a run and of what it made, row by row."""
 
+import json
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from mirv.dicom_io.standard.person import Identity
 from mirv.service.catalogue.states import RunState
 
 USUAL_PRIORITY = 100
@@ -110,3 +112,18 @@ class ArtifactRow:
 def run_row(found: sa.RowMapping) -> RunRow:
     """A row of the table as a run."""
     return RunRow(**{**found, "state": RunState(found["state"])})
+
+
+def identity_of(selection: str, patient_id: str) -> Identity:
+    """Who the images of a run are of; of one queued before that was read, its Patient ID's.
+
+    Parameters
+    ----------
+    selection, patient_id : str
+        As in `RunRow`.
+
+    Returns
+    -------
+    Identity
+    """
+    return Identity(**json.loads(selection).get("identity", {"patient_id": patient_id}))

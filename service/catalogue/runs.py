@@ -9,6 +9,7 @@ from mirv.analysis.errors import Reason
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.events import EventKind, record
+from mirv.service.catalogue.replacing import replaced_by, results_of_another
 from mirv.service.catalogue.run_rows import ArtifactRow, NewRun, RunRow, run_row
 from mirv.service.catalogue.states import (
     CORRECTED,
@@ -33,6 +34,7 @@ class Runs:
         The finished run of the same image that is current becomes the predecessor; where there is
         none, one that a correction withdrew and whose images are these now. Runs of the
         image that have not finished are superseded at once: their input is no longer the latest.
+        Runs of another person's image under the same UIDs stay as they are, and it is said.
 
         Parameters
         ----------
@@ -47,9 +49,20 @@ class Runs:
         with self._database.write() as connection:
             if self._known(connection, new.run_id):
                 return False
-            predecessor, unfinished = _replaced(connection, new)
+            others = results_of_another(connection, new)
+            predecessor, unfinished = replaced_by(connection, new, others)
             _insert(connection, new, predecessor, now, state=RunState.QUEUED)
             record(connection, now, EventKind.QUEUED, study_uid=new.study_uid, run_id=new.run_id)
+            if others:
+                record(
+                    connection,
+                    now,
+                    EventKind.IMAGE_OF_ANOTHER,
+                    study_uid=new.study_uid,
+                    run_id=new.run_id,
+                    runs=sorted(others),
+                    differing=sorted({field for found in others.values() for field in found}),
+                )
             for run_id in unfinished:
                 _supersede(connection, run_id, new.run_id, new.study_uid, now)
         return True
@@ -73,7 +86,7 @@ class Runs:
         with self._database.write() as connection:
             if self._known(connection, new.run_id):
                 return False
-            predecessor, unfinished = _replaced(connection, new)
+            predecessor, unfinished = replaced_by(connection, new)
             if predecessor is None and not unfinished:
                 return False
             _insert(
@@ -399,27 +412,6 @@ class Runs:
             return {sha256 for query in queries for sha256 in connection.scalars(query)}
 
 
-def _replaced(connection: sa.Connection, new: NewRun) -> tuple[str | None, list[str]]:
-    """What a new run of an image replaces: its last result, and the runs that have not finished."""
-    table = schema.runs
-    current = connection.execute(
-        sa.select(table.c.run_id, table.c.state, table.c.predecessor)
-        .where(
-            table.c.study_uid == new.study_uid,
-            table.c.series_uid == new.series_uid,
-            table.c.superseded_by.is_(None),
-        )
-        .order_by(table.c.finished_at.desc())
-    ).all()
-    finished = [run.run_id for run in current if run.state == RunState.FINISHED]
-    unfinished = [run for run in current if run.state != RunState.FINISHED]
-    # Where the result was withdrawn, the run that was refused names it.
-    before = finished or [run.predecessor for run in unfinished if run.predecessor]
-    return (before[0] if before else _withdrawn(connection, new)), [
-        run.run_id for run in unfinished
-    ]
-
-
 def _insert(
     connection: sa.Connection, new: NewRun, predecessor: str | None, now: float, **more: object
 ) -> None:
@@ -427,22 +419,6 @@ def _insert(
         **asdict(new), "created_at": int(now), "round": 0, "predecessor": predecessor, **more
     }  # fmt: skip
     connection.execute(schema.runs.insert().values(values))
-
-
-def _withdrawn(connection: sa.Connection, new: NewRun) -> str | None:
-    """The last run that a correction withdrew into this place and no other run replaced."""
-    table, places = schema.runs, schema.withdrawals
-    return connection.scalar(
-        sa.select(table.c.run_id)
-        .join(places, places.c.run_id == table.c.run_id)
-        .where(
-            places.c.study_uid == new.study_uid,
-            places.c.series_uid == new.series_uid,
-            table.c.superseded_by == CORRECTED,
-        )
-        .order_by(table.c.finished_at.desc())
-        .limit(1)
-    )
 
 
 def _end(

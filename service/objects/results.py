@@ -64,7 +64,9 @@ class Persons:
     keys: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def of(self, record: ResultRecord) -> str:
-        """Key of the person of a result; of one that came since, its own.
+        """Key of the person of a result; its own where that is not known.
+
+        That is of one that came since, and of an image that is two persons' by its UIDs.
 
         Parameters
         ----------
@@ -91,5 +93,8 @@ def current_persons(catalogue: Catalogue) -> Persons:
     Persons
     """
     known = catalogue.comparisons.identities()
-    keys = persons_of_studies((study, identity) for (study, _), identity in known.items())
-    return Persons({image: keys[image[0], identity] for image, identity in known.items()})
+    keys = persons_of_studies((study, identity) for study, _, identity in known)
+    found: dict[tuple[str, str], set[str]] = {}
+    for study, series, identity in known:
+        found.setdefault((study, series), set()).add(keys[study, identity])
+    return Persons({image: of for image, (of, *more) in found.items() if not more})

@@ -41,7 +41,7 @@ class KnownPersons:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._arriving: dict[tuple[str, str], Identity] = {}
+        self._arriving = set[tuple[str, Identity]]()
 
     def expect(self, selections: Iterable[Selection]) -> None:
         """Take what is being matched into account, in place of what was before.
@@ -50,7 +50,7 @@ class KnownPersons:
         ----------
         selections : iterable of Selection
         """
-        self._arriving = {(one.study_uid, one.series_uid): one.identity for one in selections}
+        self._arriving = {(one.study_uid, one.identity) for one in selections}
 
     def sort_out(self, selection: Selection, runs: Sequence[RunRow]) -> Sorted:
         """Which runs are of the person of a selection.
@@ -82,17 +82,9 @@ class KnownPersons:
         return result
 
     def _keys(self, selection: Selection) -> dict[tuple[str, Identity], str]:
-        """Keys of all studies under its Patient ID; what comes counts in place of what it replaces.
-
-        Parameters
-        ----------
-        selection : Selection
-        """
         known = self._catalogue.comparisons.identities(selection.patient_id)
-        known |= {
-            image: identity
-            for image, identity in self._arriving.items()
-            if identity.patient_id == selection.patient_id
-        }
-        known[selection.study_uid, selection.series_uid] = selection.identity
-        return persons_of_studies((study, identity) for (study, _), identity in known.items())
+        studies = {(study, identity) for study, _, identity in known} | self._arriving
+        studies.add((selection.study_uid, selection.identity))
+        return persons_of_studies(
+            one for one in studies if one[1].patient_id == selection.identity.patient_id
+        )

@@ -15,6 +15,7 @@ from mirv.service.catalogue import (
     Fact,
     Jump,
     Position,
+    RunState,
     sqlite_url,
 )
 from mirv.service.catalogue.database import schema
@@ -144,8 +145,9 @@ def test_what_the_audit_trail_knew_is_found_again(url: str) -> None:
     assert not catalogue.priors.is_prior("1.c")
     assert len(catalogue.comparisons.finishes(0)) == 2
     last = max(catalogue.comparisons.finishes(0))
-    assert [run.run_id for run in catalogue.comparisons.comparable(0)] == ["a", "b"]
-    assert [run.run_id for run in catalogue.comparisons.comparable(last - 1)] == ["a", "b"]
+    for since in (0, last - 1):
+        news = catalogue.comparisons.comparable(since)
+        assert [run.run_id for run in news if run.state == RunState.FINISHED] == ["a", "b"]
     assert catalogue.comparisons.comparable(last) == []
     assert len(catalogue.events.all(kind=EventKind.CLOCK_JUMPED)) == 2, "the audit trail stays"
     # Numbers go on after those that were carried over.

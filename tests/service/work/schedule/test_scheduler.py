@@ -447,9 +447,7 @@ def test_a_newcomer_that_tells_two_persons_apart_takes_a_comparison_back(
         return run
 
     assert mine().prior == earlier
-    for number, (sex, prior) in enumerate(
-        [("M", None), (her.sex, earlier), ("M", None), (her.sex, earlier)]
-    ):
+    for number, (sex, prior) in enumerate([("M", None), ("", earlier)] * 2):
         newcomer = another_study(day, f"n{number}", "1.5", replace(her, sex=sex), "")
         day.finish(newcomer)
         assert day.later() == 1
@@ -470,3 +468,30 @@ def test_a_run_is_replaced_within_its_study_only(day: Day, study: Phantom, tmp_p
     theirs, first = day.store.runs.get("o"), day.store.runs.get(mine.run_id)
     assert theirs is not None and first is not None
     assert (theirs.predecessor, first.superseded_by) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("differing", "stays"),
+    [
+        ({"issuer": "ELSEWHERE"}, ["issuer"]),
+        ({"birth_date": "19610101"}, ["birth_date"]),
+        ({"sex": "M"}, ["sex"]),
+        ({"name": "Schmidt^Bert"}, []),  # by name alone it is the same image, named anew
+        ({"sex": ""}, []),
+    ],
+)
+def test_a_run_is_replaced_within_its_person_only(
+    day: Day, differing: dict[str, str], stays: list[str]
+) -> None:
+    """Another person's image may come under the UIDs of one that retention removed."""
+    her = Identity("17", "HERE", "19500102", "F", "Müller^Anna")
+    before = another_study(day, "b", "1.9", her, "20240101")
+    day.finish(before)
+    after = another_study(day, "a", "1.9", replace(her, **differing), "20240101")
+    day.finish(after)
+    first, second = day.store.runs.get(before), day.store.runs.get(after)
+    assert first is not None and second is not None
+    kept = bool(stays)
+    assert (second.predecessor, first.superseded_by) == ((None, None) if kept else ("b", "a"))
+    noted = day.store.events.all(kind=EventKind.IMAGE_OF_ANOTHER)
+    assert [one.detail for one in noted] == ([{"runs": ["b"], "differing": stays}] if kept else [])
