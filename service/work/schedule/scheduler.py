@@ -384,8 +384,11 @@ class Scheduler:
         """Queue anew what was begun under other profiles or rules: a run's identity names them."""
         if self._replanned:
             return
-        for run in self._catalogue.runs.all(states=UNDER_WAY, current=True):
-            if run.plan_digest != self._plan.digest:
+        begun = (*UNDER_WAY, RunState.REFUSED)
+        for run in self._catalogue.runs.all(states=begun, current=True):
+            # A worker may have come to it first, and refused it for its plan alone.
+            left = run.state != RunState.REFUSED or run.reason_code == "plan_changed"
+            if left and run.plan_digest != self._plan.digest:
                 selection = Selection.from_json(run.selection)
                 self._queue(selection, run.study_date, now, run.priority)
         self._replanned = True
