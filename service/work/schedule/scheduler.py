@@ -352,14 +352,25 @@ class Scheduler:
         if not (news or self._newcomers):
             return 0
         since = min(news) - 1 if news else last
-        new = sum(
-            self._queue(Selection.from_json(run.selection), run.study_date, now, run.priority)
+        concerned = [
+            run
             for run in self._catalogue.comparisons.comparable(since, self._newcomers)
             if run.state in (*UNDER_WAY, RunState.FINISHED) and self._has_another_prior(run)
+        ]
+        waiting = [run for run in concerned if self._earlier_at_work(run)]
+        new = sum(
+            self._queue(Selection.from_json(run.selection), run.study_date, now, run.priority)
+            for run in concerned
+            if run not in waiting
         )
         self._finishes = finishes  # now, so that a catalogue that is away loses none
-        self._newcomers = set()
+        self._newcomers = {run.patient_id for run in waiting}
         return new
+
+    def _earlier_at_work(self, run: RunRow) -> bool:
+        """True while an earlier study of the person is at work: a run is revised once, after it."""
+        earlier = self._catalogue.comparisons.under_way_before(run.patient_id, run.study_date)
+        return bool(self._persons.sort_out(Selection.from_json(run.selection), earlier).same)
 
     def _revise_after_corrections(self, now: float) -> int:
         """Queue again what is compared with a result that a correction withdrew."""
@@ -367,11 +378,8 @@ class Scheduler:
             return 0
         new = 0
         for run in self._catalogue.comparisons.with_withdrawn_priors():
-            selection = Selection.from_json(run.selection)
-            earlier = self._catalogue.comparisons.under_way_before(run.patient_id, run.study_date)
-            if not self._persons.sort_out(
-                selection, earlier
-            ).same:  # else it is revised when that one is there
+            if not self._earlier_at_work(run):
+                selection = Selection.from_json(run.selection)
                 new += self._queue(selection, run.study_date, now, run.priority)
         return new
 
