@@ -1,73 +1,62 @@
 """After any history, the node's results are those of `mirv process` on what is then valid.
 
-How many histories: the environment's MIRV_HISTORIES, else 1,000 in CI and few elsewhere. A failing
-one is printed, made as short as it goes; MIRV_HISTORY="images:A0 ..." replays it.
+How many histories: the environment's MIRV_HISTORIES, else 1,000 in CI and few elsewhere; each
+processor plays some. A failing one is printed, made as short as it goes; MIRV_HISTORY="images:A0
+..." replays it, in the process of the test.
 """
 
 import os
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import IN_CI
-from tests.service.node.histories.history import History
-from tests.service.node.histories.made import history, shortened
-from tests.service.node.histories.remembered import remembered
-from tests.service.node.histories.rig import Ground, settings_of, without_log
-from tests.service.node.histories.truth import expect_all
+from tests.service.node.histories import player
+from tests.service.node.histories.made import history
 
 SHARES = 10
 HISTORIES = int(os.environ.get("MIRV_HISTORIES") or (1000 if IN_CI else 60))
 REPLAYED = os.environ.get("MIRV_HISTORY", "")
-Play = Callable[[str], None]
 
 
 @pytest.fixture(scope="module")
-def play() -> Iterator[Play]:
-    """Plays a history on a node of its own and holds it against the folder."""
-    # In memory where there is such a folder: these tests are not about the disk.
+def base() -> Iterator[Path]:
+    """In memory where there is such a folder: these tests are not about the disk."""
     memory = Path("/dev/shm")  # noqa: S108
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as made:
-        base = Path(made)
-        ground = Ground(settings_of(base / "node"))
+        yield Path(made)
 
-        def play_one(text: str) -> None:
-            whole = zlib.crc32(text.encode()) % 4 == 0
-            with remembered(whole=whole), ground.node() as node:
-                played = History(node)
-                played.play(text)
-                expect_all(node, played.received, base / "folder")
 
-        with without_log():
-            yield play_one
-        ground.close()
+@pytest.fixture(scope="module")
+def players(base: Path) -> Iterator[ProcessPoolExecutor]:
+    """One process a processor."""
+    with ProcessPoolExecutor(
+        len(os.sched_getaffinity(0)), get_context("spawn"), player.begin, (base,)
+    ) as pool:
+        yield pool
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_the_node_equals_the_folder_after_any_history(share: int, play: Play) -> None:
-    for number in range(share, HISTORIES, SHARES):
-        text = history(number)
-        if fault_of(play, text) is None:
-            continue
-        short = shortened(text, lambda fewer: fault_of(play, fewer) is not None)
-        raise AssertionError(f"history {number}: MIRV_HISTORY={short!r}") from fault_of(play, short)
-
-
-def fault_of(play: Play, text: str) -> Exception | None:
-    """What a history fails with; None: it does not."""
-    try:
-        play(text)
-    except Exception as fault:  # noqa: BLE001 - whatever it is, the history is to be told
-        return fault
-    return None
+def test_the_node_equals_the_folder_after_any_history(
+    share: int, players: ProcessPoolExecutor
+) -> None:
+    texts = [history(number) for number in range(share, HISTORIES, SHARES)]
+    faults = players.map(player.fault_of, texts)
+    failing = [text for text, fault in zip(texts, faults, strict=True) if fault]
+    if failing:
+        short, fault = players.submit(player.shortest, failing[0]).result()
+        others = "".join(f"\nalso fails: MIRV_HISTORY={text!r}" for text in failing[1:])
+        pytest.fail(f"MIRV_HISTORY={short!r}\n{fault}{others}", pytrace=False)
 
 
 @pytest.mark.skipif(not REPLAYED, reason="no MIRV_HISTORY to replay")
-def test_a_history_replayed(play: Play) -> None:
-    play(REPLAYED)
+def test_a_history_replayed(base: Path) -> None:
+    with player.player(base) as play:
+        play(REPLAYED)
 
 
 def test_no_history_comes_twice() -> None:

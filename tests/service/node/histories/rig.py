@@ -19,7 +19,9 @@ from mirv.analysis.model import Lesion, LesionResult, Volume
 from mirv.config.profiles import ExtractionProfile
 from mirv.config.settings import Settings
 from mirv.config.settings.network import Destination
+from mirv.service import catalogue
 from mirv.service.catalogue import Catalogue, RunRow, sqlite_url
+from mirv.service.catalogue.database.engine import open_engine
 from mirv.service.catalogue.states import UNDER_WAY
 from mirv.service.objects import repair
 from mirv.service.objects.intake import Intake, Taken
@@ -27,7 +29,7 @@ from mirv.service.objects.spool import Spool
 from mirv.service.peers.destinations.outcome import DeliveryOutcome, Outgoing
 from mirv.service.peers.destinations.verdict import DeliveryVerdict
 from mirv.service.study import folder as folder_mode
-from mirv.service.study.plan import plan_from
+from mirv.service.study.plan import Plan, plan_from
 from mirv.service.work import deliveries, runs
 from mirv.service.work.context import Stopping, WorkContext, set_work_context
 from mirv.service.work.schedule.scheduler import Rules, Scheduler, Starters
@@ -124,18 +126,16 @@ class Rig:
         Runs in the order they were begun.
     """
 
-    def __init__(self, settings: Settings, store: Catalogue) -> None:
+    def __init__(self, settings: Settings, plan: Plan, spool: Spool, store: Catalogue) -> None:
+        self.settings, self.plan = settings, plan
         self.folder = settings.folder
-        self.settings = settings
-        self.plan = plan_from(settings)
         self.extractor = FewNumbers()
         self.now = 1_700_000_000.0
         self.sent: list[Sent] = []
         self.worked: list[str] = []
         self.books = Books()
         self.crash_at = 0
-        self.spool = Spool(self.folder / "spool")
-        self.store = store
+        self.spool, self.store = spool, store
         self._begin()
 
     def _begin(self) -> None:
@@ -160,7 +160,6 @@ class Rig:
         """End and start again on the same folder."""
         set_work_context(None)
         self.store.close()
-        self.spool = Spool(self.folder / "spool")
         self.store = Catalogue(sqlite_url(self.folder / "catalogue.sqlite"))
         self._begin()
 
@@ -278,7 +277,8 @@ def settings_of(folder: Path, **more: object) -> Settings:
 class Ground:
     """A node's folder that one history after another is played on, emptied between.
 
-    Its many folders and the compiled queries of its catalogue take longest to make.
+    Its many folders and the compiled queries of its catalogue take longest to make: a start makes
+    neither anew. The spool has no state but its folders, and the engines none once they are closed.
 
     Parameters
     ----------
@@ -289,7 +289,19 @@ class Ground:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._file = settings.folder / "catalogue.sqlite"
-        self._store = Catalogue(sqlite_url(self._file))
+        self._plan, self._spool = plan_from(settings), Spool(settings.folder / "spool")
+        self._engines = open_engine(sqlite_url(self._file))
+        self._store = self._opened()
+
+    def _opened(self) -> Catalogue:
+        with self._engines_kept():
+            return Catalogue(sqlite_url(self._file))
+
+    @contextmanager
+    def _engines_kept(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(catalogue, "open_engine", lambda _url: self._engines)
+            yield
 
     def close(self) -> None:
         """Close the catalogue."""
@@ -299,7 +311,8 @@ class Ground:
     def node(self) -> Iterator[Rig]:
         """A node that has just been set up."""
         self._empty()
-        with _patched(Rig(self.settings, self._store)) as made:
+        rig = Rig(self.settings, self._plan, self._spool, self._store)
+        with self._engines_kept(), _patched(rig) as made:
             try:
                 yield made
             finally:

@@ -206,9 +206,8 @@ def expect_persons_apart(node: Node, received: Received) -> None:
 
 
 def expect_rest(rig: Rig) -> None:
-    """Nothing more comes of looking again, also after a start."""
+    """Nothing more comes of a start; that nothing comes of looking again ended the last rest."""
     before = _state(rig)
-    rig.idle()
     rig.restart()
     rig.idle()
     _expect_alike(_state(rig), before)

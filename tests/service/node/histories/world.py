@@ -314,6 +314,7 @@ def telling(content: bytes) -> frozenset[bytes]:
     return frozenset(text.encode() for text in said)
 
 
+@cache
 def owner_of(content: bytes) -> str:
     """The letter of the person an object says it is of."""
     born = str(
