@@ -18,14 +18,7 @@ from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.header import InstanceHeader
 from mirv.dicom_io.model import Note, QualityOutcome, QualityRow
 from mirv.dicom_io.standard.classes import RTSTRUCT_CLASS
-from mirv.dicom_io.standard.person import (
-    NOBODY,
-    Identity,
-    Sameness,
-    compare,
-    in_words,
-    together,
-)
+from mirv.dicom_io.standard.person import NOBODY, Identity, Sameness, compare, in_words, together
 from mirv.dicom_io.study.one_image import MOST_IDENTITIES, why_not_one
 from mirv.dicom_io.study.quality_rows import row_of
 
