@@ -231,7 +231,8 @@ class IdentityRules(Section):
         Parameters
         ----------
         source : str
-            As it is noted with an object: ``AE@ADDRESS``, ``fetch:NAME`` or ``follow:NAME``.
+            As it is noted with an object: ``AE@ADDRESS``, ``fetch:NAME``, ``follow:NAME`` or
+            ``retrieve:NAME``.
 
         Returns
         -------

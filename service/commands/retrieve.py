@@ -110,7 +110,7 @@ def _shelf(
             spool = open_spool(settings)
             check_if_named(spool.folder, catalogue)
             with passage_in(NodeFolder(settings.folder).retrieving) as passage:
-                yield NodeShelf(spool, catalogue), passage
+                yield NodeShelf(spool, catalogue, settings.identity.issuer_of), passage
 
 
 def _in_a_line(outcome: "Outcome") -> str:

@@ -26,7 +26,6 @@ from mirv.service.research.retrieval.received import (
     Received,
     facts_of,
     is_usable,
-    read_back,
 )
 from mirv.service.research.retrieval.rule import SeriesFacts, outside_window, refusal
 from mirv.service.research.retrieval.shelf import Shelf
@@ -106,7 +105,7 @@ class Inquiry:
     def object_of(self, address: Address) -> Received | Reason:
         """An object: as it was kept earlier, else fetched; why it cannot be read."""
         path = self.shelf.find(address)
-        return (path and read_back(path)) or self.passage.instance(address)
+        return (path and self.passage.read_back(path)) or self.passage.instance(address)
 
     def judged(self, received: Received, told: SeriesFacts) -> SeriesFacts | Reason:
         """What an image says of its series, or why that cannot be the baseline."""

@@ -44,14 +44,6 @@ def is_usable(uid: str) -> bool:
     return is_received_uid(uid) and bool(uid.strip("."))
 
 
-def read_back(path: Path) -> Received | None:
-    """An object that was kept earlier; None when it cannot be read any more."""
-    try:
-        return Received(path, read_header(path), kept=True)
-    except (Unsuitable, OSError):
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class Passage:
     """One source, and the folder its objects come through.
@@ -67,16 +59,27 @@ class Passage:
     max_object_bytes : int
     folder : Path
         Emptied by whoever made it.
+    issuer : str
+        Of the source's Patient IDs that come without one; "" for unknown.
     """
 
     source: Source
     ae_title: str
     max_object_bytes: int
     folder: Path
+    issuer: str = ""
 
     def studies(self, patient_id: str) -> list[FoundStudy]:
         """A patient's studies of any date."""
-        return studies_of(self.source, patient_id, "", "", self.ae_title)
+        found = studies_of(self.source, patient_id, "", "", self.ae_title)
+        return [replace(study, issuer=study.issuer.strip() or self.issuer) for study in found]
+
+    def read_back(self, path: Path) -> Received | None:
+        """An object that was kept earlier; None when it cannot be read any more."""
+        try:
+            return Received(path, read_header(path).issued_by(self.issuer), kept=True)
+        except (Unsuitable, OSError):
+            return None
 
     def series_of(self, study_uid: str) -> list[FoundSeries]:
         """The series of a study."""
@@ -105,7 +108,7 @@ class Passage:
         -------
         dict of str to Received
         """
-        reception = _Reception(self.folder, address, frozenset(wanted))
+        reception = _Reception(self.folder, address, frozenset(wanted), self.issuer)
         fetch_series(
             self.source,
             address.study_uid,
@@ -127,7 +130,8 @@ class Passage:
         -------
         Received or Reason
         """
-        reception = _Reception(self.folder, address, frozenset({address.sop_instance_uid}))
+        wanted = frozenset({address.sop_instance_uid})
+        reception = _Reception(self.folder, address, wanted, self.issuer)
         fetch_instance(self.source, address, self.ae_title, reception.take, self.max_object_bytes)
         received = reception.outcome().get(address.sop_instance_uid)
         if received is not None:
@@ -140,8 +144,9 @@ class Passage:
 class _Reception:
     """Takes what comes of one request."""
 
-    def __init__(self, folder: Path, address: Address, wanted: frozenset[str]) -> None:
+    def __init__(self, folder: Path, address: Address, wanted: frozenset[str], issuer: str) -> None:
         self._folder = folder
+        self._issuer = issuer
         self._address = address
         self._wanted = wanted
         self._received: dict[str, Received] = {}
@@ -150,7 +155,7 @@ class _Reception:
 
     def take(self, content: bytes) -> None:
         try:
-            header = read_header(content)
+            header = read_header(content).issued_by(self._issuer)
         except Unsuitable as fault:
             self.unreadable = fault.reason
             return

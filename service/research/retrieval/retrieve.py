@@ -95,4 +95,5 @@ def _outcome(patient: ListedPatient, settings: Settings, shelf: Shelf, folder: P
 
 def _passage(source: Source, settings: Settings, place: Path) -> Passage:
     limit = settings.listener.max_object_mb * 1024**2
-    return Passage(source, settings.listener.ae_title, limit, place)
+    issuer = settings.identity.issuer_of(f"retrieve:{source.name}")
+    return Passage(source, settings.listener.ae_title, limit, place, issuer)

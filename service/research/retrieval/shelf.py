@@ -123,6 +123,8 @@ class NodeShelf:
     ----------
     spool : Spool
     catalogue : Catalogue
+    issuer_of : callable
+        Issuer of what comes from a source without one.
     clock : callable
         Seconds since 1970.
     """
@@ -130,12 +132,16 @@ class NodeShelf:
     dry = False
 
     def __init__(
-        self, spool: Spool, catalogue: Catalogue, clock: Callable[[], float] = time.time
+        self,
+        spool: Spool,
+        catalogue: Catalogue,
+        issuer_of: Callable[[str], str],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._spool = spool
         self._catalogue = catalogue
         self._clock = clock
-        self._intake = Intake(spool, catalogue, clock)
+        self._intake = Intake(spool, catalogue, clock, issuer_of)
 
     def find(self, address: Address) -> Path | None:
         """The file of an object the node has."""

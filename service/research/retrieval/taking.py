@@ -12,7 +12,7 @@ from mirv.service.peers.sources.fetch import Address
 from mirv.service.peers.sources.query import FoundSeries
 from mirv.service.research.retrieval.candidates import Candidate, Found, Inquiry, look_through
 from mirv.service.research.retrieval.persons import SEVERAL, are_several, other_person
-from mirv.service.research.retrieval.received import Received, read_back
+from mirv.service.research.retrieval.received import Received
 from mirv.service.research.retrieval.rule import Rank, days_from, why_not
 
 
@@ -151,7 +151,7 @@ def _kept(inquiry: Inquiry, best: Candidate) -> dict[str, Received]:
     found = {}
     for uid in best.objects:
         path = inquiry.shelf.find(_address(best, uid))
-        received = path and read_back(path)
+        received = path and inquiry.passage.read_back(path)
         if received:
             found[uid] = received
     return found

@@ -170,6 +170,28 @@ def test_a_dry_run_keeps_nothing_and_lists_the_same(archive: Orthanc, tmp_path: 
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("issuer", "code"), [("HERE", 0), ("ELSEWHERE", 2)])
+def test_what_carries_no_issuer_is_of_the_one_the_settings_give_its_source(
+    archive: Orthanc, tmp_path: Path, method: str, issuer: str, code: int
+) -> None:
+    """A listed patient of another issuer is not taken, though the Patient ID is the same."""
+    listing = list_of(tmp_path / "all.csv", "11").read_text(encoding="utf-8")
+    (number,) = csv.DictReader(listing.splitlines())
+    patients = tmp_path / "patients.csv"
+    patients.write_text(
+        f"patient_id,index_date,issuer\n{number['patient_id']},{number['index_date']},HERE\n"
+    )
+    rules = {"issuers": [{"source": "pacs", "issuer": issuer}]}
+    config = settings(archive, method, tmp_path, identity=rules)
+    done = run("--patients", patients, "--to", tmp_path / "to", "--list", tmp_path / "list.csv",
+               "--config", config)  # fmt: skip
+    assert done.exit_code == code, done.output
+    said = {row[3] for row in listed(tmp_path / "list.csv").values()}
+    assert ("other_person: found another Issuer of Patient ID" in said) == (code == 2), said
+
+
+@pytest.mark.peers
 def test_the_node_takes_them_in(archive: Orthanc, tmp_path: Path) -> None:
     """Beside a running node, whose scheduler finds the pair; its own outputs do not come."""
     patients = list_of(tmp_path / "patients.csv", "25")
