@@ -197,6 +197,22 @@ def test_a_version_replaces_the_whole_set(tmp_path: Path, later: bool) -> None:
     assert version.found.startswith("1 tracking UID in common: 1 lesions redrawn")
 
 
+def test_a_version_that_cannot_be_read_is_refused_and_the_one_before_counts(
+    tmp_path: Path,
+) -> None:
+    phantom, _ = two_versions(tmp_path)
+    ds = pydicom.dcmread(tmp_path / "SEG2.dcm")
+    ds.PerFrameFunctionalGroupsSequence.pop()
+    ds.save_as(tmp_path / "SEG2.dcm")
+    study = read(tmp_path)
+    assert {x.tracking_uid: x.mask.n_voxels for x in study.lesions} == {
+        x.tracking_uid: x.mask.n_voxels for x in phantom.drawn
+    }
+    (row,) = [row for row in study.quality if row.refused]
+    assert (row.check, row.object_uid) == ("malformed", ds.SOPInstanceUID)
+    assert ds.SOPInstanceUID not in {one.SOPInstanceUID for one in study.evidence.segmentations}
+
+
 @pytest.mark.parametrize("later", [True, False])
 def test_the_settings_may_take_versions_for_parts(tmp_path: Path, later: bool) -> None:
     """Then the latest of each lesion counts, and nothing is gone."""

@@ -317,6 +317,14 @@ def test_namesakes_keep_their_uids_when_one_is_deleted() -> None:
     assert [row.lesion for row in rows.rows if row.check == "name_repeated"] == [two, three]
 
 
+def test_a_new_namesake_is_not_taken_for_one_that_is_gone() -> None:
+    before = made("1", ("Lesion", "", 0), ("Lesion", "", 1))
+    names = names_of(before, made("2", ("Lesion", "", 7), ("Lesion", "", 1), slices=3))
+    new, kept = names["2"]
+    assert kept == names["1"][1]
+    assert new not in names["1"]
+
+
 def test_parts_of_one_name_are_different_lesions() -> None:
     objects = [made(str(n), ("Segment_1", "", n)) for n in range(4)]
     names = names_of(*objects)
