@@ -25,7 +25,7 @@ pytestmark = pytest.mark.peers
 
 HISTORIES = 20
 ROUNDS = 4
-_OF_A_RIG = frozenset({"look", "blink", "work", "crash", "restart", "own"})
+_OF_A_RIG = frozenset({"look", "blink", "work", "crash", "restart", "own", "accept", "retained"})
 """Events of a node that is told when to do what."""
 
 
@@ -170,4 +170,5 @@ def _hold_against_the_folder(
     truth.expect_the_folder(left, everything, folder)
     for prefix, one in received.items():
         world.set_prefix(prefix)
+        truth.expect_the_lesions_drawn(left, one)
         truth.expect_persons_apart(left, one)

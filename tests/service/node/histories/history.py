@@ -4,14 +4,18 @@ images:A0     the CT slices of study A0 come (all of those that were not named b
 part:A0:5     those slices whose bit is set in 5 come
 seg:A0        a SEG of its lesions as they are drawn now comes; also ``rt`` (an RTSTRUCT),
               ``untracked`` (a SEG without tracking UIDs), ``reader`` (a SEG of another reader)
-edit:A0:1     lesion 1 is drawn otherwise, and the lesions come as they came last
+edit:A0:1     lesion 1 is drawn otherwise or anew, and the lesions come as they came last
 delete:A0:1   lesion 1 is no longer drawn, and the lesions come as they came last
 add:A0:1      lesion 1 is drawn again, and the lesions come as they came last
 again:A0:5    what came of A0 comes again: each object whose number has a bit of 5 in common
 renamed:A0    what came of A0 comes again under the same UIDs, the patient's name corrected
+accept:A0     someone accepts what of A0 came under known UIDs with other content, where they can
 theirs:A0:B0  the SEG of A0 comes as one of the person of B0
 mixed:A0:B0   a slice of A0's series comes as one of the person of B0
 strayed:A0:A1 the SEG of A0 comes in study A1
+issuer:A0     the SEG of A0 comes as of a patient of that ID of another issuer
+retained:A0:5 all is worked; what is delivered is removed, as retention does; of A0 those slices
+              whose bit is set in 5 come again, which changes no result; all of it comes again
 own           every output that was made comes back
 wait          nothing comes for long, and all work is done
 look          nothing comes for long; work is queued only
@@ -38,16 +42,28 @@ class Received:
     Attributes
     ----------
     valid : dict of SOP Instance UID to bytes
-        The first content under each.
+        The content under each: the first, until another is accepted.
     others : list of bytes
-        What came later, with other content, under a UID that was there.
+        What came later, with other content, under a UID that was there, or was replaced.
+    pending : dict of SOP Instance UID to bytes
+        Those of `others` that came last since one was accepted.
+    replaced : list of bytes
+        What was valid until another was accepted; retention may remove it from `others`.
     own : dict of SOP Instance UID to bytes
         Outputs that came back.
+    drawn : dict of SOP Instance UID to (str, Drawing)
+        Segmentations of a study's own person: of which study's images, and what they draw.
+    mixed : set of str
+        Studies of which a slice came as one of another person.
     """
 
     valid: dict[str, bytes] = field(default_factory=dict)
     others: list[bytes] = field(default_factory=list)
+    pending: dict[str, bytes] = field(default_factory=dict)
+    replaced: list[bytes] = field(default_factory=list)
     own: dict[str, bytes] = field(default_factory=dict)
+    drawn: dict[str, tuple[str, Drawing]] = field(default_factory=dict)
+    mixed: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -93,8 +109,10 @@ class History:
         if first == content:
             if content not in self._of[name]:
                 self._of[name].append(content)
-        elif content not in self.received.others:
-            self.received.others.append(content)
+        else:
+            self.received.pending[uid] = content
+            if content not in self.received.others:
+                self.received.others.append(content)
         self._rig.take(content)
 
     def _images(self, name: str) -> None:
@@ -109,11 +127,18 @@ class History:
     def _draw(self, name: str, kind: str) -> None:
         pen = self._pens[name]
         pen.kind = kind
-        self._come(name, self._drawn(name))
+        self._come_drawn(name, self._drawn(name))
+
+    def _drawing(self, name: str) -> Drawing:
+        pen = self._pens[name]
+        return Drawing(pen.kind, pen.lesions, pen.version)
 
     def _drawn(self, name: str) -> bytes:
-        pen = self._pens[name]
-        return world.segmentation(name, Drawing(pen.kind, pen.lesions, pen.version))
+        return world.segmentation(name, self._drawing(name))
+
+    def _come_drawn(self, name: str, content: bytes) -> None:
+        self.received.drawn[world.uid_of(content)] = name, self._drawing(name)
+        self._come(name, content)
 
     def _change(self, name: str, number: str, way: Callable[[int], int]) -> None:
         pen, at = self._pens[name], int(number)
@@ -127,7 +152,7 @@ class History:
         self._draw(name, pen.kind)
 
     def _edit(self, name: str, number: str) -> None:
-        self._change(name, number, lambda was: was % VARIANTS + 1 if was else 0)
+        self._change(name, number, lambda was: was % VARIANTS + 1)
 
     def _delete(self, name: str, number: str) -> None:
         self._change(name, number, lambda _was: 0)
@@ -144,14 +169,41 @@ class History:
         for content in list(self._of[name]):
             self._come(name, world.corrected(content))
 
+    def _accept(self, name: str) -> None:
+        received = self.received
+        for uid in self._rig.accept(STUDIES[name].identity.study_uid):
+            old, new = received.valid[uid], received.pending.pop(uid)
+            received.valid[uid] = new
+            received.replaced.append(old)
+            received.others = [one for one in received.others if one not in (old, new)] + [old]
+
     def _theirs(self, name: str, other: str) -> None:
         self._come(other, world.as_of_another(self._drawn(name), other))
 
     def _mixed(self, name: str, other: str) -> None:
+        self.received.mixed.add(name)
         self._come(other, world.as_of_another(world.images(name)[1], other))
 
     def _strayed(self, name: str, other: str) -> None:
-        self._come(name, world.strayed(self._drawn(name), other))
+        self._come_drawn(name, world.strayed(self._drawn(name), other))
+
+    def _issuer(self, name: str) -> None:
+        self._come(name, world.of_another_issuer(self._drawn(name)))
+
+    def _retained(self, name: str, bits: str) -> None:
+        aside = self._rig.aside()
+        removed = self._rig.retain()
+        swept = [aside[one] for one in aside.keys() - self._rig.aside().keys()]
+        assert all(one in self.received.replaced for one in swept), "what waits was removed"
+        self.received.others = [one for one in self.received.others if one not in swept]
+        current = self._rig.current()
+        for index, content in enumerate(world.images(name)):
+            if int(bits) >> index & 1 and (uid := world.uid_of(content)) in removed:
+                self._rig.take(self.received.valid[uid])
+        self._rig.idle()
+        assert self._rig.current() == current, "a part took the place of the whole"
+        for uid in removed:
+            self._rig.take(self.received.valid[uid])
 
     def _own(self) -> None:
         store, spool = self._rig.store, self._rig.spool
@@ -191,9 +243,12 @@ _EVENTS: dict[str, Callable[..., None]] = {
     "add": History._add,
     "again": History._again,
     "renamed": History._renamed,
+    "accept": History._accept,
     "theirs": History._theirs,
     "mixed": History._mixed,
     "strayed": History._strayed,
+    "issuer": History._issuer,
+    "retained": History._retained,
     "own": History._own,
     "wait": History._wait,
     "look": History._look,

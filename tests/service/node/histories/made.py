@@ -8,20 +8,24 @@ from tests.service.node.histories.world import STUDIES
 
 SHORTEST, LONGEST = 8, 15
 _OF_THE_NODE = {
-    "wait": 8, "look": 3, "work": 2, "blink": 1, "own": 2, "restart": 2,
+    "wait": 26, "look": 4, "work": 4, "blink": 1, "own": 2, "restart": 2,
     "crash:extract": 1, "crash:render": 1, "crash:finish": 1,
 }  # fmt: skip
 _OF_A_STUDY = {
-    "images": 14, "seg": 10, "rt": 3, "untracked": 3, "reader": 1, "renamed": 2,
-    **{f"{change}:{lesion}": 1 for change in ("edit", "delete", "add") for lesion in range(4)},
-    **{f"part:{bits}": 1 for bits in (1, 7, 13)},
-    **{f"again:{bits}": 1 for bits in (1, 2, 7)},
+    "images": 1, "seg": 3, "rt": 1, "untracked": 4, "reader": 2, "renamed": 3, "accept": 4,
+    **{f"edit:{lesion}": 4 for lesion in range(4)},
+    **{f"{change}:{lesion}": 1.5 for change in ("delete", "add") for lesion in range(4)},
+    **{f"part:{bits}": 0.5 for bits in (1, 7, 13)},
+    **{f"again:{bits}": 0.5 for bits in (1, 2, 7)},
+    **{f"retained:{bits}": 0.4 for bits in (1, 7, 15)},
 }  # fmt: skip
-_OF_TWO_STUDIES = {"theirs": 2, "mixed": 1, "strayed": 1}
+_OF_PERSON_A = {"issuer": 1}
+_OF_TWO_STUDIES = {"theirs": 1, "mixed": 0.3, "strayed": 1}
+_FIRST = ("seg", "seg", "untracked", "rt")
 
 
 def history(number: int) -> str:
-    """Eight to fifteen events of one to three studies.
+    """Eight to fifteen events of one to three studies; most studies begin early, in any order.
 
     Parameters
     ----------
@@ -35,16 +39,23 @@ def history(number: int) -> str:
     """
     rng = random.Random(number)
     studies = sorted(rng.sample(list(STUDIES), rng.randint(1, 3)))
+    first = [f"{kind}:{study}" for study in studies for kind in ("images", rng.choice(_FIRST))]
+    first = [event for event in first if rng.random() < 0.9]
+    rng.shuffle(first)
     weights = _weights(studies)
-    length = rng.randint(SHORTEST, LONGEST)
-    return " ".join(rng.choices(list(weights), list(weights.values()), k=length))
+    length = rng.randint(SHORTEST, LONGEST) - len(first)
+    events = rng.choices(list(weights), list(weights.values()), k=length)
+    for event in first:
+        events.insert(rng.randint(0, 3), event)
+    return " ".join(events)
 
 
-def _weights(studies: list[str]) -> dict[str, int]:
+def _weights(studies: list[str]) -> dict[str, float]:
     """How often each event comes that these studies may meet."""
-    weights = dict(_OF_THE_NODE)
+    weights = {event: weight * len(studies) for event, weight in _OF_THE_NODE.items()}
     for study in studies:
-        for event, weight in _OF_A_STUDY.items():
+        own = _OF_A_STUDY | (_OF_PERSON_A if study[0] == "A" else {})
+        for event, weight in own.items():
             name, *more = event.split(":")
             weights[":".join((name, study, *more))] = weight
     for one, other in permutations(studies, 2):

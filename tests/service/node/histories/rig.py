@@ -18,12 +18,13 @@ import structlog
 from mirv.analysis.model import Lesion, LesionResult, Volume
 from mirv.config.profiles import ExtractionProfile
 from mirv.config.settings import Settings
+from mirv.config.settings.keeping import Retention
 from mirv.config.settings.network import Destination
 from mirv.service import catalogue
-from mirv.service.catalogue import Catalogue, RunRow, sqlite_url
+from mirv.service.catalogue import Catalogue, InstanceRow, RunRow, RunState, sqlite_url
 from mirv.service.catalogue.database.engine import open_engine
 from mirv.service.catalogue.states import UNDER_WAY
-from mirv.service.objects import repair
+from mirv.service.objects import corrections, repair, retention
 from mirv.service.objects.intake import Intake, Taken
 from mirv.service.objects.spool import Spool
 from mirv.service.peers.destinations.outcome import DeliveryOutcome, Outgoing
@@ -33,6 +34,7 @@ from mirv.service.study.plan import Plan, plan_from
 from mirv.service.work import deliveries, runs
 from mirv.service.work.context import Stopping, WorkContext, set_work_context
 from mirv.service.work.schedule.scheduler import Rules, Scheduler, Starters
+from tests.service.node.histories import world
 
 QUIET = 30.0
 NAMES = tuple(f"original_firstorder_{name}" for name in ("Maximum", "Mean", "Minimum"))
@@ -249,6 +251,41 @@ class Rig:
                 return
         raise AssertionError("the node does not come to rest")
 
+    def retain(self) -> list[str]:
+        """Rest, and remove what retention removes after a day; the SOP Instance UIDs of it."""
+        self.idle()
+        here = {row.sop_instance_uid for row in self._stored()}
+        self.now += 2 * 86_400
+        retention.sweep(self.spool, self.store, Retention(keep_days=1), self.now)
+        return sorted(here - {row.sop_instance_uid for row in self._stored()})
+
+    def aside(self) -> dict[str, bytes]:
+        """What was put aside and is not stored, by its SHA-256."""
+        return aside(self.spool, self.store)
+
+    def accept(self, study_uid: str) -> list[str]:
+        """Accept what is corrected in a study, where that is possible; the SOP Instance UIDs."""
+        found = corrections.look(self.spool, self.store, study_uid)
+        if found is None or found.obstacles:
+            return []
+        decision = corrections.Decision("history", self.now)
+        corrections.accept(self.spool, self.store, [found], decision)
+        return [row.sop_instance_uid for row in found.rows]
+
+    def _stored(self) -> list[InstanceRow]:
+        return [
+            row
+            for study in self.store.studies.all()
+            for row in self.store.instances.all(study.study_uid)
+            if row.removed_at is None
+        ]
+
+    def current(self) -> list[str]:
+        """The runs whose results hold."""
+        return sorted(
+            run.run_id for run in self.store.runs.all(states=(RunState.FINISHED,), current=True)
+        )
+
     def crash_in(self, step: str) -> None:
         """Let the process die in the next run: while it extracts, renders, or finishes."""
         self.crash_at = ("extract", "render", "finish").index(step) + 1
@@ -257,6 +294,17 @@ class Rig:
         """A run has come so far."""
         if self.crash_at == step:
             raise Stopping
+
+
+def aside(spool: Spool, store: Catalogue) -> dict[str, bytes]:
+    """What a node has put aside and does not hold for what is stored, by its SHA-256."""
+    found = {}
+    for one in spool.stored("quarantine"):
+        content = one.path.read_bytes()
+        row = store.instances.find(world.uid_of(content))
+        if row is None or row.sha256 != one.sha256:
+            found[one.sha256] = content
+    return found
 
 
 def settings_of(folder: Path, **more: object) -> Settings:

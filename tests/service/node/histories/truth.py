@@ -15,6 +15,7 @@ import pytest
 
 from mirv.config.settings import Settings
 from mirv.service.catalogue import Catalogue, RunRow, RunState
+from mirv.service.catalogue.states import CORRECTED
 from mirv.service.objects.results import read_result
 from mirv.service.objects.spool import Spool
 from mirv.service.study import folder as folder_mode
@@ -22,7 +23,8 @@ from mirv.service.study import result_record
 from mirv.service.study.result_record import ResultRecord
 from tests.service.node.histories import world
 from tests.service.node.histories.history import Received
-from tests.service.node.histories.rig import Rig
+from tests.service.node.histories.model import lesions_found, lesions_wanted
+from tests.service.node.histories.rig import Rig, aside
 
 
 class Node(Protocol):
@@ -41,10 +43,18 @@ def expect_all(rig: Rig, received: Received, folder: Path) -> None:
     """The node is at rest and says what `mirv process` says of what is valid."""
     rig.idle()
     expect_nothing_lost(rig, received)
+    expect_the_lesions_drawn(rig, received)
     expect_the_folder(rig, received, folder)
     expect_current_sent_last(rig)
     expect_persons_apart(rig, received)
     expect_rest(rig)
+
+
+def expect_the_lesions_drawn(node: Node, received: Received) -> None:
+    """Each study's result holds what its first reader drew last."""
+    wanted = lesions_wanted(received)
+    found = lesions_found(node.store, node.spool)
+    _expect_alike({name: found[name] for name in wanted}, wanted)
 
 
 def expect_the_folder(node: Node, received: Received, folder: Path) -> None:
@@ -128,17 +138,14 @@ def _runs_named() -> Iterator[list[str]]:
 
 
 def expect_nothing_lost(node: Node, received: Received) -> None:
-    """The first content under a UID is kept and indexed; any other is put aside."""
+    """The valid content under a UID is kept and indexed; any other is put aside."""
     for uid, content in received.valid.items():
         assert _same(kept(node, uid), content), uid
-    aside = [
-        node.spool.path(row.sha256, "quarantine").read_bytes()
-        for row in node.store.quarantine.all()
-    ]
-    assert len(aside) == len(received.others)
+    put_aside = list(aside(node.spool, node.store).values())
+    assert len(put_aside) == len(received.others)
     for content in received.others:
         uid = world.uid_of(content)
-        assert any(_same(one, content) for one in aside if world.uid_of(one) == uid), uid
+        assert any(_same(one, content) for one in put_aside if world.uid_of(one) == uid), uid
 
 
 def kept(node: Node, sop_instance_uid: str) -> bytes:
@@ -177,8 +184,10 @@ def expect_current_sent_last(rig: Rig) -> None:
 
 
 def _ends_refused(runs: Mapping[str, RunRow], run_id: str) -> bool:
-    """Whether a result was withdrawn: what superseded it last was refused."""
+    """Whether a result was withdrawn: by a correction, or what superseded it last was refused."""
     while (by := runs[run_id].superseded_by) is not None:
+        if by == CORRECTED:
+            return True
         run_id = by
     return runs[run_id].state == RunState.REFUSED
 

@@ -45,11 +45,12 @@ class Person:
     corrected: str
     birth_date: str
     sex: str
+    issuer: str = ""
 
 
 PATIENT_ID = "SHARED-1"
 PERSONS = {
-    "A": Person("Alpha^Anna", "Alpha^Hannah", "19500101", "F"),
+    "A": Person("Alpha^Anna", "Alpha^Hannah", "19500101", "F", issuer="CLINIC"),
     "B": Person("Bravo^Bruno", "Bravo^Boris", "19620304", "M"),
 }
 
@@ -136,7 +137,7 @@ class Drawing:
     ----------
     kind : str
         ``seg``, ``rt`` (RTSTRUCT), ``untracked`` (a SEG without tracking UIDs), ``reader`` (a SEG
-        of another reader).
+        of another reader, who has tracking UIDs of their own).
     lesions : Drawn
     version : int
         Which change of the study's lesions it shows: later ones are made later.
@@ -147,21 +148,28 @@ class Drawing:
     version: int
 
 
-def _box(number: int, variant: int) -> BoolArray:
+def _box(variant: int) -> BoolArray:
     box = np.zeros((2, 3, 3), bool)
     box[:, :2, :2] = True
     box[0, 2, : variant - 1] = True
     return box
 
 
-def _lesions(study: Study, drawn: Drawn) -> list[DrawnLesion]:
+def voxels(variant: int) -> int:
+    """How many voxels a lesion has that is drawn in this way."""
+    return 7 + variant
+
+
+def _lesions(study: Study, kind: str, drawn: Drawn) -> list[DrawnLesion]:
     return [
         DrawnLesion(
             f"Lesion {number + 1}",
             f"LESION-{number + 1}",
-            derive_uid("history", _prefix, study.owner, str(number)),
+            derive_uid(
+                "history", _prefix, study.owner, str(number), *((kind,) * (kind == "reader"))
+            ),
             SITES[number],
-            Mask.from_box(CORNERS[number], _box(number, variant), SHAPE),
+            Mask.from_box(CORNERS[number], _box(variant), SHAPE),
         )
         for number, variant in enumerate(drawn)
         if variant
@@ -201,7 +209,7 @@ def segmentation(name: str, drawing: Drawing) -> bytes:
 def _drawn(name: str, kind: str, drawn: Drawn) -> bytes:
     """Its first version."""
     study = STUDIES[name]
-    lesions = _lesions(study, drawn)
+    lesions = _lesions(study, kind, drawn)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "object.dcm"
         if kind == "rt":
@@ -239,6 +247,7 @@ def _as_of(source: Path | Dataset, study: Study, **tags: str) -> bytes:
     person = PERSONS[study.owner]
     ds.PatientID, ds.PatientName = patient_id(), person.name
     ds.PatientBirthDate, ds.PatientSex = person.birth_date, person.sex
+    ds.IssuerOfPatientID = person.issuer
     for keyword, value in tags.items():
         setattr(ds, keyword, value)
     return as_bytes(ds)
@@ -282,6 +291,17 @@ def as_of_another(content: bytes, name: str) -> bytes:
         PatientName=other.name,
         PatientBirthDate=other.birth_date,
         PatientSex=other.sex,
+        IssuerOfPatientID=other.issuer,
+    )
+
+
+@cache
+def of_another_issuer(content: bytes) -> bytes:
+    """The object as a new one of a patient of another issuer, but for that all it was."""
+    return _edited(
+        content,
+        SOPInstanceUID=derive_uid("history", _prefix, "issuer", uid_of(content)),
+        IssuerOfPatientID="OTHER",
     )
 
 
