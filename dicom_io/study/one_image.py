@@ -17,6 +17,9 @@ _APART_MM = 1e-3
 MOST_IDENTITIES = 20
 """Writings of one patient in one series; beyond, comparing each with each would take long."""
 
+SEVERAL_PATIENTS = "several_patients"
+"""The check that refuses a series that is of no one."""
+
 
 def why_not_one(headers: Sequence[InstanceHeader]) -> Note | None:
     """Why the instances of one series are not one image; None when they may be.
@@ -33,7 +36,7 @@ def why_not_one(headers: Sequence[InstanceHeader]) -> Note | None:
     """
     if _several_persons(headers):
         return _refused(
-            "several_patients",
+            SEVERAL_PATIENTS,
             "images of several patients",
             "one patient",
             "the images of one series contradict each other about whose they are",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 import sqlalchemy as sa
 
 from mirv.dicom_io.standard.person import Identity
+from mirv.dicom_io.study.one_image import SEVERAL_PATIENTS
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.run_rows import RunRow, identity_of, run_row
@@ -37,7 +38,7 @@ class Comparisons:
             table.c.study_uid, table.c.series_uid, table.c.selection, table.c.patient_id
         ).where(
             table.c.superseded_by.is_(None),
-            table.c.reason_code != "several_patients",  # those tell of no one
+            table.c.reason_code != SEVERAL_PATIENTS,  # those tell of no one
         )
         if patient_id is not None:
             query = query.where(table.c.patient_id == patient_id)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import sqlalchemy as sa
 
 from mirv.analysis.errors import Reason
+from mirv.dicom_io.study.one_image import SEVERAL_PATIENTS
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.events import EventKind, record
@@ -71,6 +72,7 @@ class Runs:
         """Record a run as refused, in place of all that holds of its image; False: nothing does.
 
         What came since makes an image unfit that had a result. Later studies are told by a finish.
+        Runs of another person's image under the same UIDs stay, unless it is now of both.
 
         Parameters
         ----------
@@ -86,7 +88,9 @@ class Runs:
         with self._database.write() as connection:
             if self._known(connection, new.run_id):
                 return False
-            predecessor, unfinished = replaced_by(connection, new)
+            several = reason.code == SEVERAL_PATIENTS  # whoever had a result there has none now
+            others = () if several else results_of_another(connection, new)
+            predecessor, unfinished = replaced_by(connection, new, others)
             if predecessor is None and not unfinished:
                 return False
             _insert(

@@ -11,6 +11,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from mirv.analysis.errors import Reason, Transient
+from mirv.dicom_io.standard.person import Identity
+from mirv.dicom_io.study.matching import Selection
 from mirv.service.catalogue import (
     MOST_LINKED,
     ArtifactRow,
@@ -393,3 +395,28 @@ def test_an_error_of_the_database_names_no_patient(store: Catalogue) -> None:
     with pytest.raises(Exception, match="NOT NULL") as caught:
         store.runs.queue(broken, 0)
     assert "SENTINEL-PATIENT" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "sex", "stays"),
+    [
+        ("interleaved_acquisitions", "M", True),
+        ("interleaved_acquisitions", "F", False),
+        ("several_patients", "M", False),  # the image is now of both
+    ],
+)
+def test_a_result_is_withdrawn_within_its_person_only(
+    store: Catalogue, code: str, sex: str, stays: bool
+) -> None:
+    """Another person's image that is refused, under the UIDs of one that retention removed."""
+
+    def of(sex: str) -> str:
+        identity = Identity("P", sex=sex)
+        return Selection("1.9", "1.8", "P", "CT", (), (), (), "i", identity=identity).to_json()
+
+    finished(store, replace(new_run(), selection=of("F")), 1)
+    refused = replace(new_run("b" * 64), selection=of(sex))
+    assert store.runs.withdraw(refused, Reason(code, ""), 2) is not stays
+    first = store.runs.get("a" * 64)
+    assert first is not None
+    assert first.superseded_by == (None if stays else "b" * 64)
