@@ -1,5 +1,6 @@
 """What is said of several segmentations of one image: which counts, and what a version changed."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from mirv.analysis.model import Mask
@@ -8,6 +9,8 @@ from mirv.dicom_io.model import Note, QualityOutcome
 from mirv.dicom_io.study.naming import Names
 from mirv.dicom_io.study.quality_rows import QualityRows
 from mirv.dicom_io.study.versions import LesionObject, LesionSet, Relation, Step
+
+_WORD_OR_NUMBER = re.compile(r"[^\W\d_]+|\d+")
 
 
 def counted_set(sets: Sequence[LesionSet], reader: str, rows: QualityRows) -> LesionSet:
@@ -46,12 +49,15 @@ def counted_set(sets: Sequence[LesionSet], reader: str, rows: QualityRows) -> Le
 
 
 def _is_of(own: LesionSet, reader: str) -> bool:
-    wanted = reader.casefold().split()
-    for one in own.members:
-        said = f"{one.origin.author} {one.origin.description}".casefold()
-        if all(word in said for word in wanted):
-            return True
-    return False
+    wanted = _words(reader)
+    return bool(wanted) and any(
+        wanted <= _words(f"{one.origin.author} {one.origin.description}") for one in own.members
+    )
+
+
+def _words(text: str) -> set[str]:
+    """Words and numbers, so that reader 1 is not reader 12."""
+    return set(_WORD_OR_NUMBER.findall(text.casefold()))
 
 
 def _other_reader(one: LesionObject, why: str) -> Note:

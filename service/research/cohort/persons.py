@@ -1,5 +1,6 @@
 """Whose each row of a table is, and which study of each person counts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -18,6 +19,7 @@ DATE, POINT = "study_date", "time_point"
 INDEX_DATE_COLUMNS = ("index_date", "date")
 BEFORE, AFTER = -92, 7
 """Days around the index date in which a study may lie (R-RET-1: three months to one week)."""
+_ORDINAL = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def _points(
 ) -> list[int | None]:
     if POINT in table:
         texts = table[POINT].fillna("").astype(str)
-        return [int(text) if text.isascii() and text.isdigit() else None for text in texts]
+        return [int(text) if _ORDINAL.fullmatch(text) else None for text in texts]
     found = ordinals(zip(people, uids, days, strict=True)) if any(uids) else {}
     return [found.get(study) for study in zip(people, uids, strict=True)]
 

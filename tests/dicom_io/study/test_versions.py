@@ -266,6 +266,16 @@ def test_one_reader_counts_and_the_others_are_said(reader: str, wanted: str) -> 
     assert [row.check for row in rows.rows].count("no_such_reader") == (reader == "Nobody")
 
 
+@pytest.mark.parametrize("reader", ["Reader 1", "reader1", "READER_1"])
+def test_reader_1_is_not_reader_12(reader: str) -> None:
+    objects = [
+        made(uid, *UNTRACKED, description=f"Reader{uid}", created=created)
+        for uid, created in (("12", "1"), ("1", "2"))
+    ]
+    own, _ = counted(objects, reader)
+    assert [one.uid for one in own.current] == ["1"]
+
+
 # --- names --------------------------------------------------------------------------------------
 
 

@@ -161,6 +161,16 @@ def test_studies_that_nothing_puts_in_order_are_refused(name, tmp_path):
     assert "has the studies '1.0.8' and '1.0.9', and neither study_date nor time_point" in said
 
 
+@pytest.mark.parametrize("text", ["9" * 5000, "-1", "1.5", "first"])
+def test_a_time_point_that_is_no_number_orders_nothing(text, tmp_path):
+    def change(table):
+        return table.drop(columns="study_date").assign(time_point=text)
+
+    name = next(iter(EVERY))
+    words = filled(EVERY[name], files(tmp_path / "x", change))
+    assert "neither study_date nor time_point" in refused(*words, "--out", tmp_path / "out")
+
+
 def test_two_persons_of_one_patient_id_are_two(tmp_path):
     both = files(tmp_path / "both", lambda table: table)
     run("henry", "--features", both[LESIONS], "--out", tmp_path / "out")
