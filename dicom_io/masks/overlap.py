@@ -24,8 +24,11 @@ def dice(first: Mask, second: Mask) -> float:
     """
     if first.grid_shape != second.grid_shape:
         raise ValueError(f"found grids {first.grid_shape} and {second.grid_shape}, wanted one")
+    shared = shared_voxels(first, second)
+    if not shared and (first.values.any() or second.values.any()):
+        return 0.0
     total = first.n_voxels + second.n_voxels
-    return 2 * shared_voxels(first, second) / total if total else 1.0
+    return 2 * shared / total if total else 1.0
 
 
 def shared_voxels(first: Mask, second: Mask) -> int:
@@ -40,16 +43,13 @@ def shared_voxels(first: Mask, second: Mask) -> int:
     -------
     int
     """
-    low = np.maximum(first.start, second.start)
-    high = np.minimum(
-        np.add(first.start, first.values.shape), np.add(second.start, second.values.shape)
-    )
-    if (high <= low).any():
-        return 0
-    boxes = [
-        mask.values[
-            tuple(slice(a - s, b - s) for a, b, s in zip(low, high, mask.start, strict=True))
-        ]
-        for mask in (first, second)
-    ]
-    return int(np.count_nonzero(boxes[0] & boxes[1]))
+    ours, theirs = [], []
+    for a, n, b, m in zip(
+        first.start, first.values.shape, second.start, second.values.shape, strict=True
+    ):
+        low, high = max(a, b), min(a + n, b + m)
+        if high <= low:
+            return 0
+        ours.append(slice(low - a, high - a))
+        theirs.append(slice(low - b, high - b))
+    return int(np.count_nonzero(first.values[tuple(ours)] & second.values[tuple(theirs)]))

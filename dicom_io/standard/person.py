@@ -266,9 +266,14 @@ def _folded(text: str) -> tuple[str, ...]:
 
 def _names_contradict(one: Identity, other: Identity) -> bool:
     """True when names of one script are there on both sides and share no word."""
+    return _no_word_alike(_words_of(one), _words_of(other))
+
+
+@lru_cache(1 << 14)  # a further identity is compared with all before it, not all anew
+def _no_word_alike(one: tuple[_Said, ...], other: tuple[_Said, ...]) -> bool:
     pairs = [
         (ours, theirs)
-        for ours, theirs in zip(_words_of(one), _words_of(other), strict=False)
+        for ours, theirs in zip(one, other, strict=False)
         if ours and theirs and _script(ours) == _script(theirs)
     ]
     return bool(pairs) and not any(

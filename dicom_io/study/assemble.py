@@ -12,7 +12,7 @@ from mirv.analysis.errors import Unsuitable
 from mirv.analysis.model import Geometry
 from mirv.config.settings.processing import Reading
 from mirv.dicom_io.files.header import author, creation_time
-from mirv.dicom_io.files.values import PARSE_FAULTS, numbers, read_dataset, text
+from mirv.dicom_io.files.values import PARSE_FAULTS, numbers, read_dataset, said, text
 from mirv.dicom_io.images.series import ImageSeries, read_series
 from mirv.dicom_io.masks.rtstruct import ANY_IMAGE, CLOSED, DrawnOn, read_rtstruct, regions
 from mirv.dicom_io.masks.seg import described, read_seg
@@ -161,6 +161,16 @@ class _Segmentations:
         return own, candidates
 
     def _object(self, uid: str, head: Dataset) -> LesionObject:
+        try:
+            origin = self._origin(uid, head)
+        except PARSE_FAULTS as error:
+            raise Unsuitable("malformed", f"its header cannot be read: {said(error)}") from error
+        everything = _heads(head)
+        wanted = [one for one in everything if wanted_roi(one.label, self.reading.rois)]
+        left_out = len(everything) - len(wanted)
+        return LesionObject(origin, wanted, partial(self._segments, uid), left_out)
+
+    def _origin(self, uid: str, head: Dataset) -> Origin:
         owner = text(head, "PatientID") or self.selection.study_uid
         described = (
             "SeriesDescription",
@@ -170,7 +180,7 @@ class _Segmentations:
             "StructureSetName",
             "StructureSetDescription",
         )
-        origin = Origin(
+        return Origin(
             uid,
             created=creation_time(head),
             owner=owner,
@@ -179,10 +189,6 @@ class _Segmentations:
             series_uid=text(head, "SeriesInstanceUID"),
             description=" ".join(text(head, keyword) for keyword in described),
         )
-        everything = _heads(head)
-        wanted = [one for one in everything if wanted_roi(one.label, self.reading.rois)]
-        left_out = len(everything) - len(wanted)
-        return LesionObject(origin, wanted, partial(self._segments, uid), left_out)
 
     def _segments(self, uid: str) -> list[Segment]:
         """The wanted segments of one object, with their masks."""

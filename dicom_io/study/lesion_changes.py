@@ -57,7 +57,7 @@ def _is_of(own: LesionSet, reader: str) -> bool:
 
 def _words(text: str) -> set[str]:
     """Words and numbers, so that reader 1 is not reader 12."""
-    return set(_WORD_OR_NUMBER.findall(text.casefold()))
+    return set(_WORD_OR_NUMBER.findall(text[:400].casefold()))
 
 
 def _other_reader(one: LesionObject, why: str) -> Note:
@@ -188,7 +188,7 @@ def _superseded(
     change = after.n_voxels - before.n_voxels
     return Note(
         "superseded",
-        QualityOutcome.OK,
+        QualityOutcome.OK if likeness else QualityOutcome.WARN,  # a UID copied onto another lesion?
         found=f"Dice {likeness:.4f}, {before.n_voxels} then {after.n_voxels} voxels, change "
         f"{change * voxel_ml:+.4g} ml ({100 * change / before.n_voxels:+.1f} %)",
         wanted="the latest version",

@@ -4,8 +4,8 @@ A derived one follows from person, image and the segment's own name (SPEC C5). O
 share a name, those of a new version take over the UIDs of the old ones by overlap.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import count
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
 
 from mirv.dicom_io.masks.overlap import dice
 from mirv.dicom_io.model import Note, QualityOutcome
@@ -83,38 +83,45 @@ def _named(step: Step, names: Names, beside: set[str]) -> list[str]:
     one = step.object
     given: dict[int, str] = {}
     before = {uid for old in step.replaces for uid in names[old.uid]}
+    taken: set[str] = set()
+    further: dict[str, Iterator[str]] = {}
     for index, head in enumerate(one.heads):
         if head.tracking_uid:
-            given[index] = _received(head, one.origin, set(given.values()))
+            text, uid = head.tracking_uid, _received(head, one.origin)
+            if uid in taken:  # a namesake before it has this one
+                free = further.setdefault(text, _free(one.origin, text, taken))
+                uid = next(free)
+            given[index] = uid
+            taken.add(uid)
     for name, indices in _by_name(one.heads).items():
         old = [
             (older, place, names[older.uid][place])
             for older in step.replaces
             for place, head in enumerate(older.heads)
-            if _name(head) == name and names[older.uid][place] not in given.values()
+            if _name(head) == name and names[older.uid][place] not in taken
         ]
         given.update(_kept(one, indices, old))
+        taken.update(given[index] for index in indices if index in given)
+        free = _free(one.origin, name, before | beside | taken)
         for index in indices:
             if index not in given:
-                taken = before | beside | set(given.values())
-                given[index] = _free(one.origin, name, taken)
+                given[index] = next(free)
+                taken.add(given[index])
     return [given[index] for index in range(len(one.heads))]
 
 
-def _received(head: Head, origin: Origin, taken: set[str]) -> str:
-    """The tracking UID received, one that follows from its text, or one beside its namesakes."""
+def _received(head: Head, origin: Origin) -> str:
+    """The tracking UID received, or one that follows from its text."""
     text = head.tracking_uid
-    uid = text if is_uid(text) else derive_uid("tracking", origin.owner, text)
-    if uid not in taken:
-        return uid
-    return _free(origin, text, taken)
+    return text if is_uid(text) else derive_uid("tracking", origin.owner, text)
 
 
-def _free(origin: Origin, name: str, taken: set[str]) -> str:
-    if (uid := derive_lesion_uid(origin, name)) not in taken:
-        return uid
+def _free(origin: Origin, name: str, taken: Container[str]) -> Iterator[str]:
+    """UIDs for namesakes that nothing has taken: of each name one series, ten thousand deep."""
     numbered = (derive_lesion_uid(origin, name, str(n)) for n in count(2))
-    return next(uid for uid in numbered if uid not in taken)
+    for uid in chain((derive_lesion_uid(origin, name),), numbered):
+        if uid not in taken:
+            yield uid
 
 
 def _by_name(heads: Iterable[Head]) -> dict[str, list[int]]:
@@ -142,9 +149,11 @@ def _kept(
             if new is not None and was is not None and (likeness := dice(new, was)) > 0:
                 pairs.append((-likeness, index, uid))
     kept: dict[int, str] = {}
+    passed: set[str] = set()
     for _, index, uid in sorted(pairs):
-        if index not in kept and uid not in kept.values():
+        if index not in kept and uid not in passed:
             kept[index] = uid
+            passed.add(uid)
     return kept
 
 

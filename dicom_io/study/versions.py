@@ -24,7 +24,7 @@ import numpy as np
 from mirv.analysis.errors import Reason, Unsuitable
 from mirv.analysis.model import Mask
 from mirv.config.settings.processing import Several
-from mirv.dicom_io.masks.overlap import dice, shared_voxels
+from mirv.dicom_io.masks.overlap import shared_voxels
 from mirv.dicom_io.masks.segment import Segment
 
 SAME_LESION = 0.5
@@ -375,11 +375,13 @@ def common_lesions(
     ours = [(one, one.mask) for one in earlier if one.mask is not None]
     theirs = [(one, one.mask) for one in later if one.mask is not None]
     pairs = _meeting([mask for _, mask in ours], [mask for _, mask in theirs])
+    sizes, its_sizes = ([mask.n_voxels for _, mask in side] for side in (ours, theirs))
     found = []
     for i, j in pairs:
         (one, mask), (other, its) = ours[i], theirs[j]
-        likeness = dice(mask, its)
-        within = shared_voxels(mask, its) / min(mask.n_voxels, its.n_voxels)
+        shared = shared_voxels(mask, its)
+        likeness = 2 * shared / (sizes[i] + its_sizes[j])
+        within = shared / min(sizes[i], its_sizes[j])
         named = bool(one.label) and one.label == other.label
         if likeness >= SAME_LESION or (named and within >= SAME_LESION):
             found.append((one, other, likeness))
@@ -406,7 +408,7 @@ def same_author(one: Origin, other: Origin) -> bool | None:
 
     A name whose words are all in the other (``Smith`` in ``Smith^Anna``) is taken for the same.
     """
-    ours, theirs = _words(one.author), _words(other.author)
+    ours, theirs = words_of(one.author), words_of(other.author)
     if not ours or not theirs:
         return None
     return ours <= theirs or theirs <= ours
@@ -420,7 +422,8 @@ def same_reader(one: Origin, other: Origin) -> bool | None:
     return same_author(one, other)
 
 
-def _words(name: str) -> set[str]:
+def words_of(name: str) -> set[str]:
+    """The words of an author or a description, letter case aside; of a long one, of its start."""
     return set(re.findall(r"[^\W_]+", name[:_LONGEST].casefold()))
 
 

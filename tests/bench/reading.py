@@ -45,16 +45,10 @@ def _versions() -> list[str]:
     for tracked in (True, False):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            phantom = write_study(
-                folder,
-                n_lesions=200,
-                shape=(100, 256, 256),
-                spacing=(3.0, 1.5, 1.5),
-                tracked=tracked,
-            )
-            alone = _best(_reading_of(folder))
-            wanted = _write_versions(folder, phantom, tracked=tracked)
-            read = _reading_of(folder)
+            phantom = write_one_version(folder, tracked=tracked)
+            alone = _best(reading_of(folder))
+            wanted = write_versions(folder, phantom, tracked=tracked)
+            read = reading_of(folder)
             found = {lesion.label: lesion.mask.n_voxels for lesion in read().lesions}
             ours = _best(read)
         told = "tracked" if tracked else "without tracking UIDs"
@@ -66,14 +60,25 @@ def _versions() -> list[str]:
     return rows
 
 
-def _reading_of(folder: Path) -> Callable[[], StudyInput]:
+def write_one_version(folder: Path, *, tracked: bool, lesions: int = 200) -> Phantom:
+    """A study with the lesion set of one reader."""
+    return write_study(
+        folder,
+        n_lesions=lesions,
+        shape=(100, 256, 256),
+        spacing=(3.0, 1.5, 1.5),
+        tracked=tracked,
+    )
+
+
+def reading_of(folder: Path) -> Callable[[], StudyInput]:
     """Reading of a folder whose headers are known, as the node knows them when a study settles."""
     found = headers_of_folder([folder])
     (selection,) = match(found.headers, Reading()).selections
     return partial(assemble, selection, found.paths.__getitem__, Reading())
 
 
-def _write_versions(folder: Path, phantom: Phantom, *, tracked: bool) -> dict[str, int]:
+def write_versions(folder: Path, phantom: Phantom, *, tracked: bool) -> dict[str, int]:
     """Two more versions of the first reader, three of another; the latest of the first by label.
 
     Each version lacks one lesion more, and every third lesion is redrawn.

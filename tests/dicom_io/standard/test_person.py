@@ -1,6 +1,7 @@
 """Who an object is of: compared, and given a key."""
 
 from dataclasses import replace
+from difflib import SequenceMatcher
 from itertools import combinations, permutations
 from random import Random
 
@@ -214,3 +215,18 @@ def test_of_a_name_without_end_only_the_first_words_count() -> None:
     endless = replace(ANNA, name="Anna " + "x " * 90)
     assert compare(endless, ANNA).sameness is Sameness.SAME
     assert compare(replace(ANNA, name="y " * 90 + "Anna"), ANNA).differing == ("name",)
+
+
+def test_a_further_name_is_compared_with_the_others_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def counting(*words: object) -> SequenceMatcher[str]:
+        compared.append(words)
+        return SequenceMatcher(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(person, "SequenceMatcher", counting)
+    named = [replace(ANNA, name=f"{chr(97 + n) * 5} {chr(107 + n) * 5} q") for n in range(10)]
+    persons(named[:-1])
+    first = len(compared)
+    persons(named)
+    assert 0 < len(compared) - first <= 9 * 9 < first

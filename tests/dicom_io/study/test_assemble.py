@@ -469,3 +469,27 @@ def test_volumes_of_the_multilesion_patients(shared: Path, patient: str, prefer:
         if prefer == "seg":
             assert lesion.tracking_uid == row["tracking_uid"]
             assert lesion.site == row["site"].replace("_", " ").split(" left")[0].split(" right")[0]
+
+
+def test_a_segmentation_whose_label_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    make(tmp_path)
+    whole = read(tmp_path)
+    (path,) = (path for path in tmp_path.rglob("*") if b"\x70\x00\x80\x00CS" in head_of(path))
+    bad = pydicom.dcmread(path)
+    bad.SOPInstanceUID = bad.file_meta.MediaStorageSOPInstanceUID = derive_uid("bad")
+    bad.ContentLabel = "TEN LETTER"
+    saved = BytesIO()
+    bad.save_as(saved)
+    # Doubles of eight bytes each, ten bytes long.
+    content = saved.getvalue().replace(b"\x70\x00\x80\x00CS", b"\x70\x00\x80\x00FD")
+    (tmp_path / "bad.dcm").write_bytes(content)
+    study = read(tmp_path)
+    assert [one.tracking_uid for one in study.lesions] == [
+        one.tracking_uid for one in whole.lesions
+    ]
+    (row,) = rows_of(study, "malformed")
+    assert row.refused and row.object_uid == bad.SOPInstanceUID
+
+
+def head_of(path: Path) -> bytes:
+    return path.read_bytes()[:8192] if path.is_file() else b""

@@ -16,6 +16,8 @@ from mirv.dicom_io.files.folder import headers_of_folder
 from mirv.dicom_io.masks.overlap import shared_voxels
 from mirv.dicom_io.masks.segment import Segment
 from mirv.dicom_io.model import StudyInput
+from mirv.dicom_io.standard.uids import derive_uid
+from mirv.dicom_io.study import naming
 from mirv.dicom_io.study.assemble import assemble
 from mirv.dicom_io.study.lesion_changes import counted_set, latest_of_each, say_steps
 from mirv.dicom_io.study.matching import match
@@ -32,6 +34,7 @@ from mirv.dicom_io.study.versions import (
     relation,
     same_reader,
 )
+from tests.bench.reading import reading_of, write_one_version, write_versions
 
 GRID = (4, 8, 80)
 Drawn = tuple[str, str, int]
@@ -276,7 +279,37 @@ def test_reader_1_is_not_reader_12(reader: str) -> None:
     assert [one.uid for one in own.current] == ["1"]
 
 
+def test_a_reader_is_found_by_whole_words() -> None:
+    objects = [
+        made("1", *UNTRACKED, author="X", description="Reader 10"),
+        made("2", *UNTRACKED, author="X", description="Reader 1"),
+    ]
+    assert [one.uid for one in counted(objects, "Reader 1")[0].current] == ["2"]
+
+
+def test_one_tracking_uid_at_two_places_is_warned_of() -> None:
+    """A tool that copies one UID into every object makes each replace the last."""
+    own, rows = counted([made("1", A), made("2", ("b", A[1], 5))])
+    say_steps(own, tracking_uids(own), 1.0, rows)
+    (row,) = (row for row in rows.rows if row.check == "superseded")
+    assert row.outcome == "warn" and row.found.startswith("Dice 0.0000")
+
+
 # --- names --------------------------------------------------------------------------------------
+
+
+def test_thousands_of_namesakes_cost_a_name_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived = []
+
+    def counting(*parts: str) -> str:
+        derived.append(parts)
+        return derive_uid(*parts)
+
+    monkeypatch.setattr(naming, "derive_uid", counting)
+    one = made("1", *[("Lesion", "", 0)] * 500, *[("b", "1.1", 0)] * 500)
+    (names,) = names_of(one).values()
+    assert len(set(names)) == 1000
+    assert len(derived) <= 1001
 
 
 def names_of(*objects: LesionObject) -> dict[str, list[str]]:
@@ -429,6 +462,19 @@ def test_segments_that_are_not_those_of_the_head_are_refused() -> None:
     swapped = LesionObject(one.origin, one.heads, lambda: one.segments[::-1])
     with pytest.raises(UnreadableError):
         _ = swapped.segments
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_two_hundred_lesions_three_versions_two_readers(tmp_path: Path, tracked: bool) -> None:
+    """The third version of the first reader, lesion for lesion: what ``make bench`` times."""
+    phantom = write_one_version(tmp_path, tracked=tracked)
+    wanted = write_versions(tmp_path, phantom, tracked=tracked)
+    study = reading_of(tmp_path)()
+    assert {one.label: one.mask.n_voxels for one in study.lesions} == wanted
+    assert len(wanted) == 198
+    checks = [row.check for row in study.quality]
+    assert (checks.count("other_reader"), checks.count("version")) == (3, 2)
+    assert checks.count("lesion_gone") == 1  # by the last version; the first one's is history
 
 
 # --- inputs of the trial ------------------------------------------------------------------------
