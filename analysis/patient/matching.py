@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from math import hypot
 
 import numpy as np
 
@@ -93,8 +93,8 @@ def match_lesions(
     both.by_name()
     left, arrived = both.without_partner()
     apart = _Apart(both, uids_kept=bool(key))
-    doubtful = [(a, b) for a, b in product(left, arrived) if not apart.told(a, b)]
-    unsure = {id(one) for pair in doubtful for one in pair}
+    unsure = {id(a) for a in left if not all(apart.told(a, b) for b in arrived)}
+    unsure |= {id(b) for b in arrived if not all(apart.told(a, b) for a in left)}
     changes = [
         _matched(lesion, *both.partner[lesion.tracking_uid])
         if lesion.tracking_uid in both.partner
@@ -248,12 +248,16 @@ def _gap(old: LesionVolume, new: LesionVolume, shift: FloatArray | None) -> floa
     if not (old.identity.box and new.identity.box):
         return 0.0
     if _one_frame(old, new):
-        shift = np.zeros(3)
+        shift = None
     elif shift is None:
         return 0.0
-    before, after = np.array(old.identity.box) + shift, np.array(new.identity.box)
-    return float(
-        np.linalg.norm(np.maximum(0, np.maximum(before[0] - after[1], after[0] - before[1])))
+    moved = (0.0, 0.0, 0.0) if shift is None else shift.tolist()
+    (low, high), (its_low, its_high) = old.identity.box, new.identity.box
+    return hypot(
+        *(
+            max(0.0, a + by - d, c - (b + by))
+            for a, b, by, c, d in zip(low, high, moved, its_low, its_high, strict=True)
+        )
     )
 
 
