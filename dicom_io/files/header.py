@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ DESCRIBED = (
 )
 """Tags of the description table (SPEC R-DESC-1)."""
 
+_DATE = re.compile(r"[0-9]{8}")
 _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=True)
 
 
@@ -324,10 +326,15 @@ def _texts(dataset: Values, keyword: str) -> tuple[str, ...]:
 
 
 def creation_time(dataset: Values) -> str:
-    """Date and time an object was made, from the most specific pair that is there."""
+    """Date and time an object was made, from the most specific pair that is a date.
+
+    Points (the old form) are left out. Other text would stand after every date, and its object be
+    the latest version for ever.
+    """
     pairs = ("StructureSet", "Content", "InstanceCreation", "Series", "Study")
     for name in pairs:
-        if date := text(dataset, f"{name}Date"):
+        date = text(dataset, f"{name}Date").replace(".", "")
+        if _DATE.fullmatch(date):
             return date + " " + text(dataset, f"{name}Time")
     return ""
 

@@ -10,7 +10,7 @@ import pytest
 from mirv.analysis.errors import Unsuitable
 from mirv.config.errors import Unavailable
 from mirv.dicom_io.files.folder import headers_of_folder
-from mirv.dicom_io.files.header import InstanceHeader, read_header
+from mirv.dicom_io.files.header import InstanceHeader, creation_time, read_header
 from mirv.dicom_io.phantom.patient import Phantom, write_study
 from mirv.dicom_io.standard.person import Identity
 
@@ -199,3 +199,23 @@ def test_folder_with_everything_in_it(phantom: Phantom, tmp_path: Path) -> None:
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         headers_of_folder([tmp_path / "nothing"])
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("20200103", "20200103 101500"),
+        ("2020.01.03", "20200103 101500"),
+        ("ZZZZZZZZ", "20200101 120000"),
+        ("2020010", "20200101 120000"),
+        ("", "20200101 120000"),
+    ],
+)
+def test_what_is_no_date_is_not_the_latest(said: str, wanted: str) -> None:
+    header = {
+        "ContentDate": said,
+        "ContentTime": "101500",
+        "SeriesDate": "20200101",
+        "SeriesTime": "120000",
+    }
+    assert creation_time(header) == wanted
