@@ -135,9 +135,9 @@ def _indices(figure: Figure, result: StudyResult, top: float) -> float:
     if changes:
         title = f"Since the study of {_date(result.provenance.prior_study_date)}"
         place = _said(figure, title, changes, place - 2.2 * _LINE)
-        place -= 1.2 * _LINE
-        said = _fitted(_printed(since.earlier_study(result), 400), 6.5, _RIGHT - _LEFT)
-        figure.text(_LEFT, place, said, size=6.5)
+        for line in since.earlier_study(result):
+            place -= 1.2 * _LINE
+            figure.text(_LEFT, place, _fitted(_printed(line, 400), 6.5, _RIGHT - _LEFT), size=6.5)
     views = list(dict.fromkeys((m.profile, m.space) for m in measures if m.space))[:_MOST_VIEWS]
     views = views or list(dict.fromkeys((m.profile, "") for m in measures if m.profile))
     place -= 2 * _LINE

@@ -6,10 +6,13 @@ from mirv.analysis.model import LesionChange, StudyResult
 from mirv.analysis.patient.matching import changes_in_words, match_in_words
 
 
-def earlier_study(result: StudyResult) -> str:
-    """The earlier study's UID and what became of the lesions; "" when nothing was compared."""
+def earlier_study(result: StudyResult) -> tuple[str, ...]:
+    """The earlier study's UID, and what became of the lesions: a line each, none if not compared.
+
+    A UID has up to 64 characters: beside anything else it would be cut.
+    """
     uid = result.provenance.prior_study_uid
-    return f"{changes_in_words(result.changes)}   |   study {uid}" if uid else ""
+    return (f"study {uid}", changes_in_words(result.changes)) if uid else ()
 
 
 def texts_of_lesions(result: StudyResult) -> dict[str, str]:

@@ -199,7 +199,7 @@ def tilted(study: StudyInput) -> Geometry:
     return Geometry(study.volume.geometry.shape, affine)
 
 
-EARLIER_STUDY, EARLIER_DATE = "1.2.3.4.5", "20251230"
+EARLIER_STUDY, EARLIER_DATE = f"1.2.{'9' * 60}", "20251230"  # as long as a UID can be
 
 
 def compared(result: StudyResult) -> StudyResult:
