@@ -27,7 +27,9 @@ _QUOTED = re.compile(r"'[-=+@]")
 
 
 def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
-    """Read a CSV (``.csv``, ``.csv.gz``, UTF-8 with or without byte-order mark) or Parquet table.
+    """Read a CSV (``.csv``, ``.csv.gz``) or Parquet table.
+
+    CSV is UTF-8 with or without byte-order mark, with commas, semicolons or tabs.
 
     Parameters
     ----------
@@ -46,7 +48,7 @@ def read_table(path: Path, text_columns: Iterable[str] = ()) -> pd.DataFrame:
     try:
         table = _read_parquet(path, texts) if path.suffix == ".parquet" else _read_csv(path, texts)
     except (OSError, ValueError, ImportError) as error:  # pandas raises ValueError for bad content
-        raise Unsuitable("unreadable_table", f"{path.name}: {error}") from error
+        raise Unsuitable("unreadable_table", f"{path.name or path}: {error}") from error
     except pd.errors.ParserWarning as error:
         detail = f"{path.name}: found a row with more cells than the header names columns"
         raise Unsuitable("unreadable_table", detail) from error
@@ -78,7 +80,12 @@ def _read_csv(path: Path, texts: Set[str]) -> pd.DataFrame:
     options: dict[str, Any] = {"encoding": "utf-8-sig", "low_memory": False}
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str, na_filter=False, **options)
+        only_header: dict[str, Any] = {"header": None, "nrows": 1, "dtype": str, "na_filter": False}
+        header = pd.read_csv(path, **only_header, **options)
+        others = [sign for sign in ";\t" if sign in str(header.iloc[0, 0])]
+        if others and header.shape[1] == 1:  # as spreadsheets write where numbers have commas
+            options["sep"] = others[0]
+            header = pd.read_csv(path, **only_header, **options)
         names = [str(name) for name in header.iloc[0]]
         there = [name for name in dict.fromkeys(names) if name in texts]
         table: pd.DataFrame = pd.read_csv(
@@ -194,25 +201,27 @@ def _to_float(column: "pd.Series[Any]", name: str) -> "pd.Series[float]":
     return numbers
 
 
-def identifiers(table: pd.DataFrame, column: str) -> list[str]:
+def identifiers(table: pd.DataFrame, column: str, where: str = "table") -> list[str]:
     """A column of identifiers as text.
 
     Parameters
     ----------
     table : DataFrame
     column : str
+    where : str
+        What the message calls the table.
 
     Raises
     ------
     Unsuitable
         ``missing_column`` or ``missing_value``, with the row.
     """
-    require_columns(table, [column])
+    require_columns(table, [column], where)
     empty = (table[column].isna() | (table[column] == "")).to_numpy()
     if empty.any():
         raise Unsuitable(
             "missing_value",
-            f"column {column!r}, row {int(np.flatnonzero(empty)[0]) + 1}: "
+            f"{where}: column {column!r}, row {int(np.flatnonzero(empty)[0]) + 1}: "
             "found no value, wanted an identifier",
         )
     return [identifier(str(value)) for value in table[column]]

@@ -73,7 +73,7 @@ def opening() -> Iterator[None]:
 
 
 def read_given(path: Path, what: str, fault: type[BadInput] = BadInput) -> str:
-    """Text of a file that a person named.
+    """Text of a file that a person named, without a byte-order mark.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def read_given(path: Path, what: str, fault: type[BadInput] = BadInput) -> str:
         The `fault`: the file cannot be read, or is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8").removeprefix("\ufeff")
     except OSError as error:
         raise fault(f"{what}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mirv.config.errors import BadInput, read_given
+from mirv.config.errors import BadInput
 from mirv.service.commands.terminal import (
     Commands,
     ConfigOption,
@@ -50,6 +50,7 @@ def export(
     from mirv.analysis.cohort.labels import PUBLISHED
     from mirv.service.catalogue import EventKind
     from mirv.service.objects.results import current_results
+    from mirv.service.research.cohort.cohorts import listed_persons
     from mirv.service.research.pseudonym import pseudonymised
     from mirv.service.research.selection import Filter, of_cohorts, select, shared
     from mirv.service.runtime.node_folder import NodeFolder
@@ -60,12 +61,7 @@ def export(
             raise BadInput(f"{name}: found {value!r}, wanted YYYYMMDD")
     labels = [name for name in cohort or () if name in PUBLISHED]
     lists = [Path(name) for name in cohort or () if name not in PUBLISHED]
-    listed = {
-        name
-        for path in lists
-        for line in read_given(path, str(path)).splitlines()
-        if (name := line.strip())
-    }
+    listed = {name for path in lists for name in listed_persons(path)}
     rule = Filter(
         patients=frozenset(patient) if patient else None,
         start=start,

@@ -1,5 +1,7 @@
 """Tables from outside: what is wrong is named by column and row."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -76,3 +78,21 @@ def test_empty_columns_at_the_end_are_no_names_that_stand_twice(tmp_path):
     path = write(tmp_path / "t.csv", "patient,x,,\nA,1,,\nB,2,,\n")
     table = read_table(path, ["patient"])
     assert list(table["patient"]) == ["A", "B"] and list(table["x"]) == [1, 2]
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_what_a_spreadsheet_separates_cells_by_makes_no_difference(tmp_path, sign):
+    text = "\ufeffpatient_id,x\r\n007,0.1\r\n008,0.2\r\n".replace(",", sign)
+    table = read_table(write(tmp_path / "t.csv", text))
+    assert identifiers(table, "patient_id") == ["007", "008"]
+    assert numeric(table, ["x"])["x"].tolist() == [0.1, 0.2]
+
+
+def test_a_decimal_comma_is_no_number(tmp_path):
+    table = read_table(write(tmp_path / "t.csv", "patient_id;x\n007;0,1\n"))
+    assert "'x', row 1: found '0,1', wanted a number" in refused(numeric, table, ["x"]).detail
+
+
+def test_a_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert refused(read_table, Path()).detail.startswith(".: ")

@@ -120,6 +120,18 @@ def _members(
     return path.stem, [person in members for person in found.people]
 
 
+def listed_persons(path: Path) -> list[str]:
+    """The persons of a text file given as a cohort, one a line.
+
+    Raises
+    ------
+    BadInput
+        There is no such file: then it was meant for a label, perhaps.
+    """
+    what = f"--cohort {path}: found no label (known: {', '.join(PUBLISHED)}) and no list of persons"
+    return [name for line in read_given(path, what).splitlines() if (name := identifier(line))]
+
+
 def persons_in(path: Path, table: pd.DataFrame, found: Studies, report: Report) -> frozenset[str]:
     """The persons of a table that a text file names, one a line, by key or PatientID.
 
@@ -130,9 +142,7 @@ def persons_in(path: Path, table: pd.DataFrame, found: Studies, report: Report) 
     Unsuitable
         ``several_persons``: one PatientID is of two; ``repeated_key``: a person is named twice.
     """
-    lines = [
-        name for line in read_given(path, str(path)).splitlines() if (name := identifier(line))
-    ]
+    lines = listed_persons(path)
     people = dict.fromkeys(found.people)
     of_id: dict[str, str] = {}
     if PATIENT in table and found.column != PATIENT:

@@ -89,6 +89,10 @@ class Report:
                 + ", ".join(told)
             )
 
+    def nobody(self, detail: str) -> Unsuitable:
+        """The refusal of what leaves nobody, with what was noted on the way to it."""
+        return Unsuitable("no_patients", "; ".join([detail, *self.notes]))
+
 
 def keyed(table: pd.DataFrame, columns: Sequence[str], name: str) -> Keyed:
     """The rows of a table by named columns.
@@ -106,7 +110,7 @@ def keyed(table: pd.DataFrame, columns: Sequence[str], name: str) -> Keyed:
         ``missing_column``, ``missing_value``: names the column (and row).
     """
     require_columns(table, columns, name)
-    texts = [identifiers(table, column) for column in columns]
+    texts = [identifiers(table, column, name) for column in columns]
     return Keyed(name, tuple(columns), list(zip(*texts, strict=True)))
 
 

@@ -178,7 +178,7 @@ def _of_cohorts(table: pd.DataFrame, patient: str, choice: Choice, report: Repor
         return table
     kept = table[[bool(own) for own in cohorts]].reset_index(drop=True)
     if kept.empty:
-        raise Unsuitable("no_patients", f"no person is of cohort {', '.join(choice.cohorts)}")
+        raise report.nobody(f"no person is of cohort {', '.join(choice.cohorts)}")
     return kept
 
 

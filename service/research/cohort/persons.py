@@ -129,6 +129,12 @@ def studies_of(
     uids = identifiers(table, study) if study else [""] * len(table)
     dates = table[DATE].fillna("").astype(str) if DATE in table else [""] * len(table)
     days = [day_of(text) for text in dates]
+    odd = [row for row, (text, day) in enumerate(zip(dates, days, strict=True)) if text and not day]
+    if odd:
+        report.notes.append(
+            f"{name}: column {DATE!r}: {len(odd)} row(s) hold no date, first row {odd[0] + 1}: "
+            f"found {list(dates)[odd[0]]!r}, wanted YYYY-MM-DD or YYYYMMDD"
+        )
     points = _points(table, people, uids, days)
     return Studies(column, people, study, uids, days, points)
 
@@ -205,7 +211,7 @@ def rows_that_count(
         row for row, study in enumerate(zip(found.people, found.uids, strict=True)) if study in kept
     ]
     if not rows:
-        raise Unsuitable("no_patients", f"{name}: no person has a study that counts")
+        raise report.nobody(f"{name}: no person has a study that counts")
     return rows
 
 
@@ -293,7 +299,8 @@ def _in_order(
         raise Unsuitable(
             "several_studies",
             f"{name}: person {person!r} has the studies {first!r} and {second!r}, and neither "
-            f"{DATE} nor {POINT} tells which comes first: wanted one study a person",
+            f"{DATE} (YYYY-MM-DD or YYYYMMDD) nor {POINT} tells which comes first: wanted one "
+            "study a person",
         )
     return [(None, uid) for _, uid in sorted(numbered)], []
 
@@ -321,7 +328,8 @@ def _index_dates(
     given = read_table(path, [found.column])
     people = people_of(table, found, given, path.name)
     column = next((name for name in INDEX_DATE_COLUMNS if name in given), INDEX_DATE_COLUMNS[0])
-    texts = identifiers(given, column)
+    require_columns(given, [column], path.name)
+    texts = [str(text) for text in given[column].fillna("")]
     days = [day_of(text) for text in texts]
     if None in days:
         row = days.index(None)

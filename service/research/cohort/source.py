@@ -271,8 +271,9 @@ def cohort_of(
     """A table as a cohort; refuses as `lesions_of_table` says."""
     report = Report()
     table, profile = _one_profile(table, columns.profile)
-    found = studies_of(table, columns.patient, columns.study, report)
-    rows = rows_that_count(table, found, choice, report)
+    name = inputs[0].name if inputs else "table"
+    found = studies_of(table, columns.patient, columns.study, report, name)
+    rows = rows_that_count(table, found, choice, report, name)
     table, found = table.iloc[rows].reset_index(drop=True), found.rows(rows)
     table, found = of_cohorts(table, found, choice, report)
     keys = key_columns(table, found)
@@ -332,7 +333,7 @@ def of_cohorts(
         return table, found
     kept = [row for row, own in enumerate(cohorts) if own]
     if not kept:
-        raise Unsuitable("no_patients", f"no person is of cohort {', '.join(choice.cohorts)}")
+        raise report.nobody(f"no person is of cohort {', '.join(choice.cohorts)}")
     return table.iloc[kept].reset_index(drop=True), found.rows(kept)
 
 

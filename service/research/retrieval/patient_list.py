@@ -56,7 +56,7 @@ def read_patients(path: Path) -> tuple[ListedPatient, ...]:
     BadInput
         Says every fault at once, by line, and no patient.
     """
-    text = read_given(path, str(path)).removeprefix("\ufeff")
+    text = read_given(path, str(path))
     header, _, _ = text.partition("\n")
     delimiter = max(",;\t", key=header.count)
     faults: list[str] = []

@@ -224,7 +224,7 @@ def test_a_response_is_between_two_studies(tmp_path, side):
     assert "study_is_no_person" in result.stderr
     made.drop(columns="study_date").to_csv(tmp_path / "v.csv", index=False)
     result = run(*words, "--out", tmp_path / "o", exit_code=2)
-    assert "several_studies: table: person 'P1'" in result.stderr
+    assert "several_studies: v.csv: person 'P1'" in result.stderr
 
 
 def test_namesakes_have_a_response_each(tmp_path):

@@ -158,7 +158,8 @@ def test_studies_that_nothing_puts_in_order_are_refused(name, tmp_path):
     paths = files(tmp_path / "x", lambda t: t.drop(columns=["study_date", "time_point"]))
     said = refused(*filled(EVERY[name], paths), "--out", tmp_path / "out")
     assert "several_studies" in said
-    assert "has the studies '1.0.8' and '1.0.9', and neither study_date nor time_point" in said
+    assert "has the studies '1.0.8' and '1.0.9', and neither study_date (YYYY" in said
+    assert "nor time_point tells which comes first" in said
 
 
 @pytest.mark.parametrize("text", ["9" * 5000, "-1", "1.5", "first"])
@@ -273,7 +274,12 @@ def test_the_window_around_the_index_date(tmp_path, offsets, baseline, latest):
             "patient_id,index_date\np,1.6.2024\n",
             "days.csv: column 'index_date', row 1: found '1.6.2024'",
         ),
-        ("patient_id,index_date\np,\n", "column 'index_date', row 1: found no value"),
+        ("patient_id,index_date\np,\n", "days.csv: column 'index_date', row 1: found ''"),
+        ("patient_id,index_date\n,20240601\n", "days.csv: column 'patient_id', row 1: found no"),
+        (
+            "patient_id,index_date\n0p,20240601\n",
+            "joined on patient_id: 0 matched, 2 only in table (p, q), 1 only in days.csv (0p)",
+        ),
         ("patient_id,day\np,20240601\n", "no column index_date"),
         ("subject,index_date\np,20240601\n", "days.csv has no column patient_id"),
         ("patient_id,index_date\np,20240601\np ,20240602\n", "'p' stands in rows 1 and 2"),
@@ -284,6 +290,35 @@ def test_bad_index_dates_are_refused_by_column_and_row(tmp_path, text, said):
     (tmp_path / "days.csv").write_text(text)
     words = ("variation", "--features", tmp_path / "lesions.csv", "--index-date")
     assert said in refused(*words, tmp_path / "days.csv", "--out", tmp_path / "out")
+
+
+def test_a_list_as_a_spreadsheet_writes_it_names_the_same_persons(tmp_path):
+    """A byte-order mark is no letter of the first identifier, a semicolon none of a date."""
+    lesions = dated({"p": [0], "q": [0]})
+    lesions.to_csv(tmp_path / "lesions.csv", index=False)
+    (tmp_path / "days.csv").write_text("\ufeffpatient_id;index_date\r\np;20240601\r\n")
+    (tmp_path / "list.txt").write_text("\ufeffp\r\n")
+    for words in (("--index-date", tmp_path / "days.csv"), ("--cohort", tmp_path / "list.txt")):
+        words = ("--features", tmp_path / "lesions.csv", *words, "--out", tmp_path / "out")
+        assert "1 matched, 1 only in table (q)" in run("variation", *words).stderr
+
+
+def test_a_cohort_that_is_neither_label_nor_file_says_what_labels_there_are(tmp_path):
+    dated({"p": [0]}).to_csv(tmp_path / "lesions.csv", index=False)
+    words = ("--features", tmp_path / "lesions.csv", "--cohort", "m-oligo")
+    said = refused("henry", *words, "--out", tmp_path / "out")
+    assert "--cohort m-oligo: found no label (known: L, M-oligo, M-multi)" in said
+
+
+def test_a_date_of_a_study_that_is_none_is_told(tmp_path):
+    lesions = dated({"p": [0], "q": [0]})
+    lesions["study_date"] = ["2024-13-41", *lesions["study_date"][1:]]
+    lesions.to_csv(tmp_path / "lesions.csv", index=False)
+    words = ("--features", tmp_path / "lesions.csv", "--out", tmp_path / "out")
+    assert (
+        "lesions.csv: column 'study_date': 1 row(s) hold no date, first row 1: found '2024-13-41'"
+        in run("variation", *words).stderr
+    )
 
 
 def test_an_index_date_needs_dates_of_studies(tmp_path):
