@@ -77,7 +77,10 @@ def process(
     refused = [row for row in outcome.refused if row.refused]
     for row in refused:
         where = row.file or row.object_uid or row.series_uid
-        err().print(Text(f"refused: {row.check}: {row.detail} {row.wanted} ({where})", "yellow"))
+        both = (("found", row.found), ("wanted", row.wanted))
+        said = [row.detail, ", ".join(f"{name} {text}" for name, text in both if text)]
+        why = ": ".join(text for text in said if text)
+        err().print(Text(f"refused: {row.check}: {why} ({where})", "yellow"), soft_wrap=True)
     raise typer.Exit(outcome.exit_code)
 
 
