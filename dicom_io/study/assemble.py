@@ -130,9 +130,12 @@ class _Segmentations:
             attempt = QualityRows(rows.study_uid, rows.series_uid, ())
             try:
                 own, candidates = self._counted(list(objects.values()), attempt)
-            except UnreadableError as error:
-                refusals.append(error)
-                del objects[error.uid]
+            except UnreadableError:
+                # All at once: sorting anew for each would cost the cube of their number.
+                broken = [fault for one in objects.values() if (fault := _fault_of(one))]
+                refusals.extend(broken)
+                for fault in broken:
+                    del objects[fault.uid]
                 continue
             rows.rows.extend(attempt.rows)
             objects = {one.uid: one for one in own.current}
@@ -202,6 +205,14 @@ class _Segmentations:
         drawn_on = ANY_IMAGE if disputed else _drawn_on(self.series)
         segments = _read_one(dataset, self.series.volume.geometry, self.reading, drawn_on)
         return [one for one in segments if wanted_roi(one.label, self.reading.rois)]
+
+
+def _fault_of(one: LesionObject) -> UnreadableError | None:
+    try:
+        _ = one.segments
+    except UnreadableError as error:
+        return error
+    return None
 
 
 def _heads(dataset: Dataset) -> list[Head]:

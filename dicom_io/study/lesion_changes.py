@@ -88,7 +88,10 @@ def say_steps(own: LesionSet, names: Names, voxel_ml: float, rows: QualityRows) 
         elif step.relation is Relation.VERSION and step.object.uid in current:
             _say_version(step, names, voxel_ml, rows)
         elif step.relation is Relation.VERSION:
-            rows.add(_version(step, "replaced in turn", gone=0), segmentation=step.object.uid)
+            before = {uid for older in step.replaces for uid in names[older.uid]}
+            lost = len(before.difference(names[step.object.uid]))
+            changed = f"{lost} lesions gone, replaced in turn"
+            rows.add(_version(step, changed, gone=lost), segmentation=step.object.uid)
 
 
 def latest_of_each(
@@ -139,12 +142,15 @@ def _part(step: Step) -> Note:
 
 def _version(step: Step, changed: str, *, gone: int) -> Note:
     older = ", ".join(f"{one.uid} of {one.origin.when}" for one in step.replaces)
+    created = step.object.origin.created
+    tie = any(not created or one.origin.created == created for one in step.replaces)
     return Note(
         "version",
-        QualityOutcome.WARN if gone else QualityOutcome.OK,
+        QualityOutcome.WARN if gone or tie else QualityOutcome.OK,
         found=f"{step.why}: {changed}",
         wanted="the latest version",
-        detail=f"replaces {older}",
+        detail=f"replaces {older}"
+        + ("; no time tells which is later, the larger UID counts" if tie else ""),
     )
 
 

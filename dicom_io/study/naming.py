@@ -88,8 +88,9 @@ def _named(step: Step, names: Names, beside: set[str]) -> list[str]:
     for index, head in enumerate(one.heads):
         if head.tracking_uid:
             text, uid = head.tracking_uid, _received(head, one.origin)
-            if uid in taken:  # a namesake before it has this one
-                free = further.setdefault(text, _free(one.origin, text, taken))
+            # A namesake before it has this one; or another part has it by a text that is no UID.
+            if uid in taken or (uid in beside and not is_uid(text)):
+                free = further.setdefault(text, _free(one.origin, text, _Either(taken, beside)))
                 uid = next(free)
             given[index] = uid
             taken.add(uid)
@@ -108,6 +109,16 @@ def _named(step: Step, names: Names, beside: set[str]) -> list[str]:
                 given[index] = next(free)
                 taken.add(given[index])
     return [given[index] for index in range(len(one.heads))]
+
+
+class _Either(Container[str]):
+    """What is in one of two sets, as they are when it is asked."""
+
+    def __init__(self, *sets: set[str]) -> None:
+        self._sets = sets
+
+    def __contains__(self, uid: object) -> bool:
+        return any(uid in one for one in self._sets)
 
 
 def _received(head: Head, origin: Origin) -> str:

@@ -26,6 +26,7 @@ from mirv.analysis.model import Mask
 from mirv.config.settings.processing import Several
 from mirv.dicom_io.masks.overlap import shared_voxels
 from mirv.dicom_io.masks.segment import Segment
+from mirv.dicom_io.standard.uids import is_uid
 
 SAME_LESION = 0.5
 _READER = re.compile(
@@ -145,8 +146,8 @@ class LesionObject:
 
     @property
     def tracking(self) -> frozenset[str]:
-        """Tracking UIDs as received."""
-        return frozenset(head.tracking_uid for head in self.heads) - {""}
+        """Tracking UIDs as received; what is none (``N/A``, ``0``) tells nothing."""
+        return frozenset(head.tracking_uid for head in self.heads if is_uid(head.tracking_uid))
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -320,7 +321,7 @@ def _by_voxels(own: LesionSet, later: LesionObject) -> tuple[bool, str]:
     if any(_automatic(one) != _automatic(later) for one in earlier):
         return False, f"{said}, and one of both sets is automatic"
     one_series = any(one.origin.series_uid == later.origin.series_uid for one in earlier)
-    if one_series or any(one.label == other.label for _, (one, other, _) in common):
+    if one_series or any(_one_name(one, other) for _, (one, other, _) in common):
         return True, ""
     return False, f"{said}, under other names and by an unknown author"
 
@@ -382,10 +383,13 @@ def common_lesions(
         shared = shared_voxels(mask, its)
         likeness = 2 * shared / (sizes[i] + its_sizes[j])
         within = shared / min(sizes[i], its_sizes[j])
-        named = bool(one.label) and one.label == other.label
-        if likeness >= SAME_LESION or (named and within >= SAME_LESION):
+        if likeness >= SAME_LESION or (_one_name(one, other) and within >= SAME_LESION):
             found.append((one, other, likeness))
     return found
+
+
+def _one_name(one: Segment, other: Segment) -> bool:
+    return bool(one.label) and one.label.casefold() == other.label.casefold()
 
 
 def _meeting(ours: Sequence[Mask], theirs: Sequence[Mask]) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """The ``mirv corrections`` commands: what was sent again otherwise, and what becomes of it."""
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -91,11 +92,17 @@ def corrections_show(
             out().print(Text(f"segmentation not sent again, of no use until it is: {uid}"))
         for obstacle in one.obstacles:
             out().print(Text(f"cannot be accepted: {obstacle}"))
+    out().print(f"mark: {_mark(found)}")
 
 
 @app.command("accept")
 def corrections_accept(
-    study: StudyArgument = "", patient: PatientOption = "", config: ConfigOption = None
+    study: StudyArgument = "",
+    patient: PatientOption = "",
+    mark: Annotated[
+        str, typer.Option("--mark", help="As `show` printed it: nothing else is accepted.")
+    ] = "",
+    config: ConfigOption = None,
 ) -> None:
     """Let what was sent again take the place of what is stored; its study is analysed again."""
     from rich.text import Text
@@ -105,6 +112,8 @@ def corrections_accept(
     with open_catalogue(config) as (settings, catalogue):
         spool = open_spool(settings)
         found = _chosen(spool, catalogue, study, patient, _state(refused=False))
+        if mark and mark != _mark(found):
+            fail(f"found mark {_mark(found)}, wanted {mark}: more was sent since; look at it again")
         accept(spool, catalogue, found, _decision())
     out().print(f"accepted: {sum(len(one.rows) for one in found)} objects of {len(found)} studies")
     for uid in (uid for one in found for uid in one.left_out):
@@ -125,6 +134,11 @@ def corrections_refuse(
         found = _chosen(open_spool(settings), catalogue, study, patient, _state(refused=undo))
         changed = (reopen if undo else refuse)(catalogue, found, _decision())
     out().print(f"{'wait again' if undo else 'refused'}: {changed} objects")
+
+
+def _mark(found: "list[Correction]") -> str:
+    """Of all that is shown: another one when anything else waits."""
+    return sha256("".join(sorted(one.mark for one in found)).encode()).hexdigest()[:16]
 
 
 def _state(refused: bool) -> "CorrectionState":

@@ -423,6 +423,33 @@ def test_any_history(objects: list[LesionObject], several: Several, chance: obje
             assert len(counted) == sum(len(one.heads) for one in own.current)
 
 
+@pytest.mark.parametrize("text", ["N/A", "0", "lesion"])
+def test_a_tracking_text_that_is_no_uid_joins_nothing(text: str) -> None:
+    """Another reader's segment of one such text would have wiped out the set."""
+    mine = made("1", ("a", text, 0), ("b", "1.4", 1), author="Smith")
+    assert sets_of(mine, made("2", ("c", text, 5), author="Jones")) == [["1"], ["2"]]
+    parts = [mine, made("2", ("c", text, 5), author="Smith")]
+    assert sets_of(*parts) == [["1", "2"]]
+    names = names_of(*parts)
+    assert len({*names["1"], *names["2"]}) == 3
+
+
+@pytest.mark.parametrize("created", ["", "20200101 120000"])
+def test_versions_that_no_time_orders_are_warned_of(created: str) -> None:
+    own, rows = counted([made("1", A, created=created), made("2", A, slices=3, created=created)])
+    say_steps(own, tracking_uids(own), 1.0, rows)
+    (row,) = (row for row in rows.rows if row.check == "version")
+    assert row.outcome == "warn" and row.detail.endswith("the larger UID counts")
+
+
+def test_what_a_version_in_between_lost_is_said() -> None:
+    own, rows = counted([made("1", A, B), made("2", A), made("3", A, slices=3)])
+    say_steps(own, tracking_uids(own), 1.0, rows)
+    said = {row.object_uid: (row.outcome, row.found) for row in rows.rows if row.check == "version"}
+    assert said["2"][0] == "warn" and "1 lesions gone, replaced in turn" in said["2"][1]
+    assert said["3"][0] == "ok"
+
+
 # --- what is said -------------------------------------------------------------------------------
 
 

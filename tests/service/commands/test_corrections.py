@@ -50,6 +50,19 @@ def test_list_show_and_accept(desk: Desk, told: Told) -> None:
     assert "nothing waits" in told("list").output
 
 
+def test_what_was_not_shown_is_not_accepted(desk: Desk, told: Told) -> None:
+    """More was sent between `show` and `accept`."""
+    desk.send(*slices(**CORRECTED))
+    mark = told("show", STUDY).output.split("mark: ")[1].split()[0]
+    desk.send(*slices(**{**CORRECTED, "PatientID": "OTHER-ID"}))
+    done = told("accept", STUDY, "--mark", mark)
+    assert done.exit_code == 1 and f"wanted {mark}" in done.output
+    assert str(desk.stored().PatientID) != "OTHER-ID"
+    mark = told("show", STUDY).output.split("mark: ")[1].split()[0]
+    assert told("accept", STUDY, "--mark", mark).exit_code == 0
+    assert str(desk.stored().PatientID) == "OTHER-ID"
+
+
 def test_part_of_a_series_is_said_in_a_line_and_changes_nothing(desk: Desk, told: Told) -> None:
     desk.send(*slices(3, **CORRECTED))
     assert "3 of 4 images" in told("list").output

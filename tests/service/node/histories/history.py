@@ -202,8 +202,8 @@ class History:
                 self._rig.take(self.received.valid[uid])
         self._rig.idle()
         assert self._rig.current() == current, "a part took the place of the whole"
-        for uid in removed:
-            self._rig.take(self.received.valid[uid])
+        for uid in removed:  # its own outputs that came back are removed with their study
+            self._rig.take(self.received.valid.get(uid) or self.received.own[uid])
 
     def _own(self) -> None:
         store, spool = self._rig.store, self._rig.spool
