@@ -323,12 +323,12 @@ def _describe(spool: Spool, catalogue: Catalogue, row: CorrectionRow) -> None:
     stored = spool.path(row.stored_sha256)
     try:
         content = spool.path(row.sha256, "quarantine").read_bytes()
-        header = read_header(content, row.sha256)
+        told = row.header or read_header(content, row.sha256).to_json()  # with its default issuer
     except (OSError, Unsuitable):
         catalogue.corrections.forget(row)
         return
     differs = differences(stored.read_bytes(), content) if stored.is_file() else UNTOLD
-    catalogue.corrections.describe(row, header.to_json(), differs)
+    catalogue.corrections.describe(row, told, differs)
 
 
 def _stored(row: CorrectionRow) -> InstanceHeader:

@@ -10,6 +10,7 @@ from pydicom import Dataset, dcmread
 
 from mirv.config.errors import BadInput
 from mirv.config.settings.keeping import Retention
+from mirv.dicom_io.files.header import InstanceHeader
 from mirv.service.catalogue import (
     Catalogue,
     Changed,
@@ -402,3 +403,20 @@ def _only(found: Correction, desk: Desk, patient_id: str) -> Correction:
         if patient_id in str(dcmread(desk.spool.path(row.sha256, "quarantine")).PatientID)
     )
     return replace(found, rows=rows)
+
+
+def test_what_carries_no_issuer_keeps_the_one_of_its_source_when_accepted(desk: Desk) -> None:
+    """Also of content that was compared with what another correction has replaced since."""
+    desk.intake = Intake(desk.spool, desk.store, issuer_of=lambda source: "HERE")
+    desk.send(*slices())
+    desk.send(*slices(**CORRECTED))
+    corrections.refuse(desk.store, [desk.look()], BY)
+    desk.send(*slices(**{**CORRECTED, "PatientID": "OTHER-ID"}))
+    desk.accept()
+    refused = corrections.look(desk.spool, desk.store, STUDY, CorrectionState.REFUSED)
+    assert refused is not None
+    corrections.reopen(desk.store, [refused], BY)
+    desk.accept()
+    assert str(desk.stored().PatientID) == "RIGHT-ID"
+    issuers = {InstanceHeader.from_json(one).issuer for one in desk.store.studies.headers([STUDY])}
+    assert issuers == {"HERE"}
