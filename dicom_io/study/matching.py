@@ -244,7 +244,7 @@ def _join(segmentation: InstanceHeader, series: Sequence[_Series]) -> list[_Join
 
 
 def _joined(segmentation: InstanceHeader, found: _Series, rule: MatchRule) -> _Joined:
-    person = _another_person(segmentation, found) or _another_study(segmentation, found)
+    person = _another_study(segmentation, found) or _another_person(segmentation, found)
     if person is not None and person.refused:
         return _Joined(segmentation, refused=person)
     if found.shares_frame(segmentation) or not segmentation.referenced_frames:
@@ -299,7 +299,7 @@ def _another_person(segmentation: InstanceHeader, series: _Series) -> QualityRow
 def _another_study(segmentation: InstanceHeader, series: _Series) -> QualityRow | None:
     """Refuse a segmentation in another study than its images without one Patient ID for both."""
     if segmentation.study_uid == series.first.study_uid or (
-        segmentation.patient_id and segmentation.patient_id == series.first.patient_id
+        segmentation.patient_id and series.first.patient_id  # two IDs that differ are told as such
     ):
         return None
     return _row(

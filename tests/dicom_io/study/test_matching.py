@@ -117,6 +117,8 @@ def test_another_study_needs_one_patient_id(
     if kept == "references" or of_images == of_segmentation:
         assert only(match([*mine, odd], READING)).segmentations
     assert match([*mine, replace(odd, study_uid="1.2.3")], READING).selections == ()
+    named = replace(odd, study_uid="1.2.3", patient_name="Nobody^Else")
+    assert match([*mine, named], READING).selections == ()
 
 
 def test_what_waits(headers: list[InstanceHeader]) -> None:
