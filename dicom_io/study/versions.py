@@ -94,19 +94,18 @@ class Head:
     tracking_uid: str = ""
 
 
-class UnreadableError(Exception):
+class UnreadableError(Unsuitable):
     """The voxels of a segmentation cannot be read.
 
     Attributes
     ----------
     uid : str
         SOP Instance UID.
-    reason : Reason
     """
 
     def __init__(self, uid: str, reason: Reason) -> None:
-        super().__init__(f"{uid}: {reason.code}")
-        self.uid, self.reason = uid, reason
+        super().__init__(reason.code, reason.detail)
+        self.uid = uid
 
 
 class LesionObject:

@@ -137,7 +137,7 @@ def test_what_a_table_cannot_give_is_said_in_a_line(
         ("demo --out {folder}", 1, "holds something else"),
         ("demo --out {table}", 1, "Not a directory"),
         ("jobs list --config {no_database}", 1, "catalogue: file is not a database"),
-        ("jobs list --config {later}", 1, "found version 9999 of a later mirv, wanted 0004"),
+        ("jobs list --config {later}", 1, "found version 9999 of a later mirv, wanted 0006"),
         ("config check --config {no_driver}", 1, "wanted sqlite:///FILE or postgresql+psycopg"),
         ("cohort robustness --dicom {folder}/absent", 1, "no file or folder"),
         ("cohort variation --features {lesions} --group-column patient_id", 2, "not_two_groups"),
