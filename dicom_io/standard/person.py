@@ -46,6 +46,10 @@ _SAYS_NOTHING = frozenset(
 )
 
 
+SEVERAL_PATIENTS = "several_patients"
+"""The check that refuses a series that is of no one person."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
     """What an object says of its patient; "" for what it does not say.

@@ -11,14 +11,11 @@ import numpy as np
 from mirv.analysis.model import FloatArray
 from mirv.dicom_io.files.header import InstanceHeader
 from mirv.dicom_io.model import Note, QualityOutcome
-from mirv.dicom_io.standard.person import Sameness, compare
+from mirv.dicom_io.standard.person import SEVERAL_PATIENTS, Sameness, compare
 
 _APART_MM = 1e-3
 MOST_IDENTITIES = 20
 """Writings of one patient in one series; beyond, comparing each with each would take long."""
-
-SEVERAL_PATIENTS = "several_patients"
-"""The check that refuses a series that is of no one."""
 
 
 def why_not_one(headers: Sequence[InstanceHeader]) -> Note | None:

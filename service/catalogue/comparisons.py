@@ -4,8 +4,7 @@ from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
-from mirv.dicom_io.standard.person import Identity
-from mirv.dicom_io.study.one_image import SEVERAL_PATIENTS
+from mirv.dicom_io.standard.person import SEVERAL_PATIENTS, Identity
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.run_rows import RunRow, identity_of, run_row

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import sqlalchemy as sa
 
 from mirv.analysis.errors import Reason
-from mirv.dicom_io.study.one_image import SEVERAL_PATIENTS
+from mirv.dicom_io.standard.person import SEVERAL_PATIENTS
 from mirv.service.catalogue.database import schema
 from mirv.service.catalogue.database.engine import Database
 from mirv.service.catalogue.events import EventKind, record

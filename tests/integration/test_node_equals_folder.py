@@ -117,13 +117,14 @@ def _in_rounds(events: list[str]) -> list[str]:
 
 
 def _send(running: NodeProcess, outbox: Outbox, folder: Path) -> None:
-    """In the order the histories have it, which names of files keep."""
+    """In the order the histories have it: file by file, for a folder has an order of its own."""
     folder.mkdir(parents=True)
-    for number, content in enumerate(outbox.objects):
-        (folder / f"{number:05d}.dcm").write_bytes(content)
+    paths = [folder / f"{number:05d}.dcm" for number in range(len(outbox.objects))]
+    for path, content in zip(paths, outbox.objects, strict=True):
+        path.write_bytes(content)
     outbox.objects.clear()
     # What is put aside is answered with a warning, and DCMTK goes on (-nh).
-    done = storescu(running.port, [folder], "MIRV", "STORESCU", "-nh")
+    done = storescu(running.port, paths, "MIRV", "STORESCU", "-nh")
     assert done.returncode == 0, done.stderr[-3000:]
 
 
