@@ -33,6 +33,7 @@ from tests.peers import wait_until
 from tests.service.work.test_engine import STEPS
 
 # Written by the code of commit 28b2775, whose packages were `analysis`, `service` and so on.
+SELECTION = '{"patient_id": "P"}'
 UNSUITABLE = (
     "gASVVwAAAAAAAACMD2FuYWx5c2lzLmVycm9yc5SMClVuc3VpdGFibGWUk5SMC29iamVjdF9nb25llIwgb2Jq"
     "ZWN0IDEuMi4zIGlzIG5vIGxvbmdlciBzdG9yZWSUhpRSlC4="
@@ -200,7 +201,7 @@ def test_a_run_cut_before_its_refusal_is_refused_for_the_reason_on_record(
         raise Stopping
 
     monkeypatch.setattr(type(bench.store.runs), "refuse", end)
-    bench.store.runs.queue(NewRun("a", "1.9", "1.8", "P", "20200101", "i", "p", "a"), 1.7e9)
+    bench.store.runs.queue(NewRun("a", "1.9", "1.8", "P", "20200101", "i", "p", SELECTION), 1.7e9)
     run = bench.store.runs.get("a")
     assert run is not None
     runs.enqueue_run(run)
