@@ -169,7 +169,7 @@ def test_a_time_point_that_is_no_number_orders_nothing(text, tmp_path):
 
     name = next(iter(EVERY))
     words = filled(EVERY[name], files(tmp_path / "x", change))
-    assert "neither study_date nor time_point" in refused(*words, "--out", tmp_path / "out")
+    assert "nor time_point tells which comes first" in refused(*words, "--out", tmp_path / "out")
 
 
 def test_two_persons_of_one_patient_id_are_two(tmp_path):
