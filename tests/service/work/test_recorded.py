@@ -196,7 +196,7 @@ def test_a_run_cut_before_its_refusal_is_refused_for_the_reason_on_record(
     """The step had failed under the old name; the new code reads it and goes on from there."""
     refuse, cut = type(bench.store.runs).refuse, []
 
-    def end(*_: Any) -> None:
+    def end(*_: Any, **__: Any) -> None:
         cut.append(True)
         raise Stopping
 
