@@ -20,7 +20,8 @@ from tests.service.node.histories.made import history
 
 SHARES = 10
 HISTORIES = int(os.environ.get("MIRV_HISTORIES") or (1000 if IN_CI else 60))
-REPLAYED = os.environ.get("MIRV_HISTORY", "")
+# Without one in the environment: the node's own outputs come back, and retention removes them.
+REPLAYED = os.environ.get("MIRV_HISTORY") or "images:B0 seg:B0 wait own retained:B0:1"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,6 @@ def test_the_node_equals_the_folder_after_any_history(
         pytest.fail(f"MIRV_HISTORY={short!r}\n{fault}{others}", pytrace=False)
 
 
-@pytest.mark.skipif(not REPLAYED, reason="no MIRV_HISTORY to replay")
 def test_a_history_replayed(base: Path) -> None:
     with player.player(base) as play:
         play(REPLAYED)
